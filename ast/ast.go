@@ -1,0 +1,512 @@
+// Package ast owns the nodes of a configuration as it was written. The
+// parser's grammar is the struct tags of this package: participle fills the
+// nodes, and the published grammar is printed from them. compile reads the
+// tree, the formatter and the language server walk it. Nothing here decides
+// what a statement means, and nothing here looks up a name.
+//
+// The zero value of every optional part means "not written".
+package ast
+
+import "smtpd/lang/token"
+
+// A File is a whole configuration: the statements of the main file and of all
+// that it includes, in the order of the token stream.
+type File struct {
+	Name  string
+	Stmts []*Stmt
+	Set   *token.FileSet
+}
+
+// A Stmt is one statement; exactly one of its parts is set. EndPos is the
+// place of the newline that ends it.
+type Stmt struct {
+	Pos token.Pos
+
+	Macro     *Macro     `parser:"  @@"`
+	Include   *Include   `parser:"| @@"`
+	ADMD      *ADMD      `parser:"| @@"`
+	Bounce    *Bounce    `parser:"| @@"`
+	CA        *CA        `parser:"| @@"`
+	PKI       *PKI       `parser:"| @@"`
+	MDA       *MDA       `parser:"| @@"`
+	MTA       *MTA       `parser:"| @@"`
+	Queue     *Queue     `parser:"| @@"`
+	Scheduler *Scheduler `parser:"| @@"`
+	SMTP      *SMTP      `parser:"| @@"`
+	SRS       *SRS       `parser:"| @@"`
+	Proc      *Proc      `parser:"| @@"`
+	Filter    *Filter    `parser:"| @@"`
+	Table     *Table     `parser:"| @@"`
+	Listen    *Listen    `parser:"| @@"`
+	Action    *Action    `parser:"| @@"`
+	Match     *Match     `parser:"| @@"`
+
+	// Bad is a statement that was reported and could not be parsed.
+	Bad *Bad
+
+	EndPos token.Pos
+}
+
+// A Bad statement keeps the strings it held: names that it may have been
+// meant to declare, so that their uses are not reported a second time.
+type Bad struct {
+	Keyword string // its first word, if that was one
+	Strings []string
+}
+
+// A Str is a string token, bare or quoted.
+type Str struct {
+	Pos    token.Pos
+	Text   string `parser:"@(Word | String)"`
+	EndPos token.Pos
+}
+
+// A Num is a number token. Text is kept: it need not fit any type.
+type Num struct {
+	Pos    token.Pos
+	Text   string `parser:"@Number"`
+	EndPos token.Pos
+}
+
+// A TableArg is a table as an argument: a name in angle brackets, a list in
+// braces, or one string.
+type TableArg struct {
+	Pos    token.Pos
+	Str    *Str  `parser:"  @@"`
+	List   *List `parser:"| @@"`
+	Ref    *Str  `parser:"| '<' @@ '>'"`
+	EndPos token.Pos
+}
+
+// A List is what stands in braces. Lists of strings and lists of pairs have
+// one grammar; that they are not mixed is checked after parsing.
+type List struct {
+	Pos    token.Pos
+	Elems  []*Elem `parser:"'{' @@ ( Sep? @@ )* '}'"`
+	EndPos token.Pos
+}
+
+// An Elem is one element: a string, or a key and a value.
+type Elem struct {
+	Key   Str  `parser:"@@"`
+	Value *Str `parser:"( ( '=' | '=>' ) @@ )?"`
+}
+
+// A Macro is NAME = VALUE.
+type Macro struct {
+	Name  Str `parser:"@@ '='"`
+	Value Str `parser:"@@"`
+}
+
+// An Include reads another file.
+type Include struct {
+	Path Str `parser:"'include' @@"`
+}
+
+// An ADMD names the administrative domain.
+type ADMD struct {
+	Name Str `parser:"'admd' @@"`
+}
+
+// A Bounce lists the ages at which a delay is reported.
+type Bounce struct {
+	Delays []*Str `parser:"'bounce' 'warn-interval' @@ ( ',' @@ )*"`
+}
+
+// A CA is a named authority file.
+type CA struct {
+	Name Str `parser:"'ca' @@"`
+	Cert Str `parser:"'cert' @@"`
+}
+
+// A PKI declares, or adds to, a named certificate.
+type PKI struct {
+	Name    Str          `parser:"'pki' @@"`
+	Options []*PKIOption `parser:"@@*"`
+}
+
+// A PKIOption is one part of a certificate.
+type PKIOption struct {
+	Pos    token.Pos
+	Cert   *Str `parser:"  'cert' @@"`
+	Key    *Str `parser:"| 'key' @@"`
+	DHE    *Str `parser:"| 'dhe' @@"`
+	EndPos token.Pos
+}
+
+// A Limit is one named limit.
+type Limit struct {
+	Name  Str `parser:"@@"`
+	Value Num `parser:"@@"`
+}
+
+// An MDA declares a wrapper or sets limits of local delivery.
+type MDA struct {
+	Wrapper *Wrapper `parser:"'mda' ( @@"`
+	Limit   *Limits  `parser:"| 'limit' @@ )"`
+}
+
+// Limits is a list of limits, possibly empty.
+type Limits struct {
+	Pos    token.Pos
+	Limits []*Limit `parser:"@@*"`
+	EndPos token.Pos
+}
+
+// A Wrapper is a named command around delivery commands.
+type Wrapper struct {
+	Name    Str `parser:"'wrapper' @@"`
+	Command Str `parser:"@@"`
+}
+
+// An MTA sets limits of remote delivery.
+type MTA struct {
+	MaxDeferred *Num       `parser:"'mta' ( 'max-deferred' @@"`
+	Limit       *MTALimits `parser:"| 'limit' @@ )"`
+}
+
+// MTALimits are limits for all domains or for one.
+type MTALimits struct {
+	Pos    token.Pos
+	Domain *Str        `parser:"( 'for' 'domain' @@ )?"`
+	Limits []*MTALimit `parser:"@@*"`
+	EndPos token.Pos
+}
+
+// An MTALimit is a named limit or an address family.
+type MTALimit struct {
+	Family string `parser:"  @( 'inet4' | 'inet6' )"`
+	Limit  *Limit `parser:"| @@"`
+}
+
+// A Queue sets how mail is kept.
+type Queue struct {
+	Compression bool        `parser:"'queue' ( @'compression'"`
+	Encryption  *Encryption `parser:"| @@"`
+	TTL         *Str        `parser:"| 'ttl' @@ )"`
+}
+
+// An Encryption may give its key.
+type Encryption struct {
+	Pos    token.Pos
+	Key    *Str `parser:"'encryption' @@?"`
+	EndPos token.Pos
+}
+
+// A Scheduler sets limits of the scheduler.
+type Scheduler struct {
+	Limit *Limits `parser:"'scheduler' 'limit' @@"`
+}
+
+// An SMTP sets what holds for every listener.
+type SMTP struct {
+	Limit          *Limits `parser:"'smtp' ( 'limit' @@"`
+	Ciphers        *Str    `parser:"| 'ciphers' @@"`
+	MaxMessageSize *Size   `parser:"| 'max-message-size' @@"`
+	SubAddrDelim   *Str    `parser:"| 'sub-addr-delim' @@ )"`
+}
+
+// A Size is a number or a string with a unit.
+type Size struct {
+	Num *Num `parser:"  @@"`
+	Str *Str `parser:"| @@"`
+}
+
+// An SRS sets keys and lifetime of sender rewriting.
+type SRS struct {
+	Key    *Str `parser:"'srs' ( 'key' ( @@"`
+	Backup *Str `parser:"| 'backup' @@ )"`
+	TTL    *Str `parser:"| 'ttl' @@ )"`
+}
+
+// A Proc declares a filter process.
+type Proc struct {
+	Name    Str           `parser:"'proc' @@"`
+	Command Str           `parser:"@@"`
+	Options []*ProcOption `parser:"@@*"`
+}
+
+// A ProcOption says how a filter process runs.
+type ProcOption struct {
+	Pos    token.Pos
+	User   *Str `parser:"  'user' @@"`
+	Group  *Str `parser:"| 'group' @@"`
+	Chroot *Str `parser:"| 'chroot' @@"`
+	EndPos token.Pos
+}
+
+// A Filter declares a filter: a use of a process, a process of its own, a
+// chain, or a built-in one.
+type Filter struct {
+	Name     Str       `parser:"'filter' @@"`
+	Proc     *Str      `parser:"( 'proc' @@"`
+	ProcExec *ProcExec `parser:"| @@"`
+	Chain    *List     `parser:"| 'chain' @@"`
+	Phase    *Phase    `parser:"| 'phase' @@ )"`
+}
+
+// A ProcExec is the command of a filter with a process of its own.
+type ProcExec struct {
+	Command Str           `parser:"'proc-exec' @@"`
+	Options []*ProcOption `parser:"@@*"`
+}
+
+// A Phase is a built-in filter: one condition and one decision. The grammar
+// takes every condition and decision in every phase; which ones a phase
+// allows is checked after parsing.
+type Phase struct {
+	Pos       token.Pos
+	Name      string     `parser:"@( 'connect' | 'helo' | 'ehlo' | 'auth' | 'mail-from' | 'rcpt-to' | 'data' | 'commit' ) 'match'"`
+	Not       bool       `parser:"@'!'?"`
+	Condition *Condition `parser:"@@"`
+	Decision  *Decision  `parser:"@@"`
+	EndPos    token.Pos
+}
+
+// A Condition is what a built-in filter tests.
+type Condition struct {
+	Pos      token.Pos
+	FCrDNS   bool        `parser:"  @'fcrdns'"`
+	RDNS     *OptPattern `parser:"| 'rdns' @@"`
+	Src      *Pattern    `parser:"| 'src' @@"`
+	Helo     *Pattern    `parser:"| 'helo' @@"`
+	Auth     *OptPattern `parser:"| 'auth' @@"`
+	MailFrom *Pattern    `parser:"| 'mail-from' @@"`
+	RcptTo   *Pattern    `parser:"| 'rcpt-to' @@"`
+	EndPos   token.Pos
+}
+
+// A Pattern is a table, of expressions if Regex.
+type Pattern struct {
+	Regex bool      `parser:"@'regex'?"`
+	Table *TableArg `parser:"@@"`
+}
+
+// An OptPattern is a pattern that may be absent: Table is nil then.
+type OptPattern struct {
+	Regex      bool      `parser:"( @'regex'"`
+	RegexTable *TableArg `parser:"  @@"`
+	Table      *TableArg `parser:"| @@ )?"`
+}
+
+// Arg returns the table, plain or of expressions, or nil.
+func (p *OptPattern) Arg() *TableArg {
+	if p.Regex {
+		return p.RegexTable
+	}
+	return p.Table
+}
+
+// A Decision is what a built-in filter does.
+type Decision struct {
+	Pos        token.Pos
+	Reject     *Str `parser:"  'reject' @@"`
+	Disconnect *Str `parser:"| 'disconnect' @@"`
+	Rewrite    *Str `parser:"| 'rewrite' @@"`
+	Report     *Str `parser:"| 'report' @@"`
+	Junk       bool `parser:"| @'junk'"`
+	Bypass     bool `parser:"| @'bypass'"`
+	EndPos     token.Pos
+}
+
+// A Table declares a table.
+type Table struct {
+	Name Str   `parser:"'table' @@"`
+	Spec *Str  `parser:"( @@"`
+	List *List `parser:"| @@ )"`
+}
+
+// A FilterRef names a filter, or makes a chain on the spot.
+type FilterRef struct {
+	Name  *Str  `parser:"  @@"`
+	Chain *List `parser:"| @@"`
+}
+
+// A Listen declares a listener.
+type Listen struct {
+	Socket        bool            `parser:"'listen' 'on' ( @'socket'"`
+	SocketOptions []*SocketOption `parser:"@@*"`
+	On            *Str            `parser:"| @@"`
+	Options       []*ListenOption `parser:"@@* )"`
+}
+
+// A SocketOption is an option of the local submission socket.
+type SocketOption struct {
+	Pos     token.Pos
+	Filter  *FilterRef `parser:"  'filter' @@"`
+	MaskSrc bool       `parser:"| @'mask-src'"`
+	NoDSN   bool       `parser:"| @'no-dsn'"`
+	Tag     *Str       `parser:"| 'tag' @@"`
+	EndPos  token.Pos
+}
+
+// A ListenOption is an option of a network listener.
+type ListenOption struct {
+	Pos          token.Pos
+	Filter       *FilterRef `parser:"  'filter' @@"`
+	MaskSrc      bool       `parser:"| @'mask-src'"`
+	NoDSN        bool       `parser:"| @'no-dsn'"`
+	Tag          *Str       `parser:"| 'tag' @@"`
+	Inet4        bool       `parser:"| @'inet4'"`
+	Inet6        bool       `parser:"| @'inet6'"`
+	Port         *Port      `parser:"| 'port' @@"`
+	SMTPS        *Verify    `parser:"| 'smtps' @@"`
+	TLS          bool       `parser:"| @'tls'"`
+	TLSRequire   *Verify    `parser:"| 'tls-require' @@"`
+	Ciphers      *Str       `parser:"| 'ciphers' @@"`
+	Protocols    *Str       `parser:"| 'protocols' @@"`
+	PKI          *Str       `parser:"| 'pki' @@"`
+	CA           *Str       `parser:"| 'ca' @@"`
+	Auth         *OptTable  `parser:"| 'auth' @@"`
+	AuthOptional *OptTable  `parser:"| 'auth-optional' @@"`
+	Hostname     *Str       `parser:"| 'hostname' @@"`
+	Hostnames    *TableArg  `parser:"| 'hostnames' @@"`
+	ReceivedAuth bool       `parser:"| @'received-auth'"`
+	ProxyV2      bool       `parser:"| @'proxy-v2'"`
+	Senders      *Senders   `parser:"| 'senders' @@"`
+	EndPos       token.Pos
+}
+
+// A Port is a number or the name of a service.
+type Port struct {
+	Num     *Num   `parser:"  @@"`
+	Name    *Str   `parser:"| @@"`
+	Keyword string `parser:"| @( 'smtp' | 'smtps' )"`
+}
+
+// A Verify says whether a client certificate is demanded.
+type Verify struct {
+	Verify bool `parser:"@'verify'?"`
+}
+
+// An OptTable is a table that may be absent.
+type OptTable struct {
+	Table *TableArg `parser:"@@?"`
+}
+
+// Senders restricts who may send as whom.
+type Senders struct {
+	Table      *TableArg `parser:"@@"`
+	Masquerade bool      `parser:"@'masquerade'?"`
+}
+
+// An Action declares what is done with mail.
+type Action struct {
+	Name  Str    `parser:"'action' @@"`
+	Local *Local `parser:"( @@"`
+	Relay *Relay `parser:"| @@ )"`
+	TTL   []*Str `parser:"( 'ttl' @@ )*"`
+}
+
+// A Local is a way to deliver on this host; exactly one of its methods is
+// set.
+type Local struct {
+	Pos         token.Pos
+	MBox        bool           `parser:"( @'mbox'"`
+	Maildir     *Maildir       `parser:"| @@"`
+	LMTP        *LMTP          `parser:"| @@"`
+	MDA         *Str           `parser:"| 'mda' @@"`
+	ForwardOnly bool           `parser:"| @'forward-only'"`
+	ExpandOnly  bool           `parser:"| @'expand-only' )"`
+	Options     []*LocalOption `parser:"@@*"`
+}
+
+// A Maildir is a maildir, in the user's home if Path is absent.
+type Maildir struct {
+	Path *Str `parser:"'maildir' @@?"`
+	Junk bool `parser:"@'junk'?"`
+}
+
+// An LMTP is a destination that speaks LMTP.
+type LMTP struct {
+	Dest   Str  `parser:"'lmtp' @@"`
+	RcptTo bool `parser:"@'rcpt-to'?"`
+}
+
+// A LocalOption is an option of a local action.
+type LocalOption struct {
+	Pos      token.Pos
+	User     *Str      `parser:"  'user' @@"`
+	Alias    *TableArg `parser:"| 'alias' @@"`
+	Virtual  *TableArg `parser:"| 'virtual' @@"`
+	Userbase *TableArg `parser:"| 'userbase' @@"`
+	Wrapper  *Str      `parser:"| 'wrapper' @@"`
+	EndPos   token.Pos
+}
+
+// A Relay sends mail on.
+type Relay struct {
+	Options []*RelayOption `parser:"'relay' @@*"`
+}
+
+// A RelayOption is an option of a relay action.
+type RelayOption struct {
+	Pos       token.Pos
+	Helo      *Str       `parser:"  'helo' @@"`
+	HeloSrc   *TableArg  `parser:"| 'helo-src' @@"`
+	PKI       *Str       `parser:"| 'pki' @@"`
+	CA        *Str       `parser:"| 'ca' @@"`
+	Ciphers   *Str       `parser:"| 'ciphers' @@"`
+	Protocols *Str       `parser:"| 'protocols' @@"`
+	Src       *TableArg  `parser:"| 'src' @@"`
+	MailFrom  *Str       `parser:"| 'mail-from' @@"`
+	Backup    *Backup    `parser:"| 'backup' @@"`
+	Host      *TableArg  `parser:"| 'host' @@"`
+	Domain    *TableArg  `parser:"| 'domain' @@"`
+	TLS       *RelayTLS  `parser:"| 'tls' @@"`
+	Auth      *TableArg  `parser:"| 'auth' @@"`
+	Filter    *FilterRef `parser:"| 'filter' @@"`
+	SRS       bool       `parser:"| @'srs'"`
+	EndPos    token.Pos
+}
+
+// A Backup relays only to better exchangers than this host.
+type Backup struct {
+	MX *Str `parser:"( 'mx' @@ )?"`
+}
+
+// A RelayTLS demands TLS.
+type RelayTLS struct {
+	NoVerify bool `parser:"@'no-verify'?"`
+}
+
+// A Match is one rule.
+type Match struct {
+	Criteria []*Criterion `parser:"'match' @@*"`
+	Action   *Str         `parser:"( 'action' @@"`
+	Reject   bool         `parser:"| @'reject' )"`
+}
+
+// A Criterion is one test of a rule.
+type Criterion struct {
+	Pos      token.Pos
+	Not      bool        `parser:"@'!'?"`
+	Tag      *Pattern    `parser:"(  'tag' @@"`
+	Helo     *Pattern    `parser:"| 'helo' @@"`
+	TLS      bool        `parser:"| @'tls'"`
+	Auth     *OptPattern `parser:"| 'auth' @@"`
+	MailFrom *Pattern    `parser:"| 'mail-from' @@"`
+	RcptTo   *Pattern    `parser:"| 'rcpt-to' @@"`
+	From     *From       `parser:"| 'from' @@"`
+	For      *For        `parser:"| 'for' @@ )"`
+	EndPos   token.Pos
+}
+
+// A From says where mail comes from.
+type From struct {
+	Any      bool        `parser:"  @'any'"`
+	Local    bool        `parser:"| @'local'"`
+	Socket   bool        `parser:"| @'socket'"`
+	Src      *Pattern    `parser:"| 'src' @@"`
+	RDNS     *OptPattern `parser:"| 'rdns' @@"`
+	Auth     *OptPattern `parser:"| 'auth' @@"`
+	MailFrom *Pattern    `parser:"| 'mail-from' @@"`
+}
+
+// A For says where mail goes.
+type For struct {
+	Any    bool     `parser:"  @'any'"`
+	Local  bool     `parser:"| @'local'"`
+	Domain *Pattern `parser:"| 'domain' @@"`
+	RcptTo *Pattern `parser:"| 'rcpt-to' @@"`
+}

@@ -1,0 +1,32 @@
+package compile
+
+import "net/netip"
+
+// A Host tells what Compile needs to know of the machine that will run the
+// configuration. It is an argument, so that a configuration can be checked
+// for another machine than this one.
+type Host interface {
+	// ServerName is the name the mail server goes by; see language.md 4.
+	ServerName() string
+	// Addrs lists every address of every interface.
+	Addrs() []netip.Addr
+	// Interface lists the addresses of an interface or an interface group.
+	Interface(name string) ([]netip.Addr, bool)
+	// Resolve lists the addresses of a host name.
+	Resolve(name string) ([]netip.Addr, error)
+	// Service returns the port of a TCP service.
+	Service(name string) (port uint16, ok bool)
+	// ReadFile returns a file with what decides whether it may be trusted.
+	// A missing file is an error for which errors.Is(err, fs.ErrNotExist).
+	ReadFile(path string) (File, error)
+	// Helper reports whether a program that serves tables of this backend
+	// is installed.
+	Helper(backend string) bool
+}
+
+// A File is the content of a file and its protection.
+type File struct {
+	Data []byte
+	UID  int
+	Mode uint32 // permission bits
+}

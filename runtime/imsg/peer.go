@@ -1,0 +1,261 @@
+package imsg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
+
+// The upper bits of Frame.Type are the conversation's own.
+const (
+	flagReply  = 0x80000000 // answers a request of the other side
+	flagFailed = 0x40000000 // with flagReply: Data is the text of an error
+	flagMore   = 0x20000000 // Data goes on in the next frame of the same type and id
+	typeMask   = 0x0fffffff
+)
+
+// A Message is a whole request or reply, however many frames it took.
+type Message struct {
+	Type uint32
+	Data []byte
+	File *os.File // the receiver closes it
+}
+
+// A RemoteError is an error that the other side answered with.
+type RemoteError string
+
+func (e RemoteError) Error() string { return string(e) }
+
+// ErrClosed is returned, wrapped, by Call when the connection ended before
+// the answer came. Callers treat it as a temporary failure.
+var ErrClosed = errors.New("connection to component lost")
+
+// A Handler answers requests. It is called in a goroutine of its own for
+// each, and ctx ends when the connection does. What it returns is sent back;
+// an error travels as its text and arrives as a RemoteError. It owns m.File.
+type Handler func(ctx context.Context, m Message) (Message, error)
+
+// A Peer is one end of a conversation. Both ends may call and both may be
+// called; answers may come in any order. It is safe for concurrent use.
+type Peer struct {
+	conn    Conn
+	handler Handler
+
+	mu      sync.Mutex
+	next    uint32
+	waiting map[uint32]chan result
+	err     error // set when Run ended
+
+	out     []Frame
+	flushed sync.Cond // signals out and err to the writer
+}
+
+type result struct {
+	m   Message
+	err error
+}
+
+// NewPeer returns the end of a conversation over c. A nil handler refuses
+// every request. Nothing moves before Run is called.
+func NewPeer(c Conn, h Handler) *Peer {
+	if h == nil {
+		h = func(_ context.Context, m Message) (Message, error) {
+			if m.File != nil {
+				m.File.Close()
+			}
+			return Message{}, fmt.Errorf("no requests of type %d here", m.Type)
+		}
+	}
+	p := &Peer{conn: c, handler: h, waiting: make(map[uint32]chan result)}
+	p.flushed.L = &p.mu
+	return p
+}
+
+// Run reads and writes until ctx is done or the connection ends, and waits
+// for the handlers that it started. It returns nil if ctx ended it or the
+// other end closed in good order.
+func (p *Peer) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	stop := context.AfterFunc(ctx, func() { p.conn.Close() })
+	wg.Go(p.write)
+	err := p.read(ctx, &wg)
+	if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+		err = nil
+	}
+	p.close(err)
+	cancel()
+	stop()
+	p.conn.Close()
+	wg.Wait()
+	return err
+}
+
+func (p *Peer) close(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = ErrClosed
+	if err != nil {
+		p.err = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	for id, c := range p.waiting {
+		c <- result{err: p.err}
+		delete(p.waiting, id)
+	}
+	p.flushed.Broadcast()
+}
+
+// write sends what has gathered; while it is in the system call the next
+// batch gathers.
+func (p *Peer) write() {
+	for {
+		p.mu.Lock()
+		for len(p.out) == 0 && p.err == nil {
+			p.flushed.Wait()
+		}
+		if p.err != nil {
+			for _, f := range p.out {
+				if f.File != nil {
+					f.File.Close()
+				}
+			}
+			p.out = nil
+			p.mu.Unlock()
+			return
+		}
+		batch := p.out
+		p.out = nil
+		p.mu.Unlock()
+		if p.conn.Send(batch...) != nil {
+			p.conn.Close() // read notices and ends the rest
+			return
+		}
+	}
+}
+
+func (p *Peer) read(ctx context.Context, wg *sync.WaitGroup) error {
+	partial := make(map[uint64][]byte)
+	for {
+		f, err := p.conn.Recv()
+		if err != nil {
+			return err
+		}
+		key := uint64(f.Type&^flagMore)<<32 | uint64(f.ID)
+		data := f.Data
+		if head, ok := partial[key]; ok {
+			data = append(head, data...)
+		}
+		if len(data) > MaxMessage {
+			return fmt.Errorf("message of more than %d bytes: %w", MaxMessage, ErrFrame)
+		}
+		if f.Type&flagMore != 0 {
+			if f.File != nil {
+				f.File.Close()
+			}
+			partial[key] = data
+			continue
+		}
+		delete(partial, key)
+		m := Message{Type: f.Type & typeMask, Data: data, File: f.File}
+		if f.Type&flagReply != 0 {
+			p.answer(f, m)
+			continue
+		}
+		wg.Go(func() { p.serve(ctx, f.ID, m) })
+	}
+}
+
+func (p *Peer) answer(f Frame, m Message) {
+	p.mu.Lock()
+	c, ok := p.waiting[f.ID]
+	delete(p.waiting, f.ID)
+	p.mu.Unlock()
+	switch {
+	case !ok: // the caller has given up
+		if m.File != nil {
+			m.File.Close()
+		}
+	case f.Type&flagFailed != 0:
+		c <- result{err: RemoteError(m.Data)}
+	default:
+		c <- result{m: m}
+	}
+}
+
+func (p *Peer) serve(ctx context.Context, id uint32, m Message) {
+	reply, err := p.handler(ctx, m)
+	if id == 0 { // a notice wants no answer
+		return
+	}
+	if err != nil {
+		p.send(Message{Type: m.Type, Data: []byte(err.Error())}, flagReply|flagFailed, id)
+		return
+	}
+	p.send(Message{Type: m.Type, Data: reply.Data, File: reply.File}, flagReply, id)
+}
+
+// Call sends a request and returns its answer. If ctx ends first the answer
+// is dropped when it comes. Call takes ownership of m.File.
+func (p *Peer) Call(ctx context.Context, m Message) (Message, error) {
+	c := make(chan result, 1)
+	p.mu.Lock()
+	if p.err != nil {
+		err := p.err
+		p.mu.Unlock()
+		if m.File != nil {
+			m.File.Close()
+		}
+		return Message{}, err
+	}
+	var id uint32
+	for id == 0 || p.waiting[id] != nil {
+		p.next++
+		id = p.next
+	}
+	p.waiting[id] = c
+	p.mu.Unlock()
+	p.send(m, 0, id)
+	select {
+	case r := <-c:
+		return r.m, r.err
+	case <-ctx.Done():
+		p.mu.Lock()
+		delete(p.waiting, id)
+		p.mu.Unlock()
+		// The answer may have come at the same moment.
+		select {
+		case r := <-c:
+			if r.m.File != nil {
+				r.m.File.Close()
+			}
+		default:
+		}
+		return Message{}, ctx.Err()
+	}
+}
+
+// Notify sends a message that wants no answer. It takes ownership of m.File.
+func (p *Peer) Notify(m Message) { p.send(m, 0, 0) }
+
+// send queues the frames of m for the writer.
+func (p *Peer) send(m Message, flags, id uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		if m.File != nil {
+			m.File.Close()
+		}
+		return
+	}
+	typ := m.Type&typeMask | flags
+	pid := uint32(os.Getpid())
+	for len(m.Data) > MaxData {
+		p.out = append(p.out, Frame{Type: typ | flagMore, ID: id, PID: pid, Data: m.Data[:MaxData]})
+		m.Data = m.Data[MaxData:]
+	}
+	p.out = append(p.out, Frame{Type: typ, ID: id, PID: pid, Data: m.Data, File: m.File})
+	p.flushed.Signal()
+}
