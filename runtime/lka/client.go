@@ -1,0 +1,111 @@
+package lka
+
+import (
+	"context"
+	"net/netip"
+
+	"smtpd/compile"
+	"smtpd/compile/engine"
+	"smtpd/runtime/imsg"
+)
+
+// A Client asks the lookup agent. Every error but a *DNSError that says
+// Permanent means that the agent could not say: a temporary failure.
+type Client struct{ peer *imsg.Peer }
+
+// NewClient returns a Client that asks over p.
+func NewClient(p *imsg.Peer) *Client { return &Client{p} }
+
+var _ engine.Lookups = (*Client)(nil)
+
+// An appender is a request, a parser an answer.
+type (
+	appender interface{ append(b []byte) []byte }
+	parser   interface{ parse(b []byte) error }
+)
+
+func (c *Client) call(ctx context.Context, typ uint32, q appender, a parser) error {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: typ, Data: q.append(nil)})
+	if err != nil {
+		return err
+	}
+	if m.File != nil {
+		m.File.Close()
+	}
+	return a.parse(m.Data)
+}
+
+// Lookup returns what table t maps key to.
+func (c *Client) Lookup(ctx context.Context, t compile.TableID, s engine.Service, key string) (value string, ok bool, err error) {
+	var a valueAnswer
+	err = c.call(ctx, msgLookup, tableQuery{t, s, key}, &a)
+	return a.Value, a.Found, err
+}
+
+// Check reports whether table t matches key by the rules of service s.
+func (c *Client) Check(ctx context.Context, t compile.TableID, s engine.Service, key string) (bool, error) {
+	var a valueAnswer
+	err := c.call(ctx, msgCheck, tableQuery{t, s, key}, &a)
+	return a.Found, err
+}
+
+// Fetch returns the next entry of table t, round and round.
+func (c *Client) Fetch(ctx context.Context, t compile.TableID, s engine.Service) (value string, ok bool, err error) {
+	var a valueAnswer
+	err = c.call(ctx, msgFetch, tableQuery{t, s, ""}, &a)
+	return a.Value, a.Found, err
+}
+
+// UserInfo returns the account that table t, or the system if t is 0, has
+// for name.
+func (c *Client) UserInfo(ctx context.Context, t compile.TableID, name string) (UserInfo, bool, error) {
+	var a userAnswer
+	err := c.call(ctx, msgUserInfo, tableQuery{t, 0, name}, &a)
+	return a.User, a.Found, err
+}
+
+// Include returns the text of a file that an alias includes; ok is false if
+// there is none.
+func (c *Client) Include(ctx context.Context, path string) (text string, ok bool, err error) {
+	var a valueAnswer
+	err = c.call(ctx, msgInclude, nameQuery{path}, &a)
+	return a.Value, a.Found, err
+}
+
+// MX returns the hosts that take mail for domain, best first, each with its
+// addresses. The error is a *DNSError if the domain is to blame.
+func (c *Client) MX(ctx context.Context, domain string) ([]MX, error) {
+	var a mxAnswer
+	if err := c.call(ctx, msgMX, nameQuery{domain}, &a); err != nil {
+		return nil, err
+	}
+	return a.MX, asError(a.Err)
+}
+
+// Addrs returns the addresses of host. The error is a *DNSError if the host
+// is to blame.
+func (c *Client) Addrs(ctx context.Context, host string) ([]netip.Addr, error) {
+	var a addrsAnswer
+	if err := c.call(ctx, msgAddrs, nameQuery{host}, &a); err != nil {
+		return nil, err
+	}
+	return a.Addrs, asError(a.Err)
+}
+
+// PTR returns the reverse name of addr, "" if it has none, and whether the
+// name leads back to it.
+func (c *Client) PTR(ctx context.Context, addr netip.Addr) (name string, forward FCrDNS, err error) {
+	a := ptrAnswer{Forward: Error}
+	if err := c.call(ctx, msgPTR, addrQuery{addr}, &a); err != nil {
+		return "", Error, err
+	}
+	return a.Name, a.Forward, asError(a.Err)
+}
+
+// asError keeps a nil *DNSError from becoming a non-nil error.
+func asError(e *DNSError) error {
+	if e == nil {
+		return nil
+	}
+	return e
+}

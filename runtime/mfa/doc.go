@@ -1,0 +1,16 @@
+// Package mfa is the mail filter agent: it decides whether a recipient is
+// accepted and what becomes of it.
+//
+//	purpose    run the rules and the expansion of a recipient into envelopes
+//	user       _smtpd
+//	root       empty
+//	promises   a recipient is accepted whole or refused whole
+//	peers      smtp (asks), queue (asks for reports, is asked), lka and
+//	           parent (are asked)
+//	messages   in: rcpt; from queue: report
+//	keeps      Ruleset.Rules, Actions, Tables
+//
+// What must never happen here: a lookup error that becomes a permanent
+// refusal; a recipient answered before all its envelopes are with the queue;
+// a command or path taken from an address.
+package mfa

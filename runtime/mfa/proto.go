@@ -1,0 +1,130 @@
+package mfa
+
+import (
+	"net/netip"
+
+	"smtpd/compile/engine"
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
+)
+
+// The requests.
+const (
+	msgRcpt uint32 = iota + 1
+)
+
+// A Session is what rules can ask about a client, and what envelopes keep of
+// it.
+type Session struct {
+	ID       uint64
+	Kind     engine.SourceKind
+	Addr     netip.Addr // for engine.FromAddress
+	Tag      string     // of the listener
+	SMTPName string     // server name shown to the client
+	Helo     string
+	RDNS     string // "" if the client has no reverse name
+	Auth     bool
+	User     string
+	TLS      bool
+}
+
+// A Rcpt is one RCPT command.
+type Rcpt struct {
+	Message envelope.MessageID
+	Session Session
+	Sender  envelope.Address
+	Rcpt    envelope.Address
+	Notify  envelope.Notify
+	Ret     string
+	EnvID   string
+	ORcpt   string
+}
+
+func (s *Session) append(b []byte) []byte {
+	b = imsg.AppendUint64(b, s.ID)
+	b = append(b, byte(s.Kind))
+	b = imsg.AppendBytes(b, s.Addr.AsSlice())
+	for _, v := range [...]string{s.Tag, s.SMTPName, s.Helo, s.RDNS} {
+		b = imsg.AppendString(b, v)
+	}
+	b = imsg.AppendBool(b, s.Auth)
+	b = imsg.AppendString(b, s.User)
+	return imsg.AppendBool(b, s.TLS)
+}
+
+func (s *Session) read(r *imsg.Reader) {
+	s.ID = r.Uint64()
+	s.Kind = engine.SourceKind(r.Byte())
+	if s.Kind < engine.FromAddress || s.Kind > engine.FromInternal {
+		r.Fail()
+	}
+	var ok bool
+	s.Addr, ok = netip.AddrFromSlice(r.Bytes())
+	if ok != (s.Kind == engine.FromAddress) {
+		r.Fail()
+	}
+	for _, v := range [...]*string{&s.Tag, &s.SMTPName, &s.Helo, &s.RDNS} {
+		*v = r.String()
+	}
+	s.Auth = r.Bool()
+	s.User = r.String()
+	s.TLS = r.Bool()
+}
+
+func appendAddress(b []byte, a envelope.Address) []byte {
+	return imsg.AppendString(imsg.AppendString(b, a.User), a.Domain)
+}
+
+func readAddress(r *imsg.Reader) envelope.Address {
+	return envelope.Address{User: r.String(), Domain: r.String()}
+}
+
+func (q *Rcpt) append(b []byte) []byte {
+	b = imsg.AppendUint32(b, uint32(q.Message))
+	b = q.Session.append(b)
+	b = appendAddress(b, q.Sender)
+	b = appendAddress(b, q.Rcpt)
+	b = append(b, byte(q.Notify))
+	for _, v := range [...]string{q.Ret, q.EnvID, q.ORcpt} {
+		b = imsg.AppendString(b, v)
+	}
+	return b
+}
+
+func (q *Rcpt) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	q.Message = envelope.MessageID(r.Uint32())
+	q.Session.read(r)
+	q.Sender = readAddress(r)
+	q.Rcpt = readAddress(r)
+	q.Notify = envelope.Notify(r.Byte())
+	for _, v := range [...]*string{&q.Ret, &q.EnvID, &q.ORcpt} {
+		*v = r.String()
+	}
+	return r.Close()
+}
+
+// A verdict answers a Rcpt: Reply is empty for a recipient that is accepted.
+type verdict struct {
+	Reply string
+	IDs   []envelope.ID
+}
+
+func (v verdict) append(b []byte) []byte {
+	b = imsg.AppendString(b, v.Reply)
+	b = imsg.AppendUint32(b, uint32(len(v.IDs)))
+	for _, id := range v.IDs {
+		b = imsg.AppendUint64(b, uint64(id))
+	}
+	return b
+}
+
+func (v *verdict) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	v.Reply = r.String()
+	v.IDs = nil
+	for range r.Count(8) {
+		v.IDs = append(v.IDs, envelope.ID(r.Uint64()))
+	}
+	return r.Close()
+}
