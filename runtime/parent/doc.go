@@ -1,0 +1,42 @@
+// Package parent is the component that acts on behalf of users: it stores a
+// message in a maildir or an mbox, runs a delivery command, hands a message to
+// an LMTP server, and opens a ~/.forward.
+//
+// User: root when it can give privileges up for each delivery, else any
+// account; see Identity below. Root directory: none. Promises: it needs to read
+// and write files, fork and exec, and connect to LMTP servers.
+//
+// Peers: mfa asks for the .forward of a user, mda for deliveries; both through
+// Client. It calls nobody. It keeps nothing of the Ruleset: what is to be done
+// comes expanded and checked in each Delivery.
+//
+// # Identity
+//
+// A process that is not root can deliver only as itself, so a delivery whose
+// account has another user id is put off with a text that names both ids. It
+// is never run as someone else: a command from a .forward would otherwise run
+// with the rights of the daemon, which owns everybody's queued mail. To try the
+// daemon without root, give the users of a userbase the id it runs as.
+//
+// A process that is root runs commands as the account, by setting the
+// credentials of the child. What is done inside this process (maildir, mbox,
+// lmtp, .forward) it refuses as root: nothing is ever delivered as user id 0.
+//
+// # Paths
+//
+// A path below the directory in which the daemon was started is opened relative
+// to it. It therefore works for an account that may not walk there from the
+// root of the file system, because the daemon keeps its working directory when
+// it gives up root. The home of an account may be written relative to that
+// directory as well.
+//
+// # Never
+//
+//   - run or store anything as user id 0,
+//   - follow a symbolic link or read a file of another user for a .forward,
+//   - let a file appear in new/ of a maildir before it is complete and synced,
+//   - put into a shell command anything but what the configuration or the
+//     user's own .forward said; the values of the envelope that are part of it
+//     were whitelisted by mda, those of the environment are not shell text,
+//   - wait longer than the time limit for a command, or keep its children.
+package parent
