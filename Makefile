@@ -1,0 +1,42 @@
+# What is done often. Nothing here is needed to use the project: the README's
+# two commands are plain go commands.
+
+.PHONY: build test race vet lint fuzz golden bench soak ci
+
+build:
+	go build -o bin/ ./cmd/...
+
+test:
+	go test ./...
+
+race:
+	go test -race ./...
+
+vet:
+	go vet ./...
+
+lint: vet
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+# One minute of each target.
+FUZZTIME ?= 1m
+fuzz:
+	@for pkg in $$(go list ./...); do \
+		dir=.$${pkg#smtpd}; \
+		for t in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go 2>/dev/null | cut -c6-); do \
+			echo "== $$pkg $$t"; \
+			go test $$pkg -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) || exit 1; \
+		done; \
+	done
+
+# Rewrite the golden files; look at the diff.
+golden:
+	go test ./lang/... ./compile/... -update
+
+# Long runs: the daemon is killed under load, everything is fuzzed longer.
+soak:
+	bench/kill.sh
+	$(MAKE) fuzz FUZZTIME=5m
+
+ci:
+	.ci/run

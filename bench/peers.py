@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Mail servers side by side on loopback, in one interleaved run.
+
+usage: peers.py --peers FOLDER [--servers smtpd,opensmtpd,postfix] [--dest queued,relay,local]
+                [--sessions 1,10,50] [-n 2000] [--runs 3] [--one] [--pipeline] [--out FILE.jsonl]
+
+FOLDER was made by bench/setup.sh. Needs root. Each run starts one server with
+an empty spool, warms it with 50 messages, sends N messages with smtpload and
+stops it; the servers take turns, so that a busy machine hurts all alike.
+
+queued  accepted and held: OpenSMTPD with its agents paused, Postfix with HOLD, smtpd started with -P mta -P mda
+relay   accepted and sent on to a sink; end to end until the sink has all
+local   accepted and written to the maildir of one user; end to end until all are there
+
+OpenSMTPD does not sync what it accepts; Postfix and smtpd do.
+"""
+import argparse, json, os, pwd, grp, re, shutil, signal, socket, statistics, subprocess, sys, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PORT, SINK = 2525, 2600
+USER = "benchuser"
+HZ = os.sysconf("SC_CLK_TCK")
+
+
+def tree(root):
+    """The process and all its descendants."""
+    kids = {}
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            stat = open(f"/proc/{p}/stat").read()
+        except OSError:
+            continue
+        kids.setdefault(int(stat[stat.rindex(")") + 2:].split()[1]), []).append(int(p))
+    out, todo = [], [root]
+    while todo:
+        p = todo.pop()
+        out.append(p)
+        todo += kids.get(p, [])
+    return out
+
+
+def usage(root):
+    """CPU seconds of the tree with the children it reaped, and PSS in KB."""
+    cpu = pss = 0
+    for p in tree(root):
+        try:
+            stat = open(f"/proc/{p}/stat").read()
+            f = stat[stat.rindex(")") + 2:].split()
+            cpu += sum(map(int, f[11:15]))
+            pss += int(re.search(r"^Pss:\s+(\d+)", open(f"/proc/{p}/smaps_rollup").read(), re.M).group(1))
+        except (OSError, AttributeError):
+            pass
+    return cpu / HZ, pss
+
+
+class Server:
+    def __init__(self, a):
+        self.a = a
+        self.dir = f"{a.scratch}/{self.name}"
+
+    def start(self, dest):
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir, 0o755)
+        argv, env = self.prepare(dest)
+        self.log = open(f"{self.dir}/log", "wb")
+        self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                                     env=dict(os.environ, **env), start_new_session=True)
+        end = time.time() + 60
+        while True:
+            if self.proc.poll() is not None or time.time() > end:
+                sys.exit(f"{self.name} does not run: " + open(f"{self.dir}/log").read()[-800:])
+            try:
+                with socket.create_connection(("127.0.0.1", PORT), 1) as c:
+                    c.settimeout(5)
+                    ok = c.recv(3) == b"220"
+                    c.sendall(b"QUIT\r\n")
+                if ok:
+                    break
+            except OSError:
+                time.sleep(0.05)
+        self.hold(dest)
+
+    def hold(self, dest):
+        pass
+
+    def stop(self):
+        pids = tree(self.proc.pid)
+        self.proc.terminate()
+        try:
+            self.proc.wait(20)
+        except subprocess.TimeoutExpired:
+            self.proc.kill()
+            self.proc.wait()
+        end = time.time() + 10
+        for p in pids:
+            while os.path.exists(f"/proc/{p}") and time.time() < end:
+                time.sleep(0.02)
+            if os.path.exists(f"/proc/{p}"):
+                os.kill(p, signal.SIGKILL)
+
+
+CONF = f'''listen on 127.0.0.1 port {PORT} hostname bench.test
+smtp limit max-mails 1000000
+%saction "local" maildir
+action "relay" relay host smtp://127.0.0.1:{SINK}
+match from any for domain "local.test" action "local"
+match from any for domain "relay.test" action "relay"
+'''
+
+
+class Smtpd(Server):
+    name = "smtpd"
+
+    def prepare(self, dest):
+        # One process as root becomes the user that it delivers for.
+        open(f"{self.dir}/smtpd.conf", "w").write(CONF % "")
+        hold = ["-P", "mta", "-P", "mda"] if dest == "queued" else []
+        return [self.a.smtpd, "-d", "-f", f"{self.dir}/smtpd.conf", "--spool", f"{self.dir}/spool", "--user", USER] + hold, {}
+
+
+class OpenSMTPD(Server):
+    name = "opensmtpd"
+    tuning = ("mta limit max-conn-per-host 50 max-conn-per-route 50 max-conn-per-connector 50 "
+              "conn-delay-relay 0 conn-delay-route 0 session-mail-max 1000000\n")
+
+    def prepare(self, dest):
+        for x in ("queue", "incoming", "corrupt", "purge", "temporary", "offline"):
+            shutil.rmtree(f"/var/spool/smtpd/{x}", ignore_errors=True)
+        open(f"{self.dir}/smtpd.conf", "w").write(CONF % self.tuning)
+        open(f"{self.dir}/resolv.conf", "w").write("lookup file bind\nnameserver 127.0.0.1\n")
+        # Without "lookup file" it asks DNS even for the name of 127.0.0.1.
+        return ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', f"{self.dir}/resolv.conf",
+                "/usr/sbin/smtpd", "-F", "-f", f"{self.dir}/smtpd.conf"], {}
+
+    def hold(self, dest):
+        if dest == "queued":
+            for agent in ("mta", "mda"):
+                subprocess.run(["smtpctl", "pause", agent], check=True, stdout=subprocess.DEVNULL)
+
+
+class Postfix(Server):
+    name = "postfix"
+
+    def prepare(self, dest):
+        d, r = self.dir, f"{self.a.peers}/postfix"
+        owner, drop = pwd.getpwnam("bpostfix"), grp.getgrnam("bpostdrop").gr_gid
+        for x in ("etc", "data", "q"):
+            os.makedirs(f"{d}/{x}")
+        os.chown(f"{d}/data", owner.pw_uid, owner.pw_gid)
+        for x in "active bounce corrupt defer deferred flush hold incoming private saved trace".split():
+            os.mkdir(f"{d}/q/{x}", 0o700)
+            os.chown(f"{d}/q/{x}", owner.pw_uid, 0)
+        os.mkdir(f"{d}/q/pid", 0o755)
+        for x, mode in (("public", 0o710), ("maildrop", 0o730)):
+            os.mkdir(f"{d}/q/{x}")
+            os.chmod(f"{d}/q/{x}", mode)
+            os.chown(f"{d}/q/{x}", owner.pw_uid, drop)
+        hold = dest == "queued"
+        open(f"{d}/etc/main.cf", "w").write(f'''compatibility_level = 3.6
+queue_directory = {d}/q
+data_directory = {d}/data
+daemon_directory = {r}/usr/lib/postfix/sbin
+command_directory = {r}/usr/sbin
+shlib_directory = {r}/usr/lib/postfix
+meta_directory = {r}/etc/postfix
+mail_owner = bpostfix
+setgid_group = bpostdrop
+import_environment = MAIL_CONFIG LD_LIBRARY_PATH TZ LANG=C
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+myhostname = bench.test
+mydestination = local.test
+relay_domains = relay.test
+mynetworks = 127.0.0.0/8
+smtpd_recipient_restrictions = permit_mynetworks, reject
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_client_restrictions = permit_mynetworks{", check_client_access static:HOLD" if hold else ""}
+{"smtpd_data_restrictions = check_client_access static:HOLD" if hold else ""}
+transport_maps = inline:{{ relay.test=smtp:[127.0.0.1]:{SINK} }}
+home_mailbox = Maildir/
+alias_maps =
+alias_database =
+biff = no
+smtp_tls_security_level = none
+smtpd_tls_security_level = none
+maillog_file =
+default_process_limit = 100
+''')
+        open(f"{d}/etc/master.cf", "w").write(f'''127.0.0.1:{PORT} inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+proxywrite unix - - n - 1 proxymap
+smtp unix - - n - - smtp
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+local unix - n n - - local
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+''')
+        return [f"{r}/usr/lib/postfix/sbin/master", "-c", f"{d}/etc", "-d"], \
+            {"MAIL_CONFIG": f"{d}/etc", "LD_LIBRARY_PATH": f"{r}/usr/lib/postfix"}
+
+
+def load(a, args):
+    p = subprocess.run([a.smtpload] + args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if p.returncode:
+        sys.exit(f"smtpload {' '.join(args)}: {p.stderr[-400:]}")
+    return {k: float(v) for k, v in (x.split("=") for x in p.stdout.split())}
+
+
+def maildir():
+    return os.path.join(pwd.getpwnam(USER).pw_dir, "Maildir")
+
+
+def one(a, server, dest, sessions):
+    shutil.rmtree(maildir(), ignore_errors=True)
+    server.start(dest)
+    to = f"{USER}@local.test" if dest == "local" else "u@relay.test"
+    args = ["send", "--addr", f"127.0.0.1:{PORT}", "--rcpt", to] + (["--one"] if a.one else []) + (["--pipeline"] if a.pipeline else [])
+    sink = None
+    try:
+        if dest == "relay":
+            sink = subprocess.Popen([a.smtpload, "sink", "--addr", f"127.0.0.1:{SINK}", "-n", str(a.n + 50)], stdout=subprocess.PIPE, text=True)
+            time.sleep(0.2)
+        load(a, args + ["-n", "50"])
+        time.sleep(0.3)
+        cpu0, _ = usage(server.proc.pid)
+        start = time.time()
+        r = load(a, args + ["-n", str(a.n), "-s", str(sessions)])
+        if dest == "relay":
+            sink.wait(300)
+        if dest == "local":
+            while len(os.listdir(maildir() + "/new")) < a.n + 50 and time.time() < start + 300:
+                time.sleep(0.02)
+        total = time.time() - start
+        cpu, pss = usage(server.proc.pid)
+    finally:
+        if sink:
+            sink.kill()
+        server.stop()
+    return {"server": server.name, "dest": dest, "sessions": sessions, "one": a.one, "pipeline": a.pipeline, "n": a.n,
+            "accept": r["rate"], "end_to_end": None if dest == "queued" else a.n / total,
+            "cpu_per_1000": (cpu - cpu0) * 1000 / a.n, "pss_mb": pss / 1024, "p99_ms": r["p99_us"] / 1000}
+
+
+def table(rows):
+    print("| destination | sessions | server | accept msg/s | end to end msg/s | CPU s per 1000 | PSS MB | p99 ms | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    med = lambda rs, k: statistics.median(r[k] for r in rs)
+    for dest, sessions in sorted({(r["dest"], r["sessions"]) for r in rows}):
+        group = [r for r in rows if (r["dest"], r["sessions"]) == (dest, sessions)]
+        key = "accept" if dest == "queued" else "end_to_end"
+        base = None
+        for name in dict.fromkeys(r["server"] for r in group):
+            rs = [r for r in group if r["server"] == name]
+            base = base or med(rs, key)
+            e2e = "-" if dest == "queued" else "%.0f" % med(rs, "end_to_end")
+            print("| %s | %d | %s | %.0f (%.0f–%.0f) | %s | %.2f | %.0f | %.1f | %.1f |" % (
+                dest, sessions, name, med(rs, "accept"), min(r["accept"] for r in rs), max(r["accept"] for r in rs), e2e,
+                med(rs, "cpu_per_1000"), med(rs, "pss_mb"), med(rs, "p99_ms"), base / med(rs, key)))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--peers", required=True)
+    p.add_argument("--servers", default="smtpd,opensmtpd,postfix")
+    p.add_argument("--dest", default="queued")
+    p.add_argument("--sessions", default="10")
+    p.add_argument("-n", type=int, default=2000)
+    p.add_argument("--runs", type=int, default=3)
+    p.add_argument("--one", action="store_true")
+    p.add_argument("--pipeline", action="store_true")
+    p.add_argument("--out")
+    a = p.parse_args()
+    a.peers = os.path.abspath(a.peers)
+    a.scratch = a.peers + "/run"
+    a.smtpd, a.smtpload = a.peers + "/bin/smtpd", a.peers + "/bin/smtpload"
+    subprocess.run(["go", "build", "-o", a.peers + "/bin/", "./cmd/smtpd", "./bench/smtpload"], cwd=os.path.dirname(HERE), check=True)
+    kinds = {c.name: c for c in (Smtpd, OpenSMTPD, Postfix)}
+    rows = []
+    for run in range(a.runs):
+        for dest in a.dest.split(","):
+            for sessions in map(int, a.sessions.split(",")):
+                for name in a.servers.split(","):
+                    r = one(a, kinds[name](a), dest, sessions)
+                    rows.append(r)
+                    print(json.dumps(r), file=sys.stderr)
+                    if a.out:
+                        print(json.dumps(r), file=open(a.out, "a"))
+    table(rows)
+
+
+if __name__ == "__main__":
+    main()
