@@ -39,11 +39,17 @@ start() {
 sink=$!
 pids+=("$sink")
 start
+: >"$dir/acked"
 "$dir/smtpload" send --addr 127.0.0.1:$port -n "$messages" -s 20 --reconnect 60s --acked "$dir/acked" &
 send=$!
 pids+=("$send")
 for i in $(seq "$kills"); do
-	sleep "0.$((RANDOM % 4 + 1))"
+	# Somewhere in the i-th part of the run.
+	at=$((messages * i / (kills + 1) + RANDOM % (messages / (kills + 1) / 2)))
+	while [ "$(wc -l <"$dir/acked")" -lt "$at" ]; do
+		kill -0 "$send" 2>/dev/null || { echo "the load ended before kill $i"; exit 1; }
+		sleep 0.01
+	done
 	kill -9 "$daemon" 2>/dev/null || { echo "the daemon was gone before kill $i:"; tail "$dir/log"; exit 1; }
 	wait "$daemon" 2>/dev/null || true
 	start
