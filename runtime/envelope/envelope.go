@@ -169,7 +169,10 @@ type Envelope struct {
 	Execute    Execute
 	Exec       string // command or path, for Execute
 
-	// A report.
+	// A report. Created and Expires are its own; those of the envelope that
+	// it is about are here.
 	BounceKind  BounceKind
 	BounceDelay time.Duration
+	Arrival     time.Time
+	Deadline    time.Time
 }

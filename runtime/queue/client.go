@@ -1,0 +1,150 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
+)
+
+// A Client asks the queue.
+type Client struct{ peer *imsg.Peer }
+
+// NewClient returns a Client that asks over p.
+func NewClient(p *imsg.Peer) *Client { return &Client{p} }
+
+// Create begins a message. The descriptor takes the content, with LF line
+// ends, written from its beginning; the caller closes it.
+func (c *Client) Create(ctx context.Context) (envelope.MessageID, *os.File, error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgCreate})
+	if err != nil {
+		return 0, nil, err
+	}
+	var ref messageRef
+	if err := ref.parse(m.Data); err != nil || m.File == nil {
+		closeFile(m.File)
+		return 0, nil, errors.Join(err, errNoFile)
+	}
+	return envelope.MessageID(ref), m.File, nil
+}
+
+// Submit adds envelopes to a message that is not committed yet; nothing is
+// durable before Commit. The queue sets ID, Created, Expires and NextTry.
+func (c *Client) Submit(ctx context.Context, msg envelope.MessageID, evs []envelope.Envelope) ([]envelope.ID, error) {
+	s := submission{msg, evs}
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgSubmit, Data: s.append(nil)})
+	if err != nil {
+		return nil, err
+	}
+	closeFile(m.File)
+	var l ids
+	if err := l.parse(m.Data); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Commit takes what was written into the message's descriptor and returns
+// when it and all envelopes are on disk. After an error the message is gone.
+func (c *Client) Commit(ctx context.Context, msg envelope.MessageID) error {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgCommit, Data: messageRef(msg).append(nil)})
+	closeFile(m.File)
+	return err
+}
+
+// Rollback forgets a message that is not committed. It does not wait.
+func (c *Client) Rollback(_ context.Context, msg envelope.MessageID) {
+	c.peer.Notify(imsg.Message{Type: msgRollback, Data: messageRef(msg).append(nil)})
+}
+
+// Open returns the content of a committed message, to be read from its
+// beginning; the caller closes it.
+func (c *Client) Open(ctx context.Context, msg envelope.MessageID) (*os.File, error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgOpen, Data: messageRef(msg).append(nil)})
+	if err != nil {
+		return nil, err
+	}
+	if m.File == nil {
+		return nil, errNoFile
+	}
+	return m.File, nil
+}
+
+var errNoFile = errors.New("queue answered without a descriptor")
+
+// A remoteDeliverer is mda or mta at the other end of a connection.
+type remoteDeliverer struct{ peer *imsg.Peer }
+
+func (d remoteDeliverer) Deliver(ctx context.Context, batch []envelope.Envelope) ([]Result, error) {
+	data := envelopes(batch).append(nil)
+	// The other end would take a longer message for an attack and hang up.
+	if len(data) > imsg.MaxMessage && len(batch) > 1 {
+		half := len(batch) / 2
+		first, err1 := d.Deliver(ctx, batch[:half])
+		second, err2 := d.Deliver(ctx, batch[half:])
+		return append(first, second...), errors.Join(err1, err2)
+	}
+	m, err := d.peer.Call(ctx, imsg.Message{Type: msgDeliver, Data: data})
+	if err != nil {
+		return nil, err
+	}
+	closeFile(m.File)
+	var l results
+	if err := l.parse(m.Data); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// DelivererHandler serves what the queue asks of mda and mta.
+func DelivererHandler(d Deliverer) imsg.Handler {
+	return func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+		closeFile(m.File)
+		if m.Type != msgDeliver {
+			return imsg.Message{}, errUnknown(m.Type)
+		}
+		var batch envelopes
+		if err := batch.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		l, err := d.Deliver(ctx, batch)
+		return imsg.Message{Data: results(l).append(nil)}, err
+	}
+}
+
+// A remoteSubmitter is mfa at the other end of a connection.
+type remoteSubmitter struct{ peer *imsg.Peer }
+
+func (s remoteSubmitter) SubmitReport(ctx context.Context, msg envelope.MessageID, server string, rcpt envelope.Address) error {
+	q := reportRequest{msg, server, rcpt}
+	m, err := s.peer.Call(ctx, imsg.Message{Type: msgReport, Data: q.append(nil)})
+	closeFile(m.File)
+	return err
+}
+
+// SubmitterHandler serves what the queue asks of mfa.
+func SubmitterHandler(s Submitter) imsg.Handler {
+	return func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+		closeFile(m.File)
+		if m.Type != msgReport {
+			return imsg.Message{}, errUnknown(m.Type)
+		}
+		var q reportRequest
+		if err := q.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		return imsg.Message{}, s.SubmitReport(ctx, q.Message, q.Server, q.Rcpt)
+	}
+}
+
+func errUnknown(typ uint32) error { return fmt.Errorf("no requests of type %d here", typ) }
+
+// closeFile closes a descriptor that came with a message that wants none.
+func closeFile(f *os.File) {
+	if f != nil {
+		f.Close()
+	}
+}

@@ -1,0 +1,213 @@
+package queue
+
+import (
+	"context"
+
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
+)
+
+// What others ask of the queue.
+const (
+	msgCreate   uint32 = iota + 1 // smtp
+	msgSubmit                     // mfa
+	msgCommit                     // smtp
+	msgRollback                   // smtp
+	msgOpen                       // mda, mta
+)
+
+// What the queue asks of others.
+const (
+	msgDeliver uint32 = iota + 1 // mda, mta
+	msgReport                    // mfa
+)
+
+// A Deliverer carries envelopes on. All envelopes of a batch belong to one
+// message and one action, and have one destination: for mta the domain, or
+// the action itself if it names a relay host; for mda the user. Deliver
+// returns one Result for each envelope, in any order; an envelope without
+// one, and every envelope after an error, counts as not tried.
+type Deliverer interface {
+	Deliver(ctx context.Context, batch []envelope.Envelope) ([]Result, error)
+}
+
+// A Submitter resolves the recipient of a report, as for a message from the
+// null sender and the local host that server names, and submits the envelopes
+// under msg. The text of an error is a reply line: one that begins with 5 is
+// final.
+type Submitter interface {
+	SubmitReport(ctx context.Context, msg envelope.MessageID, server string, rcpt envelope.Address) error
+}
+
+// An Outcome says how a try ended.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Delivered Outcome = iota + 1
+	TempFail
+	PermFail
+	Loop // permanent: the message has been here before
+)
+
+var outcomeNames = [...]string{"?", "Ok", "TempFail", "PermFail", "Loop"}
+
+// String returns the word that logs show.
+func (o Outcome) String() string { return outcomeNames[o] }
+
+// A Result is what became of one envelope.
+type Result struct {
+	ID      envelope.ID
+	Outcome Outcome
+	Status  string // enhanced status code, such as "5.1.1"; "" if unknown
+	Text    string // reply line, or what went wrong
+	Remote  string // the host that said so; "" if it was this one
+	DSN     bool   // Delivered: that host reports success itself
+}
+
+// maxText bounds what is kept of a reply that a remote host chose.
+const maxText = 2048
+
+func (r *Result) append(b []byte) []byte {
+	b = imsg.AppendUint64(b, uint64(r.ID))
+	b = append(b, byte(r.Outcome))
+	for _, s := range [...]string{r.Status, r.Text, r.Remote} {
+		b = imsg.AppendString(b, s[:min(len(s), maxText)])
+	}
+	return imsg.AppendBool(b, r.DSN)
+}
+
+func (r *Result) read(d *imsg.Reader) {
+	r.ID = envelope.ID(d.Uint64())
+	r.Outcome = Outcome(d.Byte())
+	if r.Outcome < Delivered || r.Outcome > Loop {
+		d.Fail()
+	}
+	for _, s := range [...]*string{&r.Status, &r.Text, &r.Remote} {
+		*s = d.String()
+	}
+	r.DSN = d.Bool()
+}
+
+type results []Result
+
+func (l results) append(b []byte) []byte {
+	b = imsg.AppendUint32(b, uint32(len(l)))
+	for i := range l {
+		b = l[i].append(b)
+	}
+	return b
+}
+
+func (l *results) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*l = make(results, r.Count(22))
+	for i := range *l {
+		(*l)[i].read(r)
+	}
+	return r.Close()
+}
+
+// envelopes are what travels in Submit and Deliver.
+type envelopes []envelope.Envelope
+
+func (l envelopes) append(b []byte) []byte {
+	b = imsg.AppendUint32(b, uint32(len(l)))
+	var one []byte
+	for i := range l {
+		one = l[i].Append(one[:0])
+		b = imsg.AppendBytes(b, one)
+	}
+	return b
+}
+
+func (l *envelopes) read(r *imsg.Reader) {
+	*l = make(envelopes, r.Count(4))
+	for i := range *l {
+		ev, err := envelope.Parse(r.Bytes())
+		if err != nil {
+			r.Fail()
+			return
+		}
+		(*l)[i] = ev
+	}
+}
+
+func (l *envelopes) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	l.read(r)
+	return r.Close()
+}
+
+// A submission adds envelopes to a message.
+type submission struct {
+	Message   envelope.MessageID
+	Envelopes envelopes
+}
+
+func (s *submission) append(b []byte) []byte {
+	return s.Envelopes.append(imsg.AppendUint32(b, uint32(s.Message)))
+}
+
+func (s *submission) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	s.Message = envelope.MessageID(r.Uint32())
+	s.Envelopes.read(r)
+	return r.Close()
+}
+
+// ids answer a submission.
+type ids []envelope.ID
+
+func (l ids) append(b []byte) []byte {
+	b = imsg.AppendUint32(b, uint32(len(l)))
+	for _, id := range l {
+		b = imsg.AppendUint64(b, uint64(id))
+	}
+	return b
+}
+
+func (l *ids) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*l = make(ids, r.Count(8))
+	for i := range *l {
+		(*l)[i] = envelope.ID(r.Uint64())
+	}
+	return r.Close()
+}
+
+// A messageRef names a message: the request of Commit, Rollback and Open,
+// and the answer to Create.
+type messageRef envelope.MessageID
+
+func (m messageRef) append(b []byte) []byte { return imsg.AppendUint32(b, uint32(m)) }
+
+func (m *messageRef) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*m = messageRef(r.Uint32())
+	if *m == 0 {
+		r.Fail()
+	}
+	return r.Close()
+}
+
+// A reportRequest asks mfa to resolve the recipient of a report.
+type reportRequest struct {
+	Message envelope.MessageID
+	Server  string
+	Rcpt    envelope.Address
+}
+
+func (q *reportRequest) append(b []byte) []byte {
+	b = imsg.AppendUint32(b, uint32(q.Message))
+	b = imsg.AppendString(b, q.Server)
+	return imsg.AppendString(imsg.AppendString(b, q.Rcpt.User), q.Rcpt.Domain)
+}
+
+func (q *reportRequest) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	q.Message = envelope.MessageID(r.Uint32())
+	q.Server = r.String()
+	q.Rcpt = envelope.Address{User: r.String(), Domain: r.String()}
+	return r.Close()
+}
