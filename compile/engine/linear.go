@@ -72,7 +72,7 @@ func criteria(r *compile.Rule) [numParts]compile.Criterion {
 // isStatic reports whether the content of a table is in the Ruleset. What a
 // static table says it says at once, and it never fails.
 func isStatic(rs *compile.Ruleset, id compile.TableID) bool {
-	return id != 0 && rs.Table(id).Backend == "static"
+	return id != 0 && rs.Table(id).Kind != compile.Dynamic
 }
 
 var _ Engine = (*Linear)(nil)
