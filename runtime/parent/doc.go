@@ -19,8 +19,8 @@
 // daemon without root, give the users of a userbase the id it runs as.
 //
 // A process that is root runs commands as the account, by setting the
-// credentials of the child. What is done inside this process (maildir, mbox,
-// lmtp, .forward) it refuses as root: nothing is ever delivered as user id 0.
+// credentials of the child. What is stored or sent by this process itself
+// (maildir, mbox, lmtp) it refuses as root: nothing is delivered as user id 0.
 //
 // # Paths
 //
@@ -38,5 +38,6 @@
 //   - put into a shell command anything but what the configuration or the
 //     user's own .forward said; the values of the envelope that are part of it
 //     were whitelisted by mda, those of the environment are not shell text,
-//   - wait longer than the time limit for a command, or keep its children.
+//   - wait longer than the time limit for a command: its process group is
+//     killed then.
 package parent

@@ -1,0 +1,148 @@
+package parent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"smtpd/runtime/imsg"
+)
+
+// timeLimit is how long one delivery may take.
+const timeLimit = 300 * time.Second
+
+// A Config says whom parent serves.
+type Config struct {
+	Log        *slog.Logger
+	ServerName string // said to LMTP servers, and part of the names of files in a maildir
+
+	MFA, MDA imsg.Conn
+}
+
+// Main serves requests until ctx is done or a peer is lost, and waits for the
+// deliveries under way.
+func Main(ctx context.Context, c Config) error {
+	a, err := newAgent(c)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	errs := make(chan error, 2)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for name, conn := range map[string]imsg.Conn{"mfa": c.MFA, "mda": c.MDA} {
+		if conn == nil {
+			continue
+		}
+		wg.Go(func() {
+			defer cancel() // without one of its peers parent is of no use
+			if err := imsg.NewPeer(conn, a.handle).Run(ctx); err != nil {
+				errs <- fmt.Errorf("parent: link to %s: %w", name, err)
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+// An agent acts for users.
+type agent struct {
+	log   *slog.Logger
+	host  string // of this server, for names of files and LHLO
+	uid   int    // that this process runs as
+	start string // absolute path of the working directory
+	limit time.Duration
+
+	syncs dirSyncs
+}
+
+func newAgent(c Config) (*agent, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("parent: working directory: %w", err)
+	}
+	log := c.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &agent{log: log, host: c.ServerName, uid: os.Geteuid(), start: start, limit: timeLimit}, nil
+}
+
+// handle answers the requests of mfa and mda.
+func (a *agent) handle(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+	switch m.Type {
+	case typeDeliver:
+		return a.handleDeliver(ctx, m)
+	case typeForward:
+		if m.File != nil {
+			m.File.Close()
+		}
+		return a.handleForward(m)
+	}
+	if m.File != nil {
+		m.File.Close()
+	}
+	return imsg.Message{}, fmt.Errorf("parent: no requests of type %d", m.Type)
+}
+
+func (a *agent) handleDeliver(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+	if m.File == nil {
+		return imsg.Message{}, errors.New("parent: delivery without content")
+	}
+	defer m.File.Close()
+	d, err := parseDelivery(m.Data)
+	if err != nil {
+		return imsg.Message{}, fmt.Errorf("parent: delivery: %w", err)
+	}
+	return imsg.Message{Data: appendResult(nil, a.deliver(ctx, d, m.File))}, nil
+}
+
+func (a *agent) handleForward(m imsg.Message) (imsg.Message, error) {
+	u, err := parseAccount(m.Data)
+	if err != nil {
+		return imsg.Message{}, fmt.Errorf("parent: account: %w", err)
+	}
+	f, err := a.openForward(u)
+	r := forwardReply{State: forwardNone}
+	switch {
+	case errors.Is(err, ErrTemporary):
+		r = forwardReply{forwardTemp, err.Error()}
+	case err != nil:
+		r = forwardReply{forwardPerm, err.Error()}
+	case f != nil:
+		r.State = forwardFile
+	}
+	return imsg.Message{Data: appendForwardReply(nil, r), File: f}, nil
+}
+
+// deliver runs d and never takes longer than the time limit.
+func (a *agent) deliver(ctx context.Context, d Delivery, content *os.File) Result {
+	if err := a.mayActAs(d); err != nil {
+		return failure(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.limit)
+	defer cancel()
+	msg, err := newMessage(d.Header, content)
+	if err != nil {
+		return failure(err)
+	}
+	switch d.Method {
+	case Maildir:
+		err = a.maildir(d, msg)
+	case Mbox:
+		err = a.mbox(ctx, d, msg)
+	case Command:
+		return a.command(ctx, d, msg)
+	case LMTP:
+		return a.lmtp(ctx, d, msg)
+	}
+	if err != nil {
+		return failure(err)
+	}
+	return delivered
+}

@@ -1,0 +1,191 @@
+package parent
+
+import (
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"smtpd/runtime/envelope"
+)
+
+// An lmtpBackend keeps the last message and answers what it is told to.
+type lmtpBackend struct {
+	rcptErr, dataErr error
+	from, to, text   string
+}
+
+func (b *lmtpBackend) NewSession(*smtp.Conn) (smtp.Session, error) { return b, nil }
+func (b *lmtpBackend) Reset()                                      {}
+func (b *lmtpBackend) Logout() error                               { return nil }
+
+func (b *lmtpBackend) Mail(from string, _ *smtp.MailOptions) error {
+	b.from = from
+	return nil
+}
+
+func (b *lmtpBackend) Rcpt(to string, _ *smtp.RcptOptions) error {
+	b.to = to
+	return b.rcptErr
+}
+
+func (b *lmtpBackend) Data(r io.Reader) error {
+	text, err := io.ReadAll(r)
+	b.text = string(text)
+	return errors.Join(err, b.dataErr)
+}
+
+func (b *lmtpBackend) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	text, err := io.ReadAll(r)
+	b.text = string(text)
+	status.SetStatus(b.to, b.dataErr)
+	return err
+}
+
+func serveLMTP(t *testing.T, network, addr string, b *lmtpBackend) string {
+	t.Helper()
+	ln, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := smtp.NewServer(b)
+	s.LMTP = true
+	go s.Serve(ln)
+	t.Cleanup(func() { s.Close() })
+	return ln.Addr().String()
+}
+
+func TestLMTP(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			a, home := newTestAgent(t)
+			addr := "127.0.0.1:0"
+			if network == "unix" {
+				addr = filepath.Join(home, "lmtp")
+			}
+			b := new(lmtpBackend)
+			d := testDelivery(home, LMTP, serveLMTP(t, network, addr, b))
+			d.RcptTo = true
+			wantDelivered(t, deliver(t, a, d, testMessage))
+			if b.from != "bob@example.net" || b.to != "alice@mail.example.org" {
+				t.Errorf("from %q to %q", b.from, b.to)
+			}
+			if want := strings.ReplaceAll(d.Header+testMessage, "\n", "\r\n"); b.text != want {
+				t.Errorf("text %q, want %q", b.text, want)
+			}
+			d.Sender = envelope.Address{}
+			wantDelivered(t, deliver(t, a, d, testMessage))
+			if b.from != "" || b.to != "alice@mail.example.org" {
+				t.Errorf("from %q to %q", b.from, b.to)
+			}
+		})
+	}
+}
+
+func TestLMTPRefusals(t *testing.T) {
+	reply := func(code int, e smtp.EnhancedCode, text string) error {
+		return &smtp.SMTPError{Code: code, EnhancedCode: e, Message: text}
+	}
+	for _, c := range []struct {
+		name       string
+		rcpt, data error
+		want       Result
+	}{
+		{"recipient unknown", reply(550, smtp.EnhancedCode{5, 1, 1}, "no alice"), nil, Result{PermFail, "5.1.1", `Error ("550 5.1.1 no alice")`}},
+		{"recipient later", reply(450, smtp.EnhancedCode{4, 2, 1}, "busy"), nil, Result{TempFail, "4.2.1", `Error ("450 4.2.1 busy")`}},
+		{"over quota", nil, reply(452, smtp.EnhancedCode{4, 2, 2}, "full"), Result{TempFail, "4.2.2", `Error ("452 4.2.2 <alice@mail.example.org> full")`}},
+		{"refused", nil, reply(554, smtp.EnhancedCode{5, 7, 1}, "spam"), Result{PermFail, "5.7.1", `Error ("554 5.7.1 <alice@mail.example.org> spam")`}},
+		{"class contradicts", nil, reply(554, smtp.EnhancedCode{4, 7, 1}, "spam"), Result{PermFail, "5.3.0", `Error ("554 4.7.1 <alice@mail.example.org> spam")`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, home := newTestAgent(t)
+			b := &lmtpBackend{rcptErr: c.rcpt, dataErr: c.data}
+			d := testDelivery(home, LMTP, serveLMTP(t, "tcp", "127.0.0.1:0", b))
+			d.RcptTo = true
+			if got := deliver(t, a, d, testMessage); got != c.want {
+				t.Errorf("result = %+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+// TestLMTPScript speaks to servers that break off or babble at every step.
+func TestLMTPScript(t *testing.T) {
+	const ok = "220 x\r\n|250 x\r\n|250 ok\r\n|250 ok\r\n|354 go\r\n|250 ok\r\n"
+	steps := strings.Split(ok, "|")
+	for i := range steps {
+		for _, bad := range []string{"", "nonsense\r\n", "2\r\n", "\x00\xff\r\n", strings.Repeat("2", 1<<20), strings.Repeat("250-x\r\n", 1<<18), "999 x\r\n", "450 later\r\n"} {
+			a, home := newTestAgent(t)
+			a.limit = 10 * time.Second
+			replies := append(append([]string(nil), steps[:i]...), bad)
+			addr, _ := scriptLMTP(t, replies)
+			d := testDelivery(home, LMTP, addr)
+			if r := deliver(t, a, d, testMessage); r.Outcome != TempFail {
+				t.Errorf("step %d answered with %.20q: %+v, want a temporary failure", i, bad, r)
+			}
+		}
+	}
+	t.Run("lost after the last reply", func(t *testing.T) {
+		a, home := newTestAgent(t)
+		addr, said := scriptLMTP(t, steps)
+		wantDelivered(t, deliver(t, a, testDelivery(home, LMTP, addr), testMessage))
+		want := "LHLO mx.example.org\r\nMAIL FROM:<bob@example.net>\r\nRCPT TO:<alice>\r\nDATA\r\n"
+		if got := <-said; !strings.HasPrefix(got, want) {
+			t.Errorf("said:\n%s\nwant:\n%s", got, want)
+		}
+	})
+}
+
+// scriptLMTP serves one connection: the first reply at once, each further one
+// after a command, or after the end of the message. Then it closes, and hands
+// out what it was told.
+func scriptLMTP(t *testing.T, replies []string) (addr string, said <-chan string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	heard := make(chan string, 1)
+	go func() {
+		var all strings.Builder
+		defer func() { heard <- all.String() }()
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		buf := make([]byte, 64<<10)
+		for i, reply := range replies {
+			for end := "\r\n"; i > 0; {
+				if strings.HasPrefix(replies[i-1], "354") {
+					end = "\r\n.\r\n"
+				}
+				n, err := conn.Read(buf)
+				all.Write(buf[:n])
+				if err != nil {
+					return
+				}
+				if strings.HasSuffix(string(buf[:n]), end) {
+					break
+				}
+			}
+			io.WriteString(conn, reply)
+		}
+	}()
+	return ln.Addr().String(), heard
+}
+
+func TestLMTPUnreachable(t *testing.T) {
+	a, home := newTestAgent(t)
+	for _, dest := range []string{filepath.Join(home, "none"), "127.0.0.1:1", "[::1]:1", "no host", ""} {
+		if r := deliver(t, a, testDelivery(home, LMTP, dest), testMessage); r.Outcome != TempFail {
+			t.Errorf("%q: %+v, want a temporary failure", dest, r)
+		}
+	}
+}
