@@ -1,0 +1,254 @@
+package mfa
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"smtpd/runtime/envelope"
+)
+
+// An itemKind says what an item of an alias, a virtual map, a .forward or an
+// include file is.
+type itemKind uint8
+
+const (
+	itemError   itemKind = iota + 1 // text is the reply line, "550 no such list"
+	itemInclude                     // text is the path
+	itemCommand                     // text is the command
+	itemFile                        // text is the path
+	itemAddress                     // addr
+	itemUser                        // text is the name, in lower case
+)
+
+// An item is one thing that a name expands to.
+type item struct {
+	kind itemKind
+	text string
+	addr envelope.Address
+}
+
+var (
+	errQuote = errors.New("quote is not closed")
+	errItem  = errors.New("not a command, file, include, error, address or user name")
+)
+
+// parseList returns the items of a line: they are separated by commas
+// outside quotes, and a backslash takes the next character as it is. One bad
+// item spoils the line: whoever wrote it meant something else.
+func parseList(line string) ([]item, error) {
+	var items []item
+	for len(line) > 0 {
+		text, rest, err := cutItem(line)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", clip(line), err)
+		}
+		line = rest
+		if text = strings.Trim(text, blanks); text == "" {
+			continue
+		}
+		it, ok := parseItem(text)
+		if !ok {
+			return nil, fmt.Errorf("%q: %w", clip(text), errItem)
+		}
+		items = append(items, it)
+	}
+	return items, nil
+}
+
+const blanks = " \t\r\n\v\f"
+
+// cutItem returns the text of the first item of line, without its escapes
+// but with its quotes, and what follows the comma.
+func cutItem(line string) (text, rest string, err error) {
+	var b strings.Builder
+	var quote byte
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case c == '\\' && i+1 < len(line):
+			i++
+			c = line[i]
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '"' || c == '\'':
+			quote = c
+		case c == ',':
+			return b.String(), line[i+1:], nil
+		}
+		b.WriteByte(c)
+	}
+	if quote != 0 {
+		return "", "", errQuote
+	}
+	return b.String(), "", nil
+}
+
+// parseItem recognises the forms of language.md 5.7 in their order. Every
+// form is a whitelist: what it does not know is refused, never passed on.
+func parseItem(s string) (item, bool) {
+	if reply, ok := cutKeyword(s, "error:"); ok && isReply(reply) {
+		return item{kind: itemError, text: reply}, true
+	}
+	if path, ok := cutKeyword(s, "include:"); ok && isPath(path) {
+		return item{kind: itemInclude, text: path}, true
+	}
+	if command, ok := cutCommand(s); ok {
+		return item{kind: itemCommand, text: command}, isPrintable(strings.ReplaceAll(command, "\t", " "))
+	}
+	if s[0] == '/' {
+		return item{kind: itemFile, text: s}, isPath(s)
+	}
+	if user, domain, ok := strings.Cut(s, "@"); ok {
+		return item{kind: itemAddress, addr: envelope.Address{User: user, Domain: domain}}, isLocalPart(user) && isDomain(domain)
+	}
+	return item{kind: itemUser, text: strings.ToLower(s)}, isUserName(s)
+}
+
+// cutKeyword cuts keyword, in any case and with or without a colon before
+// it, off the start of s.
+func cutKeyword(s, keyword string) (rest string, ok bool) {
+	s = strings.TrimPrefix(s, ":")
+	if len(s) < len(keyword) || !strings.EqualFold(s[:len(keyword)], keyword) {
+		return "", false
+	}
+	return s[len(keyword):], true
+}
+
+// cutCommand returns the command of "|command", of which the whole may be
+// quoted. An empty command is none: run by a shell it would succeed, and the
+// mail would be gone.
+func cutCommand(s string) (command string, ok bool) {
+	if strings.HasPrefix(s, `"|`) && len(s) > 2 && strings.HasSuffix(s, `"`) {
+		s = s[1 : len(s)-1]
+	}
+	if !strings.HasPrefix(s, "|") {
+		return "", false
+	}
+	command = strings.Trim(s[1:], blanks)
+	return command, command != ""
+}
+
+// isReply reports whether s is a reply line that an alias may give: a code of
+// 4 or 5 hundred, one space and a text.
+func isReply(s string) bool {
+	return len(s) >= 5 && (s[0] == '4' || s[0] == '5') && isDigit(s[1]) && isDigit(s[2]) &&
+		s[3] == ' ' && (isDigit(s[4]) || isLetter(s[4])) && isPrintable(s)
+}
+
+func isPath(s string) bool { return len(s) > 1 && s[0] == '/' && isPrintable(s) }
+
+// isPrintable reports whether s has no control characters. Bytes beyond
+// ASCII pass: paths and commands may be written in any language.
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// localPartMarks are the characters, beside letters and digits, that a local
+// part may hold. Some mean something to a shell: whatever builds a command
+// from an address must escape them.
+const localPartMarks = "!#$%*/?|^{}`~&'+-=_."
+
+// isLocalPart also refuses what a path would take for the directory above:
+// an action may make a path of an address.
+func isLocalPart(s string) bool {
+	return s != "" && len(s) <= 255 && consists(s, localPartMarks) &&
+		!strings.Contains("/"+s+"/", "/../") && !strings.Contains("/"+s+"/", "/./")
+}
+
+func isDomain(s string) bool { return s != "" && len(s) <= 255 && consists(s, "-.") }
+
+func isUserName(s string) bool { return s != "" && len(s) <= 255 && consists(s, "_.-+") }
+
+// consists reports whether s has only letters, digits and the bytes of marks.
+func consists(s, marks string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isLetter(c) && !isDigit(c) && strings.IndexByte(marks, c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
+
+// String returns the item as a list would hold it.
+func (it item) String() string {
+	s := it.text
+	switch it.kind {
+	case itemError:
+		s = "error:" + s
+	case itemInclude:
+		s = ":include:" + s
+	case itemCommand:
+		s = "|" + s
+	case itemAddress:
+		s = it.addr.User + "@" + it.addr.Domain
+	}
+	return listEscaper.Replace(s)
+}
+
+var listEscaper = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `"`, `\"`, `'`, `\'`)
+
+// parseFile returns the items of a .forward or an include file: a list on
+// each line, where a backslash continues a line and # starts a comment.
+// Includes in it are ignored: they do not nest.
+func parseFile(text string) ([]item, error) {
+	var items []item
+	for text != "" {
+		var line string
+		line, text = cutLine(text)
+		list, err := parseList(line)
+		if err != nil {
+			return nil, err
+		}
+		for _, it := range list {
+			if it.kind != itemInclude {
+				items = append(items, it)
+			}
+		}
+	}
+	return items, nil
+}
+
+// cutLine returns the first logical line of text, joined and without its
+// comment, and the rest of the text. Other escapes are left to the list.
+func cutLine(text string) (line, rest string) {
+	var b strings.Builder
+	comment := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\n':
+			return b.String(), text[i+1:]
+		case c == '\\' && i+1 < len(text):
+			i++
+			if text[i] == '\n' {
+				continue
+			}
+			if !comment {
+				b.WriteString(text[i-1 : i+1])
+			}
+		case c == '#':
+			comment = true
+		case !comment:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), ""
+}
+
+// clip shortens text for a message.
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
+}

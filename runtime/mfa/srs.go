@@ -1,0 +1,121 @@
+package mfa
+
+import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"time"
+
+	"smtpd/compile"
+	"smtpd/runtime/envelope"
+)
+
+// An srsDecoder takes back what sender rewriting made of an address, if we
+// made it and it has not aged (runtime.md 5.8).
+type srsDecoder struct {
+	keys []string
+	days int
+}
+
+func newSRSDecoder(c compile.SRS) *srsDecoder {
+	if c.Key == "" {
+		return nil
+	}
+	d := &srsDecoder{keys: []string{c.Key}, days: int(c.TTL / (24 * time.Hour))}
+	if c.Backup != "" {
+		d.keys = append(d.keys, c.Backup)
+	}
+	return d
+}
+
+func isSRS(user string) bool {
+	return len(user) > 5 && user[4] == '=' && (strings.EqualFold(user[:4], "SRS0") || strings.EqualFold(user[:4], "SRS1"))
+}
+
+var (
+	errSRSForm = errors.New("not an SRS address")
+	errSRSHash = errors.New("hash of an SRS address is not ours")
+	errSRSAge  = errors.New("SRS address is too old")
+)
+
+// decode returns the address that a stands for: the sender for SRS0, the
+// SRS0 address of the host that rewrote first for SRS1.
+func (d *srsDecoder) decode(a envelope.Address, now time.Time) (envelope.Address, error) {
+	hash, body, ok := strings.Cut(a.User[len("SRS0="):], "=")
+	if !ok {
+		return envelope.Address{}, errSRSForm
+	}
+	if !d.verify(hash, body+"@"+a.Domain) {
+		return envelope.Address{}, errSRSHash
+	}
+	if strings.EqualFold(a.User[:4], "SRS0") {
+		return d.original(body, now)
+	}
+	// SRS1=HHHH=host==HHHH=TT=domain=user: what follows host begins with the
+	// separator that its own SRS0 had.
+	host, rest, ok := strings.Cut(body, "=")
+	if !ok || host == "" || rest == "" {
+		return envelope.Address{}, errSRSForm
+	}
+	_, inner, ok := strings.Cut(rest[1:], "=")
+	if !ok {
+		return envelope.Address{}, errSRSForm
+	}
+	if _, err := d.original(inner, now); err != nil {
+		return envelope.Address{}, err
+	}
+	return checkedAddress("SRS0"+rest, host)
+}
+
+// original takes TT=domain=user apart.
+func (d *srsDecoder) original(body string, now time.Time) (envelope.Address, error) {
+	parts := strings.SplitN(body, "=", 3)
+	if len(parts) != 3 {
+		return envelope.Address{}, errSRSForm
+	}
+	stamp, ok := parseStamp(parts[0])
+	if !ok {
+		return envelope.Address{}, errSRSForm
+	}
+	today := int(now.Unix()/(24*60*60)) % 1024
+	if age := (today - stamp + 1024) % 1024; age > d.days+1 {
+		return envelope.Address{}, errSRSAge
+	}
+	return checkedAddress(parts[2], parts[1])
+}
+
+func checkedAddress(user, domain string) (envelope.Address, error) {
+	if !isLocalPart(user) || !isDomain(domain) {
+		return envelope.Address{}, errSRSForm
+	}
+	return envelope.Address{User: user, Domain: domain}, nil
+}
+
+// parseStamp reads two base32 digits: days since 1970 modulo 1024.
+func parseStamp(s string) (int, bool) {
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	s = strings.ToUpper(s)
+	if len(s) != 2 {
+		return 0, false
+	}
+	hi, lo := strings.IndexByte(digits, s[0]), strings.IndexByte(digits, s[1])
+	return hi<<5 | lo, hi >= 0 && lo >= 0
+}
+
+func (d *srsDecoder) verify(hash, text string) bool {
+	for _, key := range d.keys {
+		if hmac.Equal([]byte(srsHash(key, text)), []byte(hash)) {
+			return true
+		}
+	}
+	return false
+}
+
+// srsHash is the short hash of OpenSMTPD: it is kept so that addresses it
+// made before a migration still lead back.
+func srsHash(key, text string) string {
+	sum := sha1.Sum([]byte(key + text))
+	return base64.URLEncoding.EncodeToString(sum[:])[:4]
+}
