@@ -1,6 +1,9 @@
 package compile
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+)
 
 // A Host tells what Compile needs to know of the machine that will run the
 // configuration. It is an argument, so that a configuration can be checked
@@ -30,3 +33,8 @@ type File struct {
 	UID  int
 	Mode uint32 // permission bits
 }
+
+// ErrContent is returned by ReadFile of a Host that knows a file to be there
+// but not what is in it. Such a table may hold anything, and such a
+// certificate is taken for a good one.
+var ErrContent = errors.New("content not known")

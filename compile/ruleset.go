@@ -3,6 +3,8 @@ package compile
 import (
 	"net/netip"
 	"time"
+
+	"smtpd/compile/tablefile"
 )
 
 // A Ruleset is a compiled configuration: every name resolved, every default
@@ -82,9 +84,7 @@ type Table struct {
 }
 
 // An Entry is a key and, in a mapping, its value.
-type Entry struct {
-	Key, Value string
-}
+type Entry = tablefile.Entry
 
 // A Sign says whether a criterion is there and which way it points.
 type Sign uint8

@@ -73,6 +73,11 @@ type Diagnostic struct {
 	Help    []string
 	Fixes   []Fix
 
+	// Seen is where OpenSMTPD notices the mistake if that is not the line
+	// on which Span begins: at the token that made it certain. The classic
+	// form of smtpd -n names that line, as scripts expect.
+	Seen token.Pos
+
 	// Fatal marks a complaint at which OpenSMTPD ends at once, printing its
 	// own name and no place. smtpd -n prints it in that form.
 	Fatal bool

@@ -1,0 +1,163 @@
+package compile
+
+import (
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"smtpd/ast"
+	"smtpd/compile/tablefile"
+	"smtpd/lang/diag"
+	"smtpd/lang/token"
+)
+
+// hostLike checks the name of a pki or ca and returns it as it is stored.
+func (c *compiler) hostLike(name *ast.Str, what string) (string, bool) {
+	if !isHostName(name.Text) {
+		d := c.errorf(span(name), name.Pos, "bad-"+diag.Code(what)+"-name", "%s: %q is no host name", what, name.Text)
+		if strings.HasPrefix(name.Text, "*.") {
+			d.Help = append(d.Help, `"*" alone stands for every name`)
+		}
+		return "", false
+	}
+	if len(name.Text) > maxHostName {
+		c.tooLong(name, "name of a "+what, maxHostName)
+		return "", false
+	}
+	return tablefile.Fold(name.Text), true
+}
+
+// pkiStmt declares a certificate or adds to one.
+func (c *compiler) pkiStmt(p *ast.PKI) {
+	name, ok := c.hostLike(&p.Name, "pki")
+	if !ok {
+		c.pki.spoil(p.Name.Text)
+		return
+	}
+	old, known := c.pki.names[name]
+	i := old.id
+	if !known || old.wrong {
+		i = len(c.rs.PKI)
+		c.rs.PKI = append(c.rs.PKI, PKI{Name: name, Origin: c.here()})
+		c.pki.names[name] = decl[int]{id: i, at: &p.Name}
+	}
+	for _, o := range p.Options {
+		c.pkiOption(&c.rs.PKI[i], o)
+	}
+}
+
+func (c *compiler) pkiOption(p *PKI, o *ast.PKIOption) {
+	switch {
+	case o.Cert != nil:
+		p.Cert = o.Cert.Text
+	case o.Key != nil:
+		p.Key = o.Key.Text
+	case o.DHE != nil:
+		switch dhe := tablefile.Fold(o.DHE.Text); dhe {
+		case "none", "auto", "legacy":
+			p.DHE = dhe
+		default:
+			c.errorf(span(o.DHE), o.DHE.Pos, "bad-dhe", "pki dhe: %q is no way to choose parameters", o.DHE.Text).Label =
+				"expected none, auto or legacy"
+		}
+	}
+}
+
+// caStmt declares an authority file, or another file for one.
+func (c *compiler) caStmt(a *ast.CA) {
+	name, ok := c.hostLike(&a.Name, "ca")
+	if !ok {
+		c.ca.spoil(a.Name.Text)
+		return
+	}
+	ca := CA{Name: name, Cert: a.Cert.Text, Origin: c.here()}
+	if old, known := c.ca.names[name]; known && !old.wrong {
+		c.rs.CA[old.id] = ca
+		return
+	}
+	c.ca.names[name] = decl[int]{id: len(c.rs.CA), at: &a.Name}
+	c.rs.CA = append(c.rs.CA, ca)
+}
+
+// loadCertificates checks that what the certificates name can be loaded, in
+// the order of OpenSMTPD: certificates, authorities, keys, each by name.
+func (c *compiler) loadCertificates() {
+	pkis := c.sortedPKI()
+	for _, p := range pkis {
+		at := span(c.pki.names[p.Name].at)
+		switch {
+		case p.Cert == "":
+			c.fatalf(at, "pki-incomplete", "pki %q has no certificate", p.Name)
+		case p.Key == "":
+			c.fatalf(at, "pki-incomplete", "pki %q has no key", p.Name)
+		default:
+			c.load(p.Cert, at, "pki-file", fmt.Sprintf("certificate of pki %q", p.Name), 0o755)
+		}
+	}
+	cas := slices.Clone(c.rs.CA)
+	slices.SortFunc(cas, func(a, b CA) int { return strings.Compare(a.Name, b.Name) })
+	for _, a := range cas {
+		c.load(a.Cert, span(c.ca.names[a.Name].at), "ca-file", fmt.Sprintf("file of ca %q", a.Name), 0o755)
+	}
+	for _, p := range pkis {
+		if p.Key == "" {
+			continue
+		}
+		at := span(c.pki.names[p.Name].at)
+		what := fmt.Sprintf("key of pki %q", p.Name)
+		if data, ok := c.load(p.Key, at, "pki-file", what, 0o740); ok && !isPrivateKey(data) {
+			c.lacks(at, "pki-file", "%s: %s holds no private key in PEM form", what, p.Key).Fatal = true
+		}
+	}
+}
+
+func (c *compiler) sortedPKI() []PKI {
+	list := slices.Clone(c.rs.PKI)
+	slices.SortFunc(list, func(a, b PKI) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// fatalf reports a mistake at which OpenSMTPD ends without naming a place.
+func (c *compiler) fatalf(at token.Span, code diag.Code, format string, args ...any) *diag.Diagnostic {
+	d := c.errorf(at, at.Start, code, format, args...)
+	d.Fatal = true
+	return d
+}
+
+// load reads a file that must belong to root and have no permission bits
+// beyond most.
+func (c *compiler) load(path string, at token.Span, code diag.Code, what string, most uint32) ([]byte, bool) {
+	f, err := c.host.ReadFile(path)
+	var d *diag.Diagnostic
+	switch {
+	case errors.Is(err, ErrContent):
+		return nil, false
+	case err != nil:
+		d = c.lacks(at, code, "%s: %s", what, fileProblem(path, err))
+	case f.UID != 0:
+		d = c.lacks(at, code, "%s: %s belongs to uid %d, not to root", what, path, f.UID)
+	case f.Mode&^most != 0:
+		d = c.lacks(at, code, "%s: %s has mode %04o, at most %04o is safe", what, path, f.Mode, most)
+	default:
+		return f.Data, true
+	}
+	d.Fatal = true
+	return nil, false
+}
+
+// isPrivateKey reports whether data holds a private key. One behind a
+// passphrase counts: it is asked for when the key is used.
+func isPrivateKey(data []byte) bool {
+	for {
+		block, rest := pem.Decode(data)
+		if block == nil {
+			return false
+		}
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			return true
+		}
+		data = rest
+	}
+}
