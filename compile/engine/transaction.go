@@ -129,14 +129,22 @@ func (tx *Transaction) SourceKey() string {
 	if tx.Kind != FromAddress {
 		return local
 	}
+	return string(tx.appendSource(nil))
+}
+
+func (tx *Transaction) appendSource(b []byte) []byte {
 	addr := tx.source()
 	switch {
 	case !addr.IsValid():
-		return ""
+		return b
 	case addr.Is4():
-		return addr.String()
+		return addr.AppendTo(b)
 	}
-	return "[" + addr.String() + "]"
+	return append(addr.AppendTo(append(b, '[')), ']')
+}
+
+func (a Address) appendTo(b []byte) []byte {
+	return append(append(append(b, a.User...), '@'), a.Domain...)
 }
 
 // source returns the client's address in its one canonical form: an IPv4

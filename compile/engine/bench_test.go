@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"smtpd/compile"
+)
+
+// A family is a kind of rule set that grows.
+type family struct {
+	name string
+	make func(w *world, n int)
+	// tx returns the transaction that only rule i decides.
+	tx func(i, n int) Transaction
+}
+
+var families = []family{
+	{"hosting", hosting, hostingTx}, // a domain a rule, some with a source or a login
+	{"mixed", mixed, mixedTx},       // a source, a sender or a domain a rule, interleaved
+	{"grid", grid, gridTx},          // sources times domains
+}
+
+func hosting(w *world, n int) {
+	near := is(w.table("192.0.2.0/24"))
+	for i := range n {
+		r := w.anyone()
+		r.For = compile.For{Kind: compile.ForDomain, Criterion: is(w.table(fmt.Sprintf("d%07d.example", i)))}
+		switch i % 10 {
+		case 3:
+			r.From = compile.From{Kind: compile.FromSrc, Criterion: near}
+		case 7:
+			r.Auth = is(0)
+		}
+		w.rs.Rules = append(w.rs.Rules, r)
+	}
+}
+
+func hostingTx(i, _ int) Transaction {
+	tx := outsider()
+	tx.Addr, tx.Auth, tx.User = netip.MustParseAddr("192.0.2.9"), true, "bob"
+	tx.Rcpt.Domain = fmt.Sprintf("d%07d.example", i)
+	return tx
+}
+
+func mixed(w *world, n int) {
+	for i := range n {
+		r := w.anyone()
+		switch i % 3 {
+		case 0:
+			r.From = compile.From{Kind: compile.FromSrc, Criterion: is(w.table(mixedAddr(i).String()))}
+		case 1:
+			r.MailFrom = is(w.table(fmt.Sprintf("u@s%07d.example", i)))
+		case 2:
+			r.For = compile.For{Kind: compile.ForDomain, Criterion: is(w.table(fmt.Sprintf("d%07d.example", i)))}
+		}
+		w.rs.Rules = append(w.rs.Rules, r)
+	}
+}
+
+func mixedAddr(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+}
+
+func mixedTx(i, _ int) Transaction {
+	tx := outsider()
+	switch i % 3 {
+	case 0:
+		tx.Addr = mixedAddr(i)
+	case 1:
+		tx.Sender = Address{"u", fmt.Sprintf("s%07d.example", i)}
+	case 2:
+		tx.Rcpt.Domain = fmt.Sprintf("d%07d.example", i)
+	}
+	return tx
+}
+
+func side(n int) int {
+	s := 1
+	for (s+1)*(s+1) <= n {
+		s++
+	}
+	return s
+}
+
+func grid(w *world, n int) {
+	s := side(n)
+	var sources, domains []compile.Criterion
+	for i := range s {
+		sources = append(sources, is(w.table(fmt.Sprintf("10.%d.%d.0/24", i>>8, i&255))))
+		domains = append(domains, is(w.table(fmt.Sprintf("d%d.example", i))))
+	}
+	for i := range s * s {
+		r := w.anyone()
+		r.From = compile.From{Kind: compile.FromSrc, Criterion: sources[i/s]}
+		r.For = compile.For{Kind: compile.ForDomain, Criterion: domains[i%s]}
+		w.rs.Rules = append(w.rs.Rules, r)
+	}
+}
+
+func gridTx(i, n int) Transaction {
+	s := side(n)
+	i %= s * s
+	tx := outsider()
+	tx.Addr = netip.AddrFrom4([4]byte{10, byte(i / s >> 8), byte(i / s), 7})
+	tx.Rcpt.Domain = fmt.Sprintf("d%d.example", i%s)
+	return tx
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkDecide measures what is done for every RCPT, by rule sets of
+// growing size in which a random rule decides. It reports what the index
+// takes beyond the rule table, and how long it takes to build.
+func BenchmarkDecide(b *testing.B) {
+	for _, f := range families {
+		for _, n := range []int{10, 1000, 100_000, 1_000_000} {
+			b.Run(fmt.Sprintf("engine=indexed/family=%s/rules=%d", f.name, n), func(b *testing.B) {
+				w := newWorld()
+				f.make(w, n)
+				before, start := heap(), time.Now()
+				e := New(&w.rs)
+				build := time.Since(start)
+				size := heap() - before
+				benchmarkDecide(b, e, f, n)
+				b.ReportMetric(float64(size)/float64(n), "B/rule")
+				b.ReportMetric(build.Seconds(), "s/build")
+			})
+		}
+	}
+	for _, f := range families {
+		for _, n := range []int{10, 1000, 100_000} {
+			b.Run(fmt.Sprintf("engine=linear/family=%s/rules=%d", f.name, n), func(b *testing.B) {
+				w := newWorld()
+				f.make(w, n)
+				benchmarkDecide(b, NewLinear(&w.rs), f, n)
+			})
+		}
+	}
+}
+
+func benchmarkDecide(b *testing.B, e Engine, f family, n int) {
+	r := rand.New(rand.NewPCG(3, 3))
+	txs := make([]Transaction, min(n, 8192))
+	for i := range txs {
+		txs[i] = f.tx(r.IntN(n), n)
+	}
+	ctx := b.Context()
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if d := e.Decide(ctx, &txs[i%len(txs)], nil); d.Outcome != Accept {
+			b.Fatalf("%+v: %+v", txs[i%len(txs)], d)
+		}
+		i++
+	}
+}

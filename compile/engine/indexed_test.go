@@ -1,0 +1,226 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"smtpd/compile"
+)
+
+// A generator makes random rule sets and transactions from few texts, so
+// that rules overlap and share tables, and transactions hit them.
+type generator struct {
+	*rand.Rand
+	w       *world
+	dynamic []compile.TableID
+}
+
+var (
+	genNames   = []string{"example.org", "*.example.org", "*", "b.example.org", "*a.z", "mail.*.org", "localhost", "", "ex*", "*.*"}
+	genMails   = []string{"@", "bob", "bob+tag", "bob@example.org", "@example.org", "@*.example.org", "bob+tag@*", "@*", "a@mail.*.org", "bob@"}
+	genNets    = []string{"local", "10/8", "10.1/16", "192.0.2.7", "0.0.0.0/0", "::/0", "2001:db8::/32", "[2001:db8:1::/48]", "client.invalid", "10.1.2.3"}
+	genTexts   = []string{"", "net", "bob", "carol", "bob@example.org"}
+	genRegexes = []string{"^ex", "bob", "[0-9]+", "^$", "(", "org$", "local", "@"}
+
+	keyNames = []string{"example.org", "a.example.org", "b.example.org", "a.b.example.org", "", "localhost", "Example.ORG", "x.a.z", "xa.ya.z", "mail.x.org", "client"}
+	keyUsers = []string{"bob", "bob+tag", "BOB+x", "", "a", "+tag", "a@b"}
+	keyAddrs = []string{"10.1.2.3", "10.9.9.9", "192.0.2.7", "2001:db8::9", "2001:db8:1::2", "203.0.113.9", "::ffff:10.1.2.3", "fe80::1%eth0"}
+	keyHosts = []string{"", "client.invalid", "Client.Invalid", "10.1.2.3", "bob.example.org"}
+	keyLogin = []string{"", "bob", "Carol", "bob@example.org", "BOB+x@Example.org", "x@y"}
+)
+
+func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
+
+func newGenerator(seed uint64) *generator {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 7)), w: newWorld()}
+	for i := range 3 {
+		g.dynamic = append(g.dynamic, g.w.dynamic(fmt.Sprint("dyn", i)))
+	}
+	return g
+}
+
+func (g *generator) criterion(from []string) compile.Criterion {
+	c := compile.Criterion{Sign: compile.Is}
+	if g.IntN(4) == 0 {
+		c.Sign = compile.Not
+	}
+	c.Regex = g.IntN(5) == 0
+	switch {
+	case g.IntN(6) == 0:
+		c.Table = pick(g.Rand, g.dynamic)
+		return c
+	case c.Regex:
+		from = genRegexes
+	}
+	var keys []string
+	for range 1 + g.IntN(3) {
+		keys = append(keys, pick(g.Rand, from))
+	}
+	c.Table = g.w.add(compile.Table{Kind: compile.List, Backend: "static", Entries: entriesOf(keys...)})
+	return c
+}
+
+func (g *generator) bare() compile.Criterion {
+	return compile.Criterion{Sign: compile.Sign(1 + g.IntN(2))}
+}
+
+func (g *generator) rule() compile.Rule {
+	r := g.w.anyone()
+	r.Action = compile.ActionID(g.IntN(3))
+	switch g.IntN(8) {
+	case 0:
+		r.From = compile.From{Kind: compile.FromLocal, Criterion: is(g.w.rs.Local)}
+	case 1:
+		r.From = compile.From{Kind: compile.FromSocket, Criterion: g.bare()}
+	case 2:
+		r.From = compile.From{Kind: compile.FromRDNS, Criterion: g.bare()}
+	case 3:
+		r.From = compile.From{Kind: compile.FromRDNS, Criterion: g.criterion(genNets)}
+	case 4, 5:
+		r.From = compile.From{Kind: compile.FromSrc, Criterion: g.criterion(genNets)}
+	}
+	switch g.IntN(4) {
+	case 0:
+		r.For = compile.For{Kind: compile.ForLocal, Criterion: is(g.w.rs.LocalNames)}
+	case 1, 2:
+		r.For = compile.For{Kind: compile.ForDomain, Criterion: g.criterion(genNames)}
+	}
+	some := func(c *compile.Criterion, from []string) {
+		if g.IntN(4) == 0 {
+			*c = g.criterion(from)
+		}
+	}
+	some(&r.Tag, genTexts)
+	some(&r.Helo, genNames)
+	some(&r.Auth, append(genTexts[:4:4], genMails...))
+	some(&r.MailFrom, genMails)
+	some(&r.RcptTo, genMails)
+	if g.IntN(8) == 0 {
+		r.Auth = g.bare()
+	}
+	if g.IntN(8) == 0 {
+		r.TLS = g.bare()
+	}
+	return r
+}
+
+func (g *generator) transaction() *Transaction {
+	tx := &Transaction{
+		Kind: FromAddress, Addr: netip.MustParseAddr(pick(g.Rand, keyAddrs)), Tag: pick(g.Rand, []string{"", "NET", "net", "x"}),
+		TLS: g.IntN(2) == 0, Helo: pick(g.Rand, keyNames), RDNS: pick(g.Rand, keyHosts),
+		Sender: Address{pick(g.Rand, keyUsers), pick(g.Rand, keyNames)},
+		Rcpt:   Address{pick(g.Rand, keyUsers), pick(g.Rand, keyNames)},
+	}
+	tx.Auth, tx.User = g.IntN(2) == 0, pick(g.Rand, keyLogin)
+	switch g.IntN(4) {
+	case 0:
+		tx.Kind, tx.Addr = FromSocket, netip.Addr{}
+	case 1:
+		tx.Kind = FromInternal
+	}
+	if g.IntN(50) == 0 {
+		tx.Helo = string(make([]byte, maxKey+1))
+	}
+	return tx
+}
+
+// lookups returns dynamic tables, some of which are down.
+func (g *generator) lookups() *tables {
+	l := &tables{w: g.w, have: make(map[string]bool)}
+	for i := range g.dynamic {
+		if name := fmt.Sprint("dyn", i); g.IntN(4) == 0 {
+			l.have[name] = true
+		} else {
+			for _, key := range append(keyNames, "local", "bob@example.org", "bob", "carol", "net", "[2001:db8::9]", "10.1.2.3") {
+				l.have[name+" "+fold(key)] = g.IntN(2) == 0
+			}
+		}
+	}
+	return l
+}
+
+// checkAgreement makes one random rule set and checks that both engines
+// decide random transactions alike, and that the index asks no more.
+func checkAgreement(t *testing.T, seed uint64) {
+	t.Helper()
+	g := newGenerator(seed)
+	for range g.IntN(40) {
+		g.w.rs.Rules = append(g.w.rs.Rules, g.rule())
+	}
+	linear, indexed := NewLinear(&g.w.rs), New(&g.w.rs)
+	for range 40 {
+		tx, l := g.transaction(), g.lookups()
+		want := linear.Decide(t.Context(), tx, l)
+		asked := len(l.log)
+		l.log = nil
+		got := indexed.Decide(t.Context(), tx, l)
+		if got.Outcome != want.Outcome || got.Rule != want.Rule || fmt.Sprint(got.Err) != fmt.Sprint(want.Err) {
+			t.Fatalf("seed %d: %+v\nindexed %+v, linear %+v", seed, tx, got, want)
+		}
+		if len(l.log) > asked {
+			t.Fatalf("seed %d: %+v\nindexed asked %q, %d questions, linear %d", seed, tx, l.log, len(l.log), asked)
+		}
+	}
+}
+
+func TestEnginesAgree(t *testing.T) {
+	for seed := range uint64(2000) {
+		checkAgreement(t, seed)
+	}
+}
+
+// FuzzEnginesAgree states that the indexed engine is the linear one, faster.
+func FuzzEnginesAgree(f *testing.F) {
+	for seed := range uint64(10) {
+		f.Add(1<<32 + seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) { checkAgreement(t, seed) })
+}
+
+// TestIndexedShared is about rules that differ only in what they share with
+// many others, where pairs of tests have to tell them apart.
+func TestIndexedShared(t *testing.T) {
+	w := newWorld()
+	const n = 40
+	for i := range n * n {
+		r := w.anyone()
+		r.From = compile.From{Kind: compile.FromSrc, Criterion: is(w.table(fmt.Sprintf("10.%d.0.0/16", i/n)))}
+		r.For = compile.For{Kind: compile.ForDomain, Criterion: is(w.table(fmt.Sprintf("d%d.example", i%n)))}
+		w.rs.Rules = append(w.rs.Rules, r)
+	}
+	e := New(&w.rs)
+	if len(e.pairs) != n*n || len(e.always) != 0 {
+		t.Errorf("%d pairs and %d rules always tried, want %d and none", len(e.pairs), len(e.always), n*n)
+	}
+	for i := range n * n {
+		tx := outsider()
+		tx.Addr = netip.MustParseAddr(fmt.Sprintf("10.%d.1.1", i/n))
+		tx.Rcpt.Domain = fmt.Sprintf("d%d.example", i%n)
+		if got := e.Decide(t.Context(), &tx, nil); got.Outcome != Accept || got.Rule != i {
+			t.Fatalf("Decide = %+v, want rule %d", got, i)
+		}
+	}
+}
+
+func TestIndexedAllocatesNothing(t *testing.T) {
+	w := newWorld()
+	for i := range 100 {
+		r := w.anyone()
+		r.For = compile.For{Kind: compile.ForDomain, Criterion: is(w.table(fmt.Sprintf("*.d%d.example", i)))}
+		r.MailFrom = is(w.table("bob@*.example.net", "@"))
+		r.Helo = not(w.table("*.evil.example"))
+		w.rs.Rules = append(w.rs.Rules, r)
+	}
+	e := New(&w.rs)
+	tx := outsider()
+	tx.Rcpt.Domain = "Mail.D99.Example"
+	if n := testing.AllocsPerRun(1000, func() {
+		if d := e.Decide(t.Context(), &tx, nil); d.Rule != 99 {
+			t.Fatalf("Decide = %+v, want rule 99", d)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations a decision, want none", n)
+	}
+}
