@@ -46,7 +46,11 @@ func Draft(f *ast.File, h Host) (*Ruleset, diag.List) {
 		c.index = i
 		c.statement(s)
 	}
+	before := len(c.diags)
 	c.finish()
+	for _, d := range c.diags[before:] {
+		d.AtEnd = true
+	}
 	if c.diags.Has(diag.Language) {
 		return nil, c.diags
 	}

@@ -38,3 +38,8 @@ type File struct {
 // but not what is in it. Such a table may hold anything, and such a
 // certificate is taken for a good one.
 var ErrContent = errors.New("content not known")
+
+// ErrUnknown is returned by ReadFile and Resolve of a Host that is known in
+// part: it cannot say. What the configuration needs of it is a condition
+// then, not a fault.
+var ErrUnknown = errors.New("not known without facts about the host")

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"errors"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -244,7 +245,7 @@ func (p *pending) port(port *ast.Port, at token.Span) {
 		}
 		return
 	}
-	c.lacks(where, "unknown-service", "no TCP service is called %q", name).Label = "a number from 1 to 65535 serves as well"
+	c.lacks(where, "unknown-service", "TCP service %q is not known", name).Label = "a number from 1 to 65535 serves as well"
 	p.listener.Port = smtpPort
 }
 
@@ -351,6 +352,10 @@ func (p *pending) addresses() (addrs []netip.Addr, silent bool) {
 		d := c.fatalf(span(on), "unknown-address", "%q is no address", on.Text)
 		d.Label = "an IPv6 address stands here without brackets"
 		return nil, false
+	}
+	if errors.Is(err, ErrUnknown) {
+		c.lacks(span(on), "unknown-address", "listen on %q needs an interface or host name of that name", on.Text).Fatal = true
+		return []netip.Addr{{}}, false
 	}
 	d := c.lacks(span(on), "unknown-address", "nowhere to listen: %q is no interface, address or host name", on.Text)
 	d.Fatal = true

@@ -135,7 +135,7 @@ func (c *compiler) load(path string, at token.Span, code diag.Code, what string,
 	case errors.Is(err, ErrContent):
 		return nil, false
 	case err != nil:
-		d = c.lacks(at, code, "%s: %s", what, fileProblem(path, err))
+		d = c.lacks(at, code, "%s %s", what, fileProblem(path, err))
 	case f.UID != 0:
 		d = c.lacks(at, code, "%s: %s belongs to uid %d, not to root", what, path, f.UID)
 	case f.Mode&^most != 0:

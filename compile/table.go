@@ -128,8 +128,8 @@ func (c *compiler) tableSpec(t *ast.Table) Table {
 	default:
 		table.Kind = Dynamic
 		if table.Backend != "proc" && !c.host.Helper(table.Backend) {
-			d := c.lacks(span(spec), "unknown-backend", "no program serves tables of type %q", table.Backend)
-			d.Label = "neither built in nor an installed table-" + table.Backend
+			d := c.lacks(span(spec), "unknown-backend", "tables of type %q need the program table-%s", table.Backend, table.Backend)
+			d.Label = "not built in, and not installed"
 			d.Fatal = true
 		}
 	}
@@ -167,18 +167,21 @@ func (c *compiler) read(path string, at token.Span, code diag.Code, what string)
 		return f.Data, true
 	}
 	if !errors.Is(err, ErrContent) {
-		c.lacks(at, code, "%s: %s", what, fileProblem(path, err))
+		c.lacks(at, code, "%s %s", what, fileProblem(path, err))
 	}
 	return nil, false
 }
 
 // fileProblem returns the text for a file that cannot be read.
 func fileProblem(path string, err error) string {
+	if errors.Is(err, ErrUnknown) {
+		return "needs the file " + path
+	}
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		err = p.Err
 	}
-	return "cannot read " + path + ": " + err.Error()
+	return "cannot be read: " + path + ": " + err.Error()
 }
 
 // dbTable checks the database of a table as far as it can be checked

@@ -6,6 +6,7 @@ package diag
 
 import (
 	"fmt"
+	"slices"
 
 	"smtpd/lang/token"
 )
@@ -48,6 +49,11 @@ const (
 	Manual                     // a person must finish it
 )
 
+var gradeNames = [...]string{"", "safe", "suggested", "manual"}
+
+// String returns the word for g.
+func (g Grade) String() string { return gradeNames[g] }
+
 // An Edit replaces the text of a span.
 type Edit struct {
 	Span token.Span
@@ -81,6 +87,10 @@ type Diagnostic struct {
 	// Fatal marks a complaint at which OpenSMTPD ends at once, printing its
 	// own name and no place. smtpd -n prints it in that form.
 	Fatal bool
+
+	// AtEnd marks a complaint that is found only when the whole file has
+	// been read, wherever its Span is.
+	AtEnd bool
 }
 
 // Error returns the form that editors know, file:line:col: message.
@@ -114,4 +124,40 @@ func (l List) Has(c Class) bool {
 		}
 	}
 	return false
+}
+
+// Merge returns the complaints of the parser and those of the compiler in
+// the order in which one pass over the text would have come upon them. Both
+// lists are in that order already.
+func Merge(set *token.FileSet, parser, compiler List) List {
+	if len(parser) == 0 {
+		return compiler
+	}
+	merged := make(List, 0, len(parser)+len(compiler))
+	for _, d := range compiler {
+		key := order(set, d)
+		for len(parser) > 0 && (d.AtEnd || slices.Compare(order(set, parser[0]), key) <= 0) {
+			merged = append(merged, parser[0])
+			parser = parser[1:]
+		}
+		merged = append(merged, d)
+	}
+	return append(merged, parser...)
+}
+
+// order returns where a complaint stands in the stream of tokens: its offset
+// in the main file, then in what was included there, and so on.
+func order(set *token.FileSet, d *Diagnostic) []int {
+	p := d.Span.Start
+	if !p.IsValid() {
+		return nil
+	}
+	key := []int{p.Offset}
+	if set != nil {
+		for _, f := range set.Trace(p) {
+			key = append(key, f.Use.Offset)
+		}
+	}
+	slices.Reverse(key)
+	return key
 }

@@ -58,6 +58,14 @@ const (
 	Macro
 )
 
+// String returns the word for k.
+func (k FrameKind) String() string {
+	if k == Include {
+		return "include"
+	}
+	return "macro"
+}
+
 // A Frame is one step on the way to a token: the include statement that read
 // its file, or the macro whose text it is.
 type Frame struct {
