@@ -1,0 +1,248 @@
+package mda
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"smtpd/compile"
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/parent"
+	"smtpd/runtime/queue"
+)
+
+// An agent delivers envelopes; it is the queue's Deliverer.
+type agent struct {
+	rules     *compile.Ruleset
+	log       *slog.Logger
+	mailboxes string
+	aliasUser string
+	actions   map[string]*compile.Action
+	wrappers  map[string]string // name to command
+	turns     *turns
+
+	queue    messages
+	accounts accounts
+	parent   deliverer
+}
+
+// What the agent asks of its peers; each is a Client, or faked in a test.
+type (
+	messages interface {
+		Open(ctx context.Context, msg envelope.MessageID) (*os.File, error)
+	}
+	accounts interface {
+		UserInfo(ctx context.Context, t compile.TableID, name string) (lka.UserInfo, bool, error)
+	}
+	deliverer interface {
+		Deliver(ctx context.Context, d parent.Delivery, content *os.File) (parent.Result, error)
+	}
+)
+
+var _ queue.Deliverer = (*agent)(nil)
+
+// Deliver delivers each envelope of batch and returns when all are done.
+func (a *agent) Deliver(ctx context.Context, batch []envelope.Envelope) ([]queue.Result, error) {
+	results := make([]queue.Result, len(batch))
+	var wg sync.WaitGroup
+	for i := range batch {
+		wg.Go(func() {
+			ev := &batch[i]
+			results[i] = a.deliver(ctx, ev)
+			a.logDelivery(ctx, ev, &results[i])
+		})
+	}
+	wg.Wait()
+	return results, nil
+}
+
+// A refusal is why an envelope cannot be handed to parent.
+type refusal struct {
+	outcome      queue.Outcome
+	status, text string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func tempFail(format string, args ...any) error {
+	return &refusal{queue.TempFail, "4.3.0", fmt.Sprintf(format, args...)}
+}
+
+// deliver carries one envelope through to its end.
+func (a *agent) deliver(ctx context.Context, ev *envelope.Envelope) queue.Result {
+	r, err := a.attempt(ctx, ev)
+	if err == nil {
+		outcome := map[parent.Outcome]queue.Outcome{
+			parent.Delivered: queue.Delivered, parent.TempFail: queue.TempFail, parent.PermFail: queue.PermFail,
+		}[r.Outcome]
+		return queue.Result{ID: ev.ID, Outcome: outcome, Status: r.Status, Text: r.Text}
+	}
+	var no *refusal
+	if !errors.As(err, &no) {
+		no = tempFail("%v", err).(*refusal)
+	}
+	return queue.Result{ID: ev.ID, Outcome: no.outcome, Status: no.status, Text: oneLine(no.text)}
+}
+
+// attempt prepares the delivery of ev and has parent run it in its turn.
+func (a *agent) attempt(ctx context.Context, ev *envelope.Envelope) (parent.Result, error) {
+	action, ok := a.actions[ev.Action]
+	if !ok {
+		return parent.Result{}, tempFail("action %q is not configured any more", ev.Action)
+	}
+	d, err := a.prepare(ctx, ev, action)
+	if err != nil {
+		return parent.Result{}, err
+	}
+	if err := a.turns.take(ctx, ev.LocalUser); err != nil {
+		return parent.Result{}, err
+	}
+	defer a.turns.release(ev.LocalUser)
+
+	content, err := a.queue.Open(ctx, ev.ID.Message())
+	if err != nil {
+		return parent.Result{}, tempFail("message is not available: %v", err)
+	}
+	again, err := looped(io.NewSectionReader(content, 0, math.MaxInt64), ev)
+	if again {
+		err = &refusal{queue.Loop, "5.4.6", "Loop detected"}
+	}
+	if err != nil {
+		content.Close()
+		return parent.Result{}, err
+	}
+	return a.parent.Deliver(ctx, d, content)
+}
+
+// prepare finds out who delivers ev, and how.
+func (a *agent) prepare(ctx context.Context, ev *envelope.Envelope, action *compile.Action) (parent.Delivery, error) {
+	account, err := a.account(ctx, ev, action)
+	if err != nil {
+		return parent.Delivery{}, err
+	}
+	as, err := a.identity(ctx, account, action)
+	if err != nil {
+		return parent.Delivery{}, err
+	}
+	d := parent.Delivery{
+		ID: ev.ID, As: parent.Account(as), User: account.Name, Header: trace(ev),
+		Sender: ev.Sender, Rcpt: ev.Rcpt, Dest: ev.Dest, SubAddress: ev.SubAddress,
+	}
+	f := &fields{
+		sender: ev.Sender, rcpt: ev.Rcpt, dest: ev.Dest,
+		username: account.Name, directory: account.Home, delimiter: a.rules.SMTP.SubAddrDelim,
+	}
+	text, err := a.method(&d, ev, action)
+	if err == nil {
+		d.Target, err = f.expand(text)
+	}
+	if err == nil && action.Wrapper != "" {
+		d.Target, err = a.wrap(&d, f, action)
+	}
+	var no *refusal
+	if err != nil && !errors.As(err, &no) {
+		err = &refusal{queue.PermFail, "5.3.5", fmt.Sprintf("mda command line could not be expanded: %v", err)}
+	}
+	return d, err
+}
+
+// method sets how d is delivered and returns what its target is expanded from.
+func (a *agent) method(d *parent.Delivery, ev *envelope.Envelope, action *compile.Action) (string, error) {
+	switch {
+	case ev.Execute == envelope.Command:
+		d.Method = parent.Command
+		return ev.Exec, nil
+	case ev.Execute == envelope.File:
+		d.Method = parent.Mbox
+		return ev.Exec, nil
+	}
+	switch action.Method {
+	case compile.MBox:
+		d.Method = parent.Mbox
+		return a.mailboxes + "/%{user.username}", nil
+	case compile.Maildir:
+		d.Method, d.Junk = parent.Maildir, action.Junk
+		if action.Argument == "" {
+			return "~/Maildir", nil
+		}
+		return action.Argument, nil
+	case compile.LMTP:
+		d.Method, d.RcptTo = parent.LMTP, action.RcptTo
+		return action.Argument, nil
+	case compile.MDA:
+		d.Method = parent.Command
+		return action.Argument, nil
+	}
+	return "", tempFail("action %q does not deliver to users", action.Name)
+}
+
+// wrap returns the command of action's wrapper around that of d.
+func (a *agent) wrap(d *parent.Delivery, f *fields, action *compile.Action) (string, error) {
+	command, ok := a.wrappers[action.Wrapper]
+	if !ok || d.Method != parent.Command {
+		return "", tempFail("wrapper %q has no command to wrap", action.Wrapper)
+	}
+	wrapped := *f
+	wrapped.wrapper, wrapped.command = true, d.Target
+	return wrapped.expand(command)
+}
+
+// account returns the user that ev is for.
+func (a *agent) account(ctx context.Context, ev *envelope.Envelope, action *compile.Action) (lka.UserInfo, error) {
+	table := action.Userbase
+	if ev.Execute != envelope.ByAction && ev.LocalUser == a.aliasUser {
+		if uid := os.Geteuid(); uid != 0 {
+			return lka.UserInfo{Name: a.aliasUser, UID: uint32(uid), GID: uint32(os.Getegid()), Home: "/"}, nil
+		}
+		table = 0
+	}
+	u, ok, err := a.accounts.UserInfo(ctx, table, ev.LocalUser)
+	switch {
+	case err != nil:
+		return u, tempFail("user %s: %v", ev.LocalUser, err)
+	case !ok:
+		return u, &refusal{queue.PermFail, "5.1.1", "user unknown: " + ev.LocalUser}
+	}
+	return u, nil
+}
+
+// identity returns who runs the delivery to u: the action's user, or u.
+func (a *agent) identity(ctx context.Context, u lka.UserInfo, action *compile.Action) (lka.UserInfo, error) {
+	if action.User == "" {
+		return u, nil
+	}
+	as, ok, err := a.accounts.UserInfo(ctx, 0, action.User)
+	switch {
+	case err != nil:
+		return as, tempFail("user %s: %v", action.User, err)
+	case !ok:
+		return as, &refusal{queue.PermFail, "5.3.5", "delivery user '" + action.User + "' does not exist"}
+	}
+	return as, nil
+}
+
+// logDelivery writes the line per attempt that operators search for.
+func (a *agent) logDelivery(ctx context.Context, ev *envelope.Envelope, r *queue.Result) {
+	result := r.Outcome
+	if result == queue.Loop {
+		result = queue.PermFail
+	}
+	a.log.LogAttrs(ctx, slog.LevelInfo, "mda delivery",
+		slog.String("evpid", ev.ID.String()),
+		slog.String("from", "<"+ev.Sender.String()+">"),
+		slog.String("to", "<"+ev.Dest.String()+">"),
+		slog.String("rcpt", "<"+ev.Rcpt.String()+">"),
+		slog.String("user", ev.LocalUser),
+		slog.String("delay", envelope.FormatDelay(time.Since(ev.Created))),
+		slog.String("result", result.String()),
+		slog.String("stat", strings.TrimSpace(r.Text)),
+	)
+}
