@@ -64,6 +64,12 @@ func (c *Client) UserInfo(ctx context.Context, t compile.TableID, name string) (
 	return a.User, a.Found, err
 }
 
+// Update has table t read anew. After an error its old content stays.
+func (c *Client) Update(ctx context.Context, t compile.TableID) error {
+	var a valueAnswer
+	return c.call(ctx, msgUpdate, tableQuery{t, 0, ""}, &a)
+}
+
 // Include returns the text of a file that an alias includes; ok is false if
 // there is none.
 func (c *Client) Include(ctx context.Context, path string) (text string, ok bool, err error) {

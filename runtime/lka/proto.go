@@ -18,6 +18,7 @@ const (
 	msgMX
 	msgAddrs
 	msgPTR
+	msgUpdate
 )
 
 // A UserInfo is the account that a name stands for.
@@ -63,7 +64,8 @@ type DNSError struct {
 
 func (e *DNSError) Error() string { return e.Text }
 
-// A tableQuery asks a table. Fetch leaves Key empty; UserInfo leaves Service 0.
+// A tableQuery asks a table. Fetch and Update leave Key empty; UserInfo
+// and Update leave Service 0.
 type tableQuery struct {
 	Table   compile.TableID
 	Service engine.Service

@@ -1,0 +1,236 @@
+package lka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"smtpd/compile"
+	"smtpd/compile/engine"
+	"smtpd/compile/tablefile"
+	"smtpd/runtime/imsg"
+)
+
+// A Config says what the agent answers from, and whom.
+type Config struct {
+	Rules *compile.Ruleset
+	Log   *slog.Logger
+
+	Resolver   string // host[:port] of the name server; "": those of ResolvConf
+	ResolvConf string // "": /etc/resolv.conf
+	Hosts      string // "": /etc/hosts
+
+	SMTP, MFA, MDA, MTA imsg.Conn
+	Control             imsg.Conn // may ask for updates; may be nil
+}
+
+// requestTime bounds every request, however many questions it takes.
+const requestTime = 60 * time.Second
+
+// Main answers until ctx is done or a peer is lost.
+func Main(ctx context.Context, c Config) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a := newAgent(ctx, c)
+	defer a.directory.resolver.wait()
+	defer cancel()
+
+	var wg sync.WaitGroup
+	errs := make(chan error, 5)
+	serve := func(name string, conn imsg.Conn, allowed ...uint32) {
+		if conn == nil {
+			return
+		}
+		wg.Go(func() {
+			defer cancel() // the daemon is of no use without one of its parts
+			if err := imsg.NewPeer(conn, a.handler(allowed)).Run(ctx); err != nil {
+				errs <- fmt.Errorf("lka: link to %s: %w", name, err)
+			}
+		})
+	}
+	serve("smtp", c.SMTP, msgLookup, msgCheck, msgPTR)
+	serve("mfa", c.MFA, msgLookup, msgCheck, msgUserInfo, msgInclude)
+	serve("mda", c.MDA, msgUserInfo)
+	serve("mta", c.MTA, msgLookup, msgCheck, msgFetch, msgMX, msgAddrs, msgPTR)
+	serve("control", c.Control, msgUpdate)
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+// An agent answers requests; each runs in its own goroutine and waits for no
+// other.
+type agent struct {
+	log       *slog.Logger
+	rules     *compile.Ruleset
+	tables    []table // as Rules.Tables
+	directory *directory
+}
+
+func newAgent(ctx context.Context, c Config) *agent {
+	a := &agent{log: c.Log, rules: c.Rules}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if c.ResolvConf == "" {
+		c.ResolvConf = "/etc/resolv.conf"
+	}
+	if c.Hosts == "" {
+		c.Hosts = "/etc/hosts"
+	}
+	a.directory = &directory{hosts: hosts{path: c.Hosts}, resolver: newResolver(ctx, c.Resolver, c.ResolvConf)}
+	for i := range c.Rules.Tables {
+		a.tables = append(a.tables, open(&c.Rules.Tables[i], c.Rules.SMTP.SubAddrDelim))
+	}
+	return a
+}
+
+// open returns the table that t declares.
+func open(t *compile.Table, delim byte) table {
+	switch t.Backend {
+	case "static":
+		return newStatic(t, delim)
+	case "getpwnam":
+		return system{}
+	}
+	return unserved{t.Backend}
+}
+
+// unserved stands for a backend that is not there. Unsupported keeps a
+// configuration with one from being started.
+type unserved struct{ backend string }
+
+func (u unserved) err() error { return fmt.Errorf("backend %s is not supported", u.backend) }
+
+func (u unserved) check(context.Context, engine.Service, string) (bool, error) { return false, u.err() }
+func (u unserved) lookup(context.Context, engine.Service, string) (string, bool, error) {
+	return "", false, u.err()
+}
+func (u unserved) fetch(context.Context, engine.Service) (string, bool, error) {
+	return "", false, u.err()
+}
+
+// handler answers the allowed types of requests.
+func (a *agent) handler(allowed []uint32) imsg.Handler {
+	return func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+		if m.File != nil {
+			m.File.Close()
+		}
+		for _, typ := range allowed {
+			if m.Type == typ {
+				ctx, cancel := context.WithTimeout(ctx, requestTime)
+				defer cancel()
+				reply, err := a.handle(ctx, m)
+				if err != nil {
+					return imsg.Message{}, err
+				}
+				return imsg.Message{Data: reply.append(nil)}, nil
+			}
+		}
+		return imsg.Message{}, fmt.Errorf("lka: requests of type %d are not for this peer", m.Type)
+	}
+}
+
+func (a *agent) handle(ctx context.Context, m imsg.Message) (appender, error) {
+	switch m.Type {
+	case msgInclude, msgMX, msgAddrs:
+		var q nameQuery
+		if err := q.parse(m.Data); err != nil {
+			return nil, err
+		}
+		return a.answerName(ctx, m.Type, q.Name)
+	case msgPTR:
+		var q addrQuery
+		if err := q.parse(m.Data); err != nil {
+			return nil, err
+		}
+		name, forward, err := a.directory.ptr(ctx, q.Addr)
+		return ptrAnswer{err, name, forward}, nil
+	}
+	var q tableQuery
+	if err := q.parse(m.Data); err != nil {
+		return nil, err
+	}
+	return a.answerTable(ctx, m.Type, q)
+}
+
+func (a *agent) answerName(ctx context.Context, typ uint32, name string) (appender, error) {
+	switch typ {
+	case msgMX:
+		mx, err := a.directory.mx(ctx, name)
+		return mxAnswer{err, mx}, nil
+	case msgAddrs:
+		addrs, err := a.directory.addrs(ctx, name)
+		return addrsAnswer{err, addrs}, nil
+	}
+	return include(name)
+}
+
+// maxInclude bounds an included file: it travels in one message.
+const maxInclude = 1 << 20
+
+func include(path string) (valueAnswer, error) {
+	data, err := readLimited(path, maxInclude)
+	if errors.Is(err, fs.ErrNotExist) {
+		return valueAnswer{}, nil
+	}
+	return valueAnswer{err == nil, string(data)}, err
+}
+
+func (a *agent) answerTable(ctx context.Context, typ uint32, q tableQuery) (appender, error) {
+	t, name, err := a.table(q.Table)
+	if err != nil {
+		return nil, err
+	}
+	key := tablefile.Fold(q.Key)
+	if len(key) > tablefile.MaxKey {
+		return nil, fmt.Errorf("table %s: %w", name, engine.ErrKeyTooLong)
+	}
+	reply, err := ask(ctx, t, typ, q.Service, key)
+	if err != nil {
+		a.log.Warn("table lookup failed", "table", name, "service", int(q.Service), "err", err)
+		return nil, fmt.Errorf("table %s: %w", name, err)
+	}
+	return reply, nil
+}
+
+// table returns the table of an id and its name; 0 is the system's accounts.
+func (a *agent) table(id compile.TableID) (table, string, error) {
+	switch {
+	case id == 0:
+		return system{}, "<getpwnam>", nil
+	case int(id) > len(a.tables):
+		return nil, "", fmt.Errorf("lka: no table %d", id)
+	}
+	return a.tables[id-1], a.rules.Table(id).Name, nil
+}
+
+func ask(ctx context.Context, t table, typ uint32, s engine.Service, key string) (appender, error) {
+	switch typ {
+	case msgCheck:
+		ok, err := t.check(ctx, s, key)
+		return valueAnswer{Found: ok}, err
+	case msgFetch:
+		value, ok, err := t.fetch(ctx, s)
+		return valueAnswer{ok, value}, err
+	case msgUserInfo:
+		value, ok, err := t.lookup(ctx, engine.UserInfo, key)
+		if err != nil || !ok {
+			return userAnswer{}, err
+		}
+		u, err := parseUserInfo(key, value)
+		return userAnswer{true, u}, err
+	case msgUpdate:
+		u, ok := t.(updater)
+		if !ok {
+			return nil, errors.New("there is nothing to read anew")
+		}
+		return valueAnswer{Found: true}, u.update(ctx)
+	}
+	value, ok, err := t.lookup(ctx, s, key)
+	return valueAnswer{ok, value}, err
+}

@@ -1,0 +1,376 @@
+package lka
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Budgets of one question. No answer, however it was made, costs more.
+const (
+	maxChain    = 8  // CNAMEs on the way to a name
+	maxRecords  = 64 // kept of an answer
+	maxFlights  = 256
+	maxTTL      = 24 * time.Hour
+	maxNegative = time.Hour
+	flightTime  = 30 * time.Second // for all servers and tries together
+	udpSize     = 1232             // what passes every path unfragmented
+)
+
+// A question is what a name server is asked. The name is in lower case and
+// ends in a dot.
+type question struct {
+	name string
+	typ  uint16
+}
+
+// A record is the part of a resource record that mail needs.
+type record struct {
+	name string // MX, PTR: without trailing dot; "" is the root
+	pref uint16
+	addr netip.Addr // A, AAAA
+}
+
+// An answer is what the name servers say of a question. Without records the
+// name exists and has none of the type, unless missing.
+type answer struct {
+	records []record
+	missing bool // NXDOMAIN
+	ttl     time.Duration
+}
+
+// Errors of a question: none of them says anything about the name.
+var (
+	errChain   = errors.New("too long a chain of CNAME records")
+	errForeign = errors.New("answer to another question")
+	errLame    = errors.New("server does not answer for others")
+)
+
+// A resolver asks name servers. It is safe for concurrent use; equal
+// questions at the same time are asked once.
+type resolver struct {
+	servers []string // host:port
+	tries   int
+	timeout time.Duration // of one server's one try
+
+	ctx     context.Context // of the questions under way
+	flights sync.WaitGroup
+	slots   chan struct{}
+
+	mu    sync.Mutex
+	under map[question]*flight
+	cache cache
+}
+
+// A flight is a question under way.
+type flight struct {
+	done   chan struct{}
+	answer answer
+	err    error
+}
+
+// newResolver returns a resolver whose questions end with ctx. It asks
+// server, or those of the file resolvConf if server is empty.
+func newResolver(ctx context.Context, server, resolvConf string) *resolver {
+	r := &resolver{tries: 2, timeout: 5 * time.Second, ctx: ctx,
+		slots: make(chan struct{}, maxFlights), under: make(map[question]*flight)}
+	if server != "" {
+		r.servers = []string{withPort(server)}
+		return r
+	}
+	c, err := dns.ClientConfigFromFile(resolvConf)
+	if err != nil || len(c.Servers) == 0 { // as resolv.conf(5) has it
+		r.servers = []string{"127.0.0.1:53"}
+		return r
+	}
+	for _, s := range c.Servers[:min(len(c.Servers), 3)] {
+		r.servers = append(r.servers, net.JoinHostPort(s, c.Port))
+	}
+	r.tries = min(max(c.Attempts, 1), 5)
+	r.timeout = time.Duration(min(max(c.Timeout, 1), 30)) * time.Second
+	return r
+}
+
+func withPort(server string) string {
+	if _, _, err := net.SplitHostPort(server); err == nil {
+		return server
+	}
+	return net.JoinHostPort(strings.Trim(server, "[]"), "53")
+}
+
+// wait returns when no question is under way. The context must have ended.
+func (r *resolver) wait() { r.flights.Wait() }
+
+// ask returns the answer to a question from the cache or from a server. An
+// error means that no server could say.
+func (r *resolver) ask(ctx context.Context, q question) (answer, error) {
+	r.mu.Lock()
+	if a, ok := r.cache.get(q, time.Now()); ok {
+		r.mu.Unlock()
+		return a, nil
+	}
+	f := r.under[q]
+	if f == nil {
+		f = &flight{done: make(chan struct{})}
+		r.under[q] = f
+		// The question outlives whoever asks it first: others may wait too.
+		r.flights.Go(func() { r.fly(q, f) })
+	}
+	r.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.answer, f.err
+	case <-ctx.Done():
+		return answer{}, ctx.Err()
+	}
+}
+
+func (r *resolver) fly(q question, f *flight) {
+	ctx, cancel := context.WithTimeout(r.ctx, flightTime)
+	defer cancel()
+	select {
+	case r.slots <- struct{}{}:
+		f.answer, f.err = r.chase(ctx, q)
+		<-r.slots
+	case <-ctx.Done():
+		f.err = ctx.Err()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.under, q)
+	if f.err == nil {
+		r.cache.put(q, f.answer, time.Now())
+	}
+	close(f.done)
+}
+
+// chase asks on when an answer ends in a CNAME to a name it has nothing of.
+func (r *resolver) chase(ctx context.Context, q question) (answer, error) {
+	ttl := maxTTL
+	for range maxChain {
+		m, err := r.exchange(ctx, q)
+		if err != nil {
+			return answer{}, err
+		}
+		a, next, err := digest(m, q)
+		if err != nil {
+			return answer{}, err
+		}
+		ttl = min(ttl, a.ttl)
+		if next == "" {
+			a.ttl = ttl
+			return a, nil
+		}
+		q.name = next
+	}
+	return answer{}, errChain
+}
+
+// exchange tries every server in turn, and all of them again, until one
+// gives an answer that is about the name.
+func (r *resolver) exchange(ctx context.Context, q question) (*dns.Msg, error) {
+	var last error
+	for range r.tries {
+		for _, server := range r.servers {
+			if ctx.Err() != nil {
+				return nil, cmp.Or(last, ctx.Err())
+			}
+			m, err := r.try(ctx, server, q)
+			if err == nil {
+				return m, nil
+			}
+			last = fmt.Errorf("%s %s at %s: %w", q.name, dns.TypeToString[q.typ], server, err)
+		}
+	}
+	return nil, last
+}
+
+// try asks one server: by UDP, without EDNS if that is what it chokes on,
+// and by TCP if the answer does not fit.
+func (r *resolver) try(ctx context.Context, server string, q question) (*dns.Msg, error) {
+	m, err := r.send(ctx, "udp", server, q, true)
+	if err == nil && (m.Rcode == dns.RcodeFormatError || m.Rcode == dns.RcodeNotImplemented || m.Rcode == dns.RcodeBadVers) {
+		m, err = r.send(ctx, "udp", server, q, false)
+	}
+	if m != nil && m.Truncated {
+		m, err = r.send(ctx, "tcp", server, q, true)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, verify(m, q)
+}
+
+func (r *resolver) send(ctx context.Context, network, server string, q question, edns bool) (*dns.Msg, error) {
+	m := new(dns.Msg).SetQuestion(q.name, q.typ)
+	if edns {
+		m.SetEdns0(udpSize, false)
+	}
+	c := dns.Client{Net: network, Timeout: r.timeout}
+	reply, _, err := c.ExchangeContext(ctx, m, server)
+	return reply, err
+}
+
+// verify returns an error unless m answers q with something to rely on.
+func verify(m *dns.Msg, q question) error {
+	if !m.Response || len(m.Question) != 1 || !strings.EqualFold(m.Question[0].Name, q.name) ||
+		m.Question[0].Qtype != q.typ || m.Question[0].Qclass != dns.ClassINET {
+		return errForeign
+	}
+	switch m.Rcode {
+	case dns.RcodeNameError:
+		return nil
+	case dns.RcodeSuccess:
+		// A referral is no answer; taken for "no MX" it would misroute mail.
+		if len(m.Answer) == 0 && !m.Authoritative && !m.RecursionAvailable {
+			return errLame
+		}
+		return nil
+	}
+	return errors.New(dns.RcodeToString[m.Rcode])
+}
+
+// digest returns what an answer says to q, or the name to ask next.
+func digest(m *dns.Msg, q question) (a answer, next string, err error) {
+	a.ttl = maxTTL
+	name := q.name
+	for hops := 0; ; hops++ {
+		a.records, a.ttl = records(m, name, q.typ, a.ttl)
+		if len(a.records) > 0 {
+			return a, "", nil
+		}
+		target, ttl, ok := alias(m, name)
+		if !ok {
+			break
+		}
+		if hops == maxChain {
+			return answer{}, "", errChain
+		}
+		name, a.ttl = target, min(a.ttl, ttl)
+	}
+	a.missing = m.Rcode == dns.RcodeNameError
+	if name != q.name && !a.missing && !isNegative(m) {
+		return a, name, nil
+	}
+	a.ttl = min(a.ttl, negativeTTL(m))
+	return a, "", nil
+}
+
+// records returns the records of name, best first.
+func records(m *dns.Msg, name string, typ uint16, ttl time.Duration) ([]record, time.Duration) {
+	var found []record
+	for _, rr := range m.Answer {
+		h := rr.Header()
+		if h.Rrtype != typ || h.Class != dns.ClassINET || !strings.EqualFold(h.Name, name) {
+			continue
+		}
+		rec, ok := newRecord(rr)
+		if !ok {
+			continue
+		}
+		ttl = min(ttl, time.Duration(h.Ttl)*time.Second)
+		found = append(found, rec)
+	}
+	slices.SortStableFunc(found, func(a, b record) int { return cmp.Compare(a.pref, b.pref) })
+	found = found[:min(len(found), maxRecords)]
+	return slices.Clip(found), ttl
+}
+
+// newRecord takes a resource record apart. What no mail could use is left
+// out, so that nothing later has to look: names that are no host names,
+// addresses that are no hosts.
+func newRecord(rr dns.RR) (record, bool) {
+	switch rr := rr.(type) {
+	case *dns.MX:
+		host := strings.TrimSuffix(rr.Mx, ".")
+		return record{name: host, pref: rr.Preference}, host == "" || isHostName(host)
+	case *dns.PTR:
+		host := strings.TrimSuffix(rr.Ptr, ".")
+		return record{name: host}, isHostName(host)
+	case *dns.A:
+		addr, ok := netip.AddrFromSlice(rr.A.To4())
+		return record{addr: addr}, ok && isHost(addr)
+	case *dns.AAAA:
+		addr, ok := netip.AddrFromSlice(rr.AAAA.To16())
+		addr = addr.Unmap()
+		return record{addr: addr}, ok && isHost(addr)
+	}
+	return record{}, false
+}
+
+func isHost(a netip.Addr) bool {
+	return !a.IsUnspecified() && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// alias returns the target of name's CNAME.
+func alias(m *dns.Msg, name string) (target string, ttl time.Duration, ok bool) {
+	for _, rr := range m.Answer {
+		if c, ok := rr.(*dns.CNAME); ok && c.Hdr.Class == dns.ClassINET && strings.EqualFold(c.Hdr.Name, name) {
+			return strings.ToLower(c.Target), time.Duration(c.Hdr.Ttl) * time.Second, true
+		}
+	}
+	return "", 0, false
+}
+
+// isNegative reports whether m says that there is nothing, which is what a
+// SOA in its authority section means (RFC 2308, section 2.2).
+func isNegative(m *dns.Msg) bool {
+	return slices.ContainsFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
+}
+
+// negativeTTL returns how long it may be believed that there is nothing
+// (RFC 2308, section 5); not at all without a SOA.
+func negativeTTL(m *dns.Msg) time.Duration {
+	for _, rr := range m.Ns {
+		if soa, ok := rr.(*dns.SOA); ok {
+			return min(time.Duration(min(soa.Hdr.Ttl, soa.Minttl))*time.Second, maxNegative)
+		}
+	}
+	return 0
+}
+
+// A cache keeps answers until they are too old. It holds two generations:
+// when the young one is full it becomes the old one, whose answers are
+// forgotten unless they are asked for again.
+type cache struct {
+	young, old map[question]cached
+}
+
+type cached struct {
+	answer
+	until time.Time
+}
+
+const maxCached = 8192 // answers of a generation
+
+func (c *cache) get(q question, now time.Time) (answer, bool) {
+	e, ok := c.young[q]
+	if !ok {
+		if e, ok = c.old[q]; ok {
+			c.set(q, e)
+		}
+	}
+	return e.answer, ok && now.Before(e.until)
+}
+
+func (c *cache) put(q question, a answer, now time.Time) {
+	if a.ttl > 0 {
+		c.set(q, cached{a, now.Add(a.ttl)})
+	}
+}
+
+func (c *cache) set(q question, e cached) {
+	if c.young == nil || len(c.young) >= maxCached {
+		c.old, c.young = c.young, make(map[question]cached)
+	}
+	c.young[q] = e
+}
