@@ -30,6 +30,14 @@ type Param struct {
 	HasValue    bool
 }
 
+// String returns p as it was written, but for the case of its name.
+func (p Param) String() string {
+	if !p.HasValue {
+		return p.Name
+	}
+	return p.Name + "=" + p.Value
+}
+
 // maxParams bounds how many parameters a command may have; no more are
 // defined for any.
 const maxParams = 16

@@ -1,0 +1,109 @@
+package rfc5321
+
+import (
+	"strings"
+	"testing"
+
+	"smtpd/runtime/envelope"
+)
+
+func TestParsePath(t *testing.T) {
+	long := strings.Repeat("a", MaxLocalPart)
+	label := strings.Repeat("d", 63)
+	domain := strings.Join([]string{label, label, label, label}, ".") // 255 bytes
+	for _, c := range []struct {
+		in   string
+		want envelope.Address
+		rest string
+	}{
+		{"<a@example.org>", envelope.Address{User: "a", Domain: "example.org"}, ""},
+		{"<A.B+c@Example.ORG> SIZE=1", envelope.Address{User: "A.B+c", Domain: "Example.ORG"}, " SIZE=1"},
+		{"<>", envelope.Address{}, ""},
+		{"<> RET=HDRS", envelope.Address{}, " RET=HDRS"},
+		{"<postmaster>", envelope.Address{User: "postmaster", Domain: "mx.example.org"}, ""},
+		{"<!#$%&'*+-/=?^_`{|}~@e>", envelope.Address{User: "!#$%&'*+-/=?^_`{|}~", Domain: "e"}, ""},
+		{"<@one.example,@two.example:a@b.example>", envelope.Address{User: "a", Domain: "b.example"}, ""},
+		{"<@[IPv6:::1]:a@b>", envelope.Address{User: "a", Domain: "b"}, ""},
+		{"<a@[192.0.2.1]>", envelope.Address{User: "a", Domain: "[192.0.2.1]"}, ""},
+		{"<a@[IPv6:2001:db8::1]>", envelope.Address{User: "a", Domain: "[IPv6:2001:db8::1]"}, ""},
+		{"<a@[::1]>", envelope.Address{User: "a", Domain: "[::1]"}, ""},
+		{`<"a b"@c>`, envelope.Address{User: `"a b"`, Domain: "c"}, ""},
+		{`<"a@b"@c>`, envelope.Address{User: `"a@b"`, Domain: "c"}, ""},
+		{`<"a>b"@c> X`, envelope.Address{User: `"a>b"`, Domain: "c"}, " X"},
+		{`<"alice"@c>`, envelope.Address{User: "alice", Domain: "c"}, ""},
+		{`<"\a\l\i\c\e"@c>`, envelope.Address{User: "alice", Domain: "c"}, ""},
+		{`<"a\"b\\c"@d>`, envelope.Address{User: `"a\"b\\c"`, Domain: "d"}, ""},
+		{`<""@c>`, envelope.Address{User: `""`, Domain: "c"}, ""},
+		{"<a@under_score.example>", envelope.Address{User: "a", Domain: "under_score.example"}, ""},
+		{"<" + long + "@e>", envelope.Address{User: long, Domain: "e"}, ""},
+		{"<a@" + domain + ">", envelope.Address{User: "a", Domain: domain}, ""},
+	} {
+		got, rest, err := ParsePath(c.in, "mx.example.org")
+		if err != nil || got != c.want || rest != c.rest {
+			t.Errorf("ParsePath(%q) = %#v, %q, %v, want %#v, %q", c.in, got, rest, err, c.want, c.rest)
+		}
+	}
+}
+
+func TestParsePathRefuses(t *testing.T) {
+	label := strings.Repeat("d", 63)
+	for _, in := range []string{
+		"", "a@b", "<a@b", "a@b>", " <a@b>", "<a b@c>", "<a@b c>", "< a@b>", "<a@b >",
+		"<@b>", "<a@>", "<.a@b>", "<a.@b>", "<a..b@c>", "<a@b@c>", "<a@.b>", "<a@b.>", "<a@b..c>", "<a@-b>", "<a@b->",
+		"<a@b\x00>", "<\x80@b>", "<ä@b>", "<a@b\r\n>", "<a\tb@c>",
+		"<(c)a@b>", "<a,b@c>", "<a:b@c>", "<a;b@c>", "<a<b@c>", "<[a]@b>", `<a\b@c>`,
+		`<"a@b>`, `<"a"b@c>`, `<"a" @b>`, "<\"\x01\"@b>", "<\"\x7f\"@b>", `<"a\`, `<"a\"@b>`,
+		"<@a:>", "<@a>", "<@a,b:c@d>", "<@:c@d>", "<@a,:c@d>", "<@a@b:c@d>",
+		"<a@[1.2.3]>", "<a@[1.2.3.4>", "<a@[IPv6:1.2.3.4]>", "<a@[fe80::1%eth0]>", "<a@[]>", "<a@[x]>", "<a@[1.2.3.4]x>",
+		"<" + strings.Repeat("a", MaxLocalPart+1) + "@e>",
+		"<a@" + label + "d.example>",
+		"<a@" + strings.Join([]string{label, label, label, label, "d"}, ".") + ">",
+	} {
+		if a, _, err := ParsePath(in, "mx.example.org"); err == nil {
+			t.Errorf("ParsePath(%q) = %#v, want an error", in, a)
+		}
+	}
+}
+
+func TestValidDomain(t *testing.T) {
+	for in, want := range map[string]bool{
+		"client.example": true, "localhost": true, "a_b.example": true, "[127.0.0.1]": true, "[IPv6:::1]": true, "[::1]": true,
+		"[ipv6:::1]": true, "192.0.2.1": true,
+		"": false, "example.": false, ".example": false, "a b": false, "a/b": false, "[IPv6:127.0.0.1]": false, "[a]": false, "ü.example": false,
+	} {
+		if got := ValidDomain(in); got != want {
+			t.Errorf("ValidDomain(%q) = %v", in, got)
+		}
+	}
+}
+
+// FuzzParsePath checks that an accepted address is made of allowed bytes
+// only, and that it means the same when it is read again.
+func FuzzParsePath(f *testing.F) {
+	f.Add("<a@b>")
+	f.Add(`<"a\"b"@[IPv6:::1]> X`)
+	f.Add("<@a,@b:c@d>")
+	f.Add("<>")
+	f.Add("<postmaster>")
+	f.Fuzz(func(t *testing.T, in string) {
+		a, rest, err := ParsePath(in, "default.example")
+		if err != nil {
+			return
+		}
+		if !strings.HasSuffix(in, rest) {
+			t.Fatalf("rest %q is not the end of %q", rest, in)
+		}
+		for _, c := range []byte(a.String()) {
+			if c < ' ' || c > '~' {
+				t.Fatalf("%q has byte %#x in it", a, c)
+			}
+		}
+		if len(a.User) > MaxLocalPart || len(a.Domain) > MaxDomain {
+			t.Fatalf("%q is too long", a)
+		}
+		again, _, err := ParsePath("<"+a.String()+">", "default.example")
+		if err != nil || again != a {
+			t.Fatalf("%q became %#v, read again %#v, %v", in, a, again, err)
+		}
+	})
+}

@@ -1,0 +1,187 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"smtpd/compile"
+	"smtpd/runtime/imsg"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/mfa"
+	"smtpd/runtime/queue"
+)
+
+// A Config says what a server serves and whom it asks.
+type Config struct {
+	Rules     *compile.Ruleset
+	Log       *slog.Logger
+	Listeners []net.Listener             // for each of Rules.Listeners
+	Certs     map[string]tls.Certificate // by name in Rules.PKI
+	Roots     map[string]*x509.CertPool  // by name in Rules.CA
+
+	MaxSessions int           // 0: what the descriptor limit allows
+	Timeout     time.Duration // 0: 5 minutes (RFC 5321, section 4.5.3.2)
+	Paused      bool          // take no connections; they wait in the backlog
+
+	MFA, Queue, LKA, Control imsg.Conn
+}
+
+const defaultTimeout = 5 * time.Minute
+
+// shutdownPatience is how long a stopping server waits for sessions that are
+// in the middle of something, such as a commit.
+const shutdownPatience = 10 * time.Second
+
+// Main serves until ctx is done, then tells every client to come back later
+// and waits for what is under way.
+func Main(ctx context.Context, c Config) error {
+	s, err := newServer(&c)
+	if err != nil {
+		return err
+	}
+	// The components that sessions ask are left only when no session is.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var peers sync.WaitGroup
+	defer peers.Wait()
+	defer cancel()
+	run := func(conn imsg.Conn, h imsg.Handler) *imsg.Peer {
+		p := imsg.NewPeer(conn, h)
+		peers.Go(func() {
+			if err := p.Run(work); err != nil {
+				c.Log.Error("smtp: lost a component", "error", err)
+			}
+		})
+		return p
+	}
+	s.queue = queue.NewClient(run(c.Queue, nil))
+	s.mfa = mfa.NewClient(run(c.MFA, nil))
+	s.names = lka.NewClient(run(c.LKA, nil))
+	run(c.Control, s.handler(ctx))
+	return s.listen(ctx, &c)
+}
+
+func newServer(c *Config) (*server, error) {
+	if len(c.Listeners) != len(c.Rules.Listeners) {
+		return nil, fmt.Errorf("smtp: %d sockets for %d listeners", len(c.Listeners), len(c.Rules.Listeners))
+	}
+	s := &server{
+		rules:   c.Rules,
+		log:     c.Log,
+		timeout: c.Timeout,
+		socket:  newSocketEndpoint(&c.Rules.Socket),
+	}
+	if s.timeout == 0 {
+		s.timeout = defaultTimeout
+	}
+	n := c.MaxSessions
+	if n == 0 {
+		n = sessionLimit()
+	}
+	s.slots = make(chan struct{}, n)
+	return s, nil
+}
+
+// sessionLimit is what the descriptor limit allows: a session holds a socket
+// and, while it receives, a message; a reserve is left for all else.
+func sessionLimit() int {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {
+		return 256
+	}
+	n := min(uint64(lim.Cur), 1<<20)
+	return int(max(n-n/4, 32) - 24)
+}
+
+// listen serves every listener until ctx is done and the sessions are over.
+func (s *server) listen(ctx context.Context, c *Config) error {
+	endpoints := make([]*endpoint, len(c.Listeners))
+	for i := range c.Listeners {
+		l := &c.Rules.Listeners[i]
+		t, err := NewTLS(l, c.Rules.SMTP.Ciphers, c.Certs, c.Roots)
+		if err != nil {
+			return err
+		}
+		endpoints[i] = newEndpoint(l, t)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var accepting sync.WaitGroup
+	for i, ln := range c.Listeners {
+		if c.Paused {
+			break
+		}
+		accepting.Go(func() {
+			if err := s.serve(ctx, ln, endpoints[i]); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	<-ctx.Done()
+	accepting.Wait()
+	s.waitSessions()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// waitSessions waits for the sessions, but not for ever.
+func (s *server) waitSessions() {
+	done := make(chan struct{})
+	go func() {
+		s.sessions.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(shutdownPatience)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+		s.log.Warn("smtp: sessions are left at shutdown")
+	}
+}
+
+// handler answers control.
+func (s *server) handler(ctx context.Context) imsg.Handler {
+	return func(_ context.Context, m imsg.Message) (imsg.Message, error) {
+		if m.File != nil {
+			m.File.Close()
+		}
+		if m.Type != typeSession {
+			return imsg.Message{}, fmt.Errorf("no requests of type %d here", m.Type)
+		}
+		if _, err := parseSessionRequest(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		f, err := s.local(ctx)
+		return imsg.Message{File: f}, err
+	}
+}
+
+// socketPair returns our end of a stream socket and the other.
+func socketPair() (ours net.Conn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	unix.CloseOnExec(fds[0])
+	unix.CloseOnExec(fds[1])
+	a, b := os.NewFile(uintptr(fds[0]), "session"), os.NewFile(uintptr(fds[1]), "session")
+	defer a.Close()
+	ours, err = net.FileConn(a)
+	if err != nil {
+		b.Close()
+		return nil, nil, fmt.Errorf("local session: %w", err)
+	}
+	return ours, b, nil
+}

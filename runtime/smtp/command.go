@@ -1,0 +1,276 @@
+package smtp
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"smtpd/compile"
+	"smtpd/runtime/mfa"
+	"smtpd/runtime/rfc5321"
+	"smtpd/runtime/rfc5322"
+)
+
+// helo answers HELO.
+func (s *session) helo(arg string) {
+	if s.identify("HELO", arg, false) {
+		s.reply("250 " + s.greeting())
+	}
+}
+
+// ehlo answers EHLO with what the server offers, one line each, in the order
+// of OpenSMTPD.
+func (s *session) ehlo(arg string) {
+	if !s.identify("EHLO", arg, true) {
+		return
+	}
+	s.reply("250-" + s.greeting())
+	s.reply("250-8BITMIME")
+	s.reply("250-ENHANCEDSTATUSCODES")
+	s.reply("250-PIPELINING")
+	s.reply(fmt.Sprintf("250-SIZE %d", s.srv.rules.SMTP.MaxMessageSize))
+	if !s.at.noDSN {
+		s.reply("250-DSN")
+	}
+	if s.at.offersStartTLS() && s.tls == nil {
+		s.reply("250-STARTTLS")
+	}
+	if s.offersAuth() && !s.authed {
+		s.reply("250-AUTH PLAIN LOGIN")
+	}
+	s.reply("250 HELP")
+}
+
+func (s *session) greeting() string {
+	return s.name + " Hello " + s.client + " " + rfc5322.Bracket(s.addr) + ", pleased to meet you"
+}
+
+// identify takes the name that the client gives itself. A second one begins
+// anew, as RFC 5321, section 4.1.4 has it.
+func (s *session) identify(verb, name string, esmtp bool) bool {
+	name = strings.TrimRight(name, " ")
+	switch {
+	case name == "":
+		s.fail(replyNeedsDomain, verb)
+		return false
+	case !rfc5321.ValidDomain(name):
+		s.fail(replyBadDomain)
+		return false
+	}
+	s.rollback()
+	s.client, s.esmtp, s.state = name, esmtp, greeted
+	return true
+}
+
+// mail begins a transaction. The queue hears of it at the first RCPT.
+func (s *session) mail(arg string) {
+	path, ok := cutPrefixFold(arg, "FROM:")
+	switch {
+	case !ok:
+		s.fail(replyUnrecognized)
+		return
+	case s.at.tls == compile.RequireTLS && s.tls == nil:
+		s.fail(replyNeedsTLS)
+		return
+	case s.at.auth == compile.RequireAuth && !s.authed:
+		s.fail(replyNeedsAuth)
+		return
+	case s.mails >= s.srv.rules.SMTP.MaxMails:
+		s.refuse(replyTooManyMails)
+		return
+	}
+	from, rest, err := rfc5321.ParsePath(path, s.name)
+	if err != nil {
+		s.fail(replySenderSyntax)
+		return
+	}
+	tx := message{sender: from, accepted: s.tx.accepted[:0]}
+	if refusal := s.mailParams(&tx, rest); refusal != "" {
+		s.fail("%s", refusal)
+		return
+	}
+	s.tx = tx
+	s.state = sender
+	s.reverse.wait(lookupPatience) // what rules ask of the client is now settled
+	s.reply(replyOK)
+}
+
+// mailParams reads the parameters of MAIL into tx.
+func (s *session) mailParams(tx *message, text string) (refusal string) {
+	params, err := rfc5321.ParseParams(text)
+	if err != nil {
+		return replyBadParameters
+	}
+	for _, p := range params {
+		switch {
+		case p.Name == "SIZE":
+			refusal = s.declaredSize(p)
+		case p.Name == "BODY" && (strings.EqualFold(p.Value, "7BIT") || strings.EqualFold(p.Value, "8BITMIME")):
+		case p.Name == "AUTH" && (p.Value == "<>" || rfc5321.ValidXtext(p.Value)):
+		case p.Name == "RET" && !s.at.noDSN:
+			if tx.ret = strings.ToUpper(p.Value); tx.ret != "FULL" && tx.ret != "HDRS" {
+				refusal = fmt.Sprintf(replyBadOption, p.Name)
+			}
+		case p.Name == "ENVID" && !s.at.noDSN:
+			refusal = envelopeID(tx, p.Value)
+		default:
+			refusal = fmt.Sprintf(replyMailOption, p.String())
+		}
+		if refusal != "" {
+			return refusal
+		}
+	}
+	return ""
+}
+
+// declaredSize refuses a message before it is sent (RFC 1870, section 6.1).
+func (s *session) declaredSize(p rfc5321.Param) (refusal string) {
+	n, err := rfc5321.ParseSize(p.Value)
+	switch {
+	case err != nil:
+		return fmt.Sprintf(replyBadOption, p.Name)
+	case n > s.srv.rules.SMTP.MaxMessageSize:
+		return replyDeclaredSize
+	}
+	return ""
+}
+
+const (
+	maxEnvID = 100 // RFC 3461, section 4.4
+	maxORcpt = 500 // RFC 3461, section 4.2
+)
+
+func envelopeID(tx *message, value string) (refusal string) {
+	switch {
+	case len(value) > maxEnvID:
+		return fmt.Sprintf(replyOptionTooLarge, "ENVID="+value)
+	case !rfc5321.ValidXtext(value) || value == "":
+		return fmt.Sprintf(replyBadOption, "ENVID")
+	}
+	tx.envID = value
+	return ""
+}
+
+// rcpt asks mfa for a recipient.
+func (s *session) rcpt(arg string) {
+	path, ok := cutPrefixFold(arg, "TO:")
+	switch {
+	case !ok:
+		s.fail(replyUnrecognized)
+		return
+	case len(s.tx.accepted) >= s.srv.rules.SMTP.MaxRcpt:
+		s.refuse(replyTooManyRcpts)
+		return
+	}
+	to, rest, err := rfc5321.ParsePath(path, s.name)
+	if err != nil || to.IsNull() {
+		s.fail(replyRcptSyntax)
+		return
+	}
+	r := mfa.Rcpt{Sender: s.tx.sender, Rcpt: to, Ret: s.tx.ret, EnvID: s.tx.envID}
+	if refusal := s.rcptParams(&r, rest); refusal != "" {
+		s.fail("%s", refusal)
+		return
+	}
+	if !s.createMessage() {
+		return
+	}
+	r.Message, r.Session = s.tx.id, s.describe()
+	s.resolve(r)
+}
+
+// rcptParams reads the parameters of one RCPT; nothing of them stays for the
+// next.
+func (s *session) rcptParams(r *mfa.Rcpt, text string) (refusal string) {
+	params, err := rfc5321.ParseParams(text)
+	if err != nil {
+		return replyBadParameters
+	}
+	for _, p := range params {
+		switch {
+		case p.Name == "NOTIFY" && !s.at.noDSN:
+			r.Notify, err = rfc5321.ParseNotify(p.Value)
+			if errors.Is(err, rfc5321.ErrNotify) {
+				return replyNotify
+			} else if err != nil {
+				return fmt.Sprintf(replyBadOption, p.Name)
+			}
+		case p.Name == "ORCPT" && !s.at.noDSN:
+			if r.ORcpt = p.Value; len(p.Value) > maxORcpt || !rfc5321.ValidORcpt(p.Value) {
+				return replyORcpt
+			}
+		default:
+			return fmt.Sprintf(replyRcptOption, p.String())
+		}
+	}
+	return ""
+}
+
+// createMessage makes sure that the transaction has a message in the queue.
+func (s *session) createMessage() bool {
+	if s.tx.id != 0 {
+		return true
+	}
+	id, file, err := s.srv.queue.Create(s.ctx)
+	if err != nil {
+		s.warn("smtp: create message", err)
+		s.end(replyTemporary)
+		return false
+	}
+	s.tx.id, s.tx.file = id, file
+	return true
+}
+
+// resolve asks mfa what becomes of a recipient and passes its answer on.
+func (s *session) resolve(r mfa.Rcpt) {
+	refusal, ids, err := s.srv.mfa.Rcpt(s.ctx, r)
+	switch {
+	case err != nil:
+		s.warn("smtp: resolve recipient", err)
+		refusal = replyUnresolved
+	case refusal == "":
+		a := acceptance{rcpt: r.Rcpt}
+		if len(ids) > 0 {
+			a.id = ids[len(ids)-1]
+		}
+		s.tx.accepted = append(s.tx.accepted, a)
+		s.state = recipient
+		s.reply(replyRecipient)
+		return
+	}
+	refusal += ": <" + r.Rcpt.String() + ">"
+	if strings.HasPrefix(refusal, "421") {
+		s.end(refusal)
+		return
+	}
+	s.refuse(refusal)
+}
+
+func (s *session) rset(string) {
+	s.rollback()
+	s.reply(replyReset)
+}
+
+func (s *session) noop(string) { s.reply(replyOK) }
+
+func (s *session) help(string) {
+	for _, line := range replyHelp {
+		s.reply(line)
+	}
+}
+
+func (s *session) quit(string) {
+	s.reply(replyBye)
+	s.reason = "quit"
+	s.state = closing
+}
+
+func (s *session) wiz(string) { s.fail(replyWizard) }
+
+// cutPrefixFold cuts an ASCII prefix in any case, and the spaces behind it.
+func cutPrefixFold(s, prefix string) (rest string, ok bool) {
+	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
+		return s, false
+	}
+	return strings.TrimLeft(s[len(prefix):], " "), true
+}

@@ -1,0 +1,231 @@
+package smtp
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"smtpd/runtime/rfc5321"
+	"smtpd/runtime/rfc5322"
+)
+
+// writers are what message content is gathered in before it is written.
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
+
+var errTooBig = errors.New("message too big")
+
+// A contentError is a failure to store, not one of the client.
+type contentError struct{ err error }
+
+func (e contentError) Error() string { return "write message: " + e.err.Error() }
+func (e contentError) Unwrap() error { return e.err }
+
+// data takes the content and answers once for the whole message.
+func (s *session) data(string) {
+	if len(s.tx.accepted) == 0 {
+		s.refuseData()
+		return
+	}
+	s.reply(replyData)
+	if err := s.flush(); err != nil {
+		s.lost(err)
+		return
+	}
+	size, err := s.receive()
+	s.line = "DATA"
+	if err != nil {
+		s.refuseContent(err)
+		return
+	}
+	s.commit(size)
+}
+
+// refuseData refuses DATA without a recipient. A client that has already sent
+// more will go on with text, which must not be taken for commands.
+func (s *session) refuseData() {
+	s.fail(replyNoRecipient)
+	if s.in.Buffered() > 0 {
+		s.state, s.linger = closing, true
+	}
+}
+
+// receive writes the content into the message's file, behind the Received
+// field. It returns how many bytes were stored. Whatever is wrong with the
+// content, all of it is read, so that the session can go on.
+func (s *session) receive() (size int64, err error) {
+	w := writers.Get().(*bufio.Writer)
+	defer writers.Put(w)
+	c := &counter{w: s.tx.file}
+	w.Reset(c)
+	received := s.received()
+	w.Write(received.Append(make([]byte, 0, 512)))
+	if err := s.copy(rfc5322.NewWriter(w, s.completion())); err != nil {
+		return 0, err
+	}
+	if err := w.Flush(); err != nil {
+		return 0, contentError{err}
+	}
+	err = s.tx.file.Close()
+	s.tx.file = nil
+	if err != nil {
+		return 0, contentError{err}
+	}
+	return c.n, nil
+}
+
+// copy reads the message to its end and passes it to h.
+func (s *session) copy(h *rfc5322.Writer) error {
+	s.conn.begin()
+	var refusal error
+	d := rfc5321.NewDataReader(s.in)
+	for {
+		text, eol, err := d.Next()
+		switch {
+		case err == io.EOF && refusal != nil:
+			return refusal
+		case err == io.EOF:
+			return h.Close()
+		case errors.Is(err, rfc5321.ErrLineEnd):
+			if end := d.Discard(); end != nil {
+				return end
+			}
+			return err
+		case err != nil:
+			return err
+		case refusal != nil:
+			continue
+		case d.Size() > s.srv.rules.SMTP.MaxMessageSize:
+			refusal = errTooBig
+		default:
+			refusal = h.Write(text, eol)
+		}
+	}
+}
+
+// refuseContent answers a message that was not stored.
+func (s *session) refuseContent(err error) {
+	s.rollback()
+	switch {
+	case errors.Is(err, errTooBig):
+		s.fail(replyTooBig)
+	case errors.Is(err, rfc5322.ErrLoop):
+		s.fail(replyLoop)
+	case errors.Is(err, rfc5322.ErrMalformed):
+		s.fail(replyMalformed)
+	case errors.Is(err, rfc5321.ErrLineEnd):
+		s.fail(replyLineEnd)
+	case errors.Is(err, rfc5321.ErrAmbiguousEnd):
+		// What follows may be text or commands that somebody wants us to
+		// take for the client's.
+		s.end(replyLineEnd)
+	case errors.Is(err, rfc5321.ErrLineLength):
+		s.badInput(replyLineTooLong)
+	case errors.As(err, new(contentError)):
+		s.warn("smtp: store message", err)
+		s.refuse(replyTemporary)
+	default:
+		s.lost(err)
+	}
+}
+
+// commit makes the message durable and only then acknowledges it.
+func (s *session) commit(size int64) {
+	id := s.tx.id
+	s.tx.id = 0 // after Commit, whatever its result, there is nothing to roll back
+	if err := s.srv.queue.Commit(s.ctx, id); err != nil {
+		s.warn("smtp: commit message", err)
+		s.forget()
+		s.end(replyFailure)
+		return
+	}
+	s.log("smtp message", slog.String("msgid", id.String()), slog.Int64("size", size),
+		slog.Int("nrcpt", len(s.tx.accepted)), slog.String("proto", s.protocol()))
+	for _, a := range s.tx.accepted {
+		s.log("smtp envelope", slog.String("evpid", a.id.String()),
+			slog.String("from", "<"+s.tx.sender.String()+">"), slog.String("to", "<"+a.rcpt.String()+">"))
+	}
+	s.mails++
+	s.said = 0
+	s.forget()
+	s.reply("250 2.0.0 " + id.String() + " Message accepted for delivery")
+}
+
+// protocol returns the word for how the client speaks, without TLS and AUTH.
+func (s *session) protocol() string {
+	if s.esmtp {
+		return "ESMTP"
+	}
+	return "SMTP"
+}
+
+// received returns what the header says of this message's arrival.
+func (s *session) received() *rfc5322.Received {
+	r := &rfc5322.Received{
+		MaskSrc: s.at.maskSrc,
+		Helo:    s.client,
+		RDNS:    s.reverse.name(),
+		Source:  rfc5322.Bracket(s.addr),
+		Name:    s.name,
+		Proto:   s.protocol(),
+		ID:      s.tx.id,
+		Date:    time.Now(),
+	}
+	if len(s.tx.accepted) == 1 {
+		r.For = s.tx.accepted[0].rcpt.String()
+	}
+	if s.tls != nil {
+		r.Proto += "S"
+		r.TLS = tlsText(s.tls) + ":" + yesNo(len(s.tls.VerifiedChains) > 0)
+	}
+	if s.authed {
+		r.Proto += "A"
+	}
+	if s.tls != nil && s.at.receivedAuth {
+		r.Auth = s.authText()
+	}
+	return r
+}
+
+func (s *session) authText() string {
+	switch {
+	case s.user != "":
+		return "yes user=" + s.user
+	case s.authed:
+		return "yes"
+	}
+	return "no"
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "YES"
+	}
+	return "NO"
+}
+
+// completion returns how to complete the header of a message that a user
+// submits; nil for mail in transit, which is not ours to change.
+func (s *session) completion() *rfc5322.Completion {
+	if !s.at.submission {
+		return nil
+	}
+	return &rfc5322.Completion{Domain: s.name, Date: time.Now()}
+}
+
+// A counter counts what is written, and marks errors as those of storing.
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	if err != nil {
+		err = contentError{err}
+	}
+	return n, err
+}

@@ -1,0 +1,133 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"smtpd/compile"
+	"smtpd/compile/engine"
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/mfa"
+)
+
+// What the server asks of other components; *queue.Client, *mfa.Client and
+// *lka.Client give it, and fakes in tests.
+type (
+	store interface {
+		Create(ctx context.Context) (envelope.MessageID, *os.File, error)
+		Commit(ctx context.Context, msg envelope.MessageID) error
+		Rollback(ctx context.Context, msg envelope.MessageID)
+	}
+	policy interface {
+		Rcpt(ctx context.Context, r mfa.Rcpt) (reply string, ids []envelope.ID, err error)
+	}
+	lookups interface {
+		PTR(ctx context.Context, addr netip.Addr) (name string, forward lka.FCrDNS, err error)
+		Lookup(ctx context.Context, t compile.TableID, s engine.Service, key string) (value string, ok bool, err error)
+	}
+)
+
+// A server runs the sessions of every listener.
+type server struct {
+	rules   *compile.Ruleset
+	log     *slog.Logger
+	queue   store
+	mfa     policy
+	names   lookups
+	timeout time.Duration // of a session's input and output
+	slots   chan struct{} // one for each session that may run
+	socket  *endpoint
+
+	sessions sync.WaitGroup
+}
+
+// serve accepts connections on ln until ctx is done. It returns nil then,
+// with sessions perhaps still running.
+func (s *server) serve(ctx context.Context, ln net.Listener, at *endpoint) error {
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	for s.acquire(ctx) {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			s.sessions.Go(func() {
+				defer s.release()
+				s.session(ctx, conn, at)
+			})
+			continue
+		case ctx.Err() != nil:
+			s.release()
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			s.release()
+			return fmt.Errorf("accept on %v: %w", ln.Addr(), err)
+		}
+		// Out of descriptors or memory, or a client that left at once: none
+		// of it lasts.
+		s.release()
+		s.log.Warn("smtp: accept", "address", ln.Addr().String(), "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(acceptPause):
+		}
+	}
+	return nil
+}
+
+const acceptPause = 100 * time.Millisecond
+
+// acquire takes a slot for a session. While there is none, connections wait
+// in the backlog of the kernel. It returns false when ctx is done.
+func (s *server) acquire(ctx context.Context) bool {
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	default:
+	}
+	s.log.Warn("Disabling incoming SMTP connections: Client limit reached", "limit", cap(s.slots))
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *server) release() { <-s.slots }
+
+// session runs one session. When ctx ends its client is told 421 at the next
+// command; what the client was already promised is kept, so the requests of
+// the session outlive ctx.
+func (s *server) session(ctx context.Context, conn net.Conn, at *endpoint) {
+	n := newSession(context.WithoutCancel(ctx), s, at, conn)
+	stop := context.AfterFunc(ctx, n.conn.interrupt)
+	defer stop()
+	n.run()
+}
+
+// local opens a session on the local socket and returns the client's end.
+func (s *server) local(ctx context.Context) (*os.File, error) {
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		return nil, errors.New("too many sessions")
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	s.sessions.Go(func() {
+		defer s.release()
+		s.session(ctx, ours, s.socket)
+	})
+	return theirs, nil
+}

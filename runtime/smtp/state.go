@@ -1,0 +1,43 @@
+package smtp
+
+// A state is how far a session has come (RFC 5321, section 4.1.4).
+type state uint8
+
+const (
+	connected state = 1 << iota // nothing said yet, or forgotten by STARTTLS
+	greeted                     // HELO or EHLO
+	sender                      // MAIL
+	recipient                   // at least one RCPT accepted
+	closing                     // nothing more is read
+
+	transaction = sender | recipient
+	anywhere    = connected | greeted | sender | recipient
+)
+
+// A command is how the server takes one verb.
+type command struct {
+	in   state // the states in which it is in order
+	bare bool  // it has no argument
+	run  func(s *session, arg string)
+}
+
+// commands holds every verb that is not refused as unknown.
+var commands map[string]command
+
+func init() {
+	// In init, because HELP and the like lead back here.
+	commands = map[string]command{
+		"HELO":     {anywhere, false, (*session).helo},
+		"EHLO":     {anywhere, false, (*session).ehlo},
+		"STARTTLS": {greeted, false, (*session).starttls},
+		"AUTH":     {greeted, false, (*session).auth},
+		"MAIL":     {greeted, false, (*session).mail},
+		"RCPT":     {transaction, false, (*session).rcpt},
+		"DATA":     {transaction, true, (*session).data},
+		"RSET":     {greeted | transaction, true, (*session).rset},
+		"NOOP":     {anywhere, false, (*session).noop},
+		"HELP":     {anywhere, true, (*session).help},
+		"QUIT":     {anywhere, true, (*session).quit},
+		"WIZ":      {anywhere, false, (*session).wiz},
+	}
+}
