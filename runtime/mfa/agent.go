@@ -1,0 +1,231 @@
+package mfa
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"smtpd/compile"
+	"smtpd/compile/engine"
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/parent"
+	"smtpd/runtime/queue"
+)
+
+// A Config says by which rules the agent decides, and whom it asks.
+type Config struct {
+	Rules *compile.Ruleset
+	Log   *slog.Logger
+
+	// CommandUser runs the commands and owns the files that aliases name;
+	// "" is _smtpd.
+	CommandUser string
+
+	SMTP, LKA, Parent imsg.Conn
+	Queue             imsg.Conn // carries both directions
+}
+
+// Main answers until ctx is done or a peer is lost.
+func Main(ctx context.Context, c Config) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a := newAgent(c)
+	toLKA := imsg.NewPeer(c.LKA, nil)
+	toParent := imsg.NewPeer(c.Parent, nil)
+	toQueue := imsg.NewPeer(c.Queue, queue.SubmitterHandler(a))
+	a.lookups, a.homes, a.queue = lka.NewClient(toLKA), parent.NewClient(toParent), queue.NewClient(toQueue)
+
+	var wg sync.WaitGroup
+	errs := make(chan error, 4)
+	for name, p := range map[string]*imsg.Peer{
+		"lka": toLKA, "parent": toParent, "queue": toQueue, "smtp": imsg.NewPeer(c.SMTP, a.handle),
+	} {
+		wg.Go(func() {
+			defer cancel() // without one of its peers the agent can decide nothing
+			if err := p.Run(ctx); err != nil {
+				errs <- fmt.Errorf("mfa: link to %s: %w", name, err)
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+// What the agent asks of its peers; their Clients are these.
+type (
+	lookups interface {
+		engine.Lookups
+		Lookup(ctx context.Context, t compile.TableID, s engine.Service, key string) (value string, ok bool, err error)
+		UserInfo(ctx context.Context, t compile.TableID, name string) (lka.UserInfo, bool, error)
+		Include(ctx context.Context, path string) (text string, ok bool, err error)
+	}
+	homes interface {
+		Forward(ctx context.Context, u parent.Account) (*os.File, error)
+	}
+	envelopes interface {
+		Submit(ctx context.Context, msg envelope.MessageID, evs []envelope.Envelope) ([]envelope.ID, error)
+	}
+)
+
+// An agent decides about recipients.
+type agent struct {
+	log         *slog.Logger
+	rules       *compile.Ruleset
+	engine      engine.Engine
+	inline      []*engine.Static // as Rules.Tables; nil for what lka owns
+	srs         *srsDecoder
+	commandUser string
+
+	lookups lookups
+	homes   homes
+	queue   envelopes
+
+	transactions transactions
+}
+
+func newAgent(c Config) *agent {
+	a := &agent{
+		log: c.Log, rules: c.Rules, engine: engine.New(c.Rules), srs: newSRSDecoder(c.Rules.SRS),
+		commandUser: cmp.Or(c.CommandUser, "_smtpd"),
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	for i := range c.Rules.Tables {
+		var s *engine.Static
+		// What comes from a file can be read anew, so lka is asked for it.
+		if t := &c.Rules.Tables[i]; t.Backend == "static" && t.Path == "" {
+			s = engine.NewStatic(t, c.Rules.SMTP.SubAddrDelim)
+		}
+		a.inline = append(a.inline, s)
+	}
+	return a
+}
+
+// handle answers smtp.
+func (a *agent) handle(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+	if m.File != nil {
+		m.File.Close()
+	}
+	if m.Type != msgRcpt {
+		return imsg.Message{}, fmt.Errorf("mfa: no requests of type %d", m.Type)
+	}
+	var q Rcpt
+	if err := q.parse(m.Data); err != nil {
+		return imsg.Message{}, err
+	}
+	return imsg.Message{Data: a.rcpt(ctx, &q).append(nil)}, nil
+}
+
+// rcpt resolves one recipient of a transaction.
+func (a *agent) rcpt(ctx context.Context, q *Rcpt) verdict {
+	ids, err := a.resolve(ctx, q, a.transactions.of(q.Session.ID, q.Message), 0)
+	if err != nil {
+		return verdict{Reply: a.reply(ctx, q, err)}
+	}
+	return verdict{IDs: ids}
+}
+
+var _ queue.Submitter = (*agent)(nil)
+
+// SubmitReport resolves the recipient of a report as if the local socket had
+// sent it: rules see the null sender and the word local.
+func (a *agent) SubmitReport(ctx context.Context, msg envelope.MessageID, server string, rcpt envelope.Address) error {
+	q := &Rcpt{
+		Message: msg,
+		Session: Session{
+			Kind: engine.FromSocket, Tag: a.rules.Socket.Tag,
+			SMTPName: server, Helo: server, RDNS: a.rules.ServerName, Auth: true,
+		},
+		Rcpt: rcpt,
+	}
+	if _, err := a.resolve(ctx, q, new(transaction), envelope.IsBounce); err != nil {
+		return errors.New(a.reply(ctx, q, err))
+	}
+	return nil
+}
+
+// reply returns the line for a recipient that is not accepted, and tells the
+// operator why, which the client need not know.
+func (a *agent) reply(ctx context.Context, q *Rcpt, err error) string {
+	line := replyTemporary
+	if r := (*refusal)(nil); errors.As(err, &r) {
+		line, err = r.reply, r.cause
+	}
+	level := slog.LevelDebug // a refusal is smtp's to log
+	if line[0] == '4' {
+		level = slog.LevelWarn
+	}
+	a.log.Log(ctx, level, "recipient not accepted", "msgid", q.Message.String(),
+		"to", "<"+q.Rcpt.String()+">", "result", line, "err", err)
+	return line
+}
+
+// resolve expands a recipient and submits what it comes to, all or nothing.
+func (a *agent) resolve(ctx context.Context, q *Rcpt, t *transaction, flags envelope.Flags) ([]envelope.ID, error) {
+	w := &client{agent: a, tx: engineTransaction(q)}
+	e := &expansion{world: w, rules: a.rules, aliasUser: a.commandUser, warn: a.log.Warn}
+	if a.srs != nil && q.Sender.IsNull() {
+		e.srs = func(addr envelope.Address) (envelope.Address, error) { return a.srs.decode(addr, time.Now()) }
+	}
+	deliveries, err := e.run(ctx, q.Rcpt)
+	if err != nil {
+		return nil, err
+	}
+	copies := make([]addressed, len(deliveries))
+	for i, d := range deliveries {
+		action := a.rules.Action(d.action)
+		copies[i] = addressed{newEnvelope(q, action, d, flags), action}
+	}
+	return t.submit(ctx, a.queue, q.Message, copies)
+}
+
+func engineTransaction(q *Rcpt) engine.Transaction {
+	s := &q.Session
+	return engine.Transaction{
+		Kind: s.Kind, Addr: s.Addr.WithZone("").Unmap(), Tag: s.Tag, Auth: s.Auth, User: s.User, TLS: s.TLS,
+		Helo: s.Helo, RDNS: s.RDNS, Sender: engine.Address(q.Sender),
+	}
+}
+
+// newEnvelope returns the envelope of a delivery (runtime.md 3.5).
+func newEnvelope(q *Rcpt, action *compile.Action, d delivery, flags envelope.Flags) envelope.Envelope {
+	s := &q.Session
+	ev := envelope.Envelope{
+		Type: envelope.MDA, Flags: flags, Action: action.Name, Tag: s.Tag,
+		SMTPName: s.SMTPName, Helo: s.Helo, RDNS: s.RDNS, Source: source(s), User: s.User,
+		Sender: q.Sender, Rcpt: q.Rcpt, Dest: d.dest,
+		Notify: q.Notify, Ret: q.Ret, EnvID: q.EnvID, ORcpt: q.ORcpt,
+		LocalUser: d.user, SubAddress: d.sub, Execute: d.execute, Exec: d.exec,
+	}
+	if action.Method == compile.Relay {
+		ev.Type = envelope.MTA
+	}
+	if s.Auth {
+		ev.Flags |= envelope.Authenticated
+	}
+	if d.internal {
+		ev.Flags |= envelope.Internal
+	}
+	return ev
+}
+
+// source writes the client as rules and logs do.
+func source(s *Session) string {
+	if s.Kind != engine.FromAddress {
+		return "local"
+	}
+	addr := s.Addr.WithZone("").Unmap()
+	if addr.Is6() {
+		return "[" + addr.String() + "]"
+	}
+	return addr.String()
+}
