@@ -74,7 +74,7 @@ type TableArg struct {
 	Pos    token.Pos
 	Str    *Str  `parser:"  @@"`
 	List   *List `parser:"| @@"`
-	Ref    *Str  `parser:"| '<' @@ '>'"`
+	Ref    *Str  `parser:"| '<':Punct @@ '>':Punct"`
 	EndPos token.Pos
 }
 
@@ -82,55 +82,55 @@ type TableArg struct {
 // one grammar; that they are not mixed is checked after parsing.
 type List struct {
 	Pos    token.Pos
-	Elems  []*Elem `parser:"'{' @@ ( Sep? @@ )* '}'"`
+	Elems  []*Elem `parser:"'{':Punct @@ ( Sep? @@ )* '}':Punct"`
 	EndPos token.Pos
 }
 
 // An Elem is one element: a string, or a key and a value.
 type Elem struct {
 	Key   Str  `parser:"@@"`
-	Value *Str `parser:"( ( '=' | '=>' ) @@ )?"`
+	Value *Str `parser:"( ( '=':Punct | '=>':Punct ) @@ )?"`
 }
 
 // A Macro is NAME = VALUE.
 type Macro struct {
-	Name  Str `parser:"@@ '='"`
+	Name  Str `parser:"@@ '=':Punct"`
 	Value Str `parser:"@@"`
 }
 
 // An Include reads another file.
 type Include struct {
-	Path Str `parser:"'include' @@"`
+	Path Str `parser:"'include':Keyword @@"`
 }
 
 // An ADMD names the administrative domain.
 type ADMD struct {
-	Name Str `parser:"'admd' @@"`
+	Name Str `parser:"'admd':Keyword @@"`
 }
 
 // A Bounce lists the ages at which a delay is reported.
 type Bounce struct {
-	Delays []*Str `parser:"'bounce' 'warn-interval' @@ ( ',' @@ )*"`
+	Delays []*Str `parser:"'bounce':Keyword 'warn-interval':Keyword @@ ( ',':Punct @@ )*"`
 }
 
 // A CA is a named authority file.
 type CA struct {
-	Name Str `parser:"'ca' @@"`
-	Cert Str `parser:"'cert' @@"`
+	Name Str `parser:"'ca':Keyword @@"`
+	Cert Str `parser:"'cert':Keyword @@"`
 }
 
 // A PKI declares, or adds to, a named certificate.
 type PKI struct {
-	Name    Str          `parser:"'pki' @@"`
+	Name    Str          `parser:"'pki':Keyword @@"`
 	Options []*PKIOption `parser:"@@*"`
 }
 
 // A PKIOption is one part of a certificate.
 type PKIOption struct {
 	Pos    token.Pos
-	Cert   *Str `parser:"  'cert' @@"`
-	Key    *Str `parser:"| 'key' @@"`
-	DHE    *Str `parser:"| 'dhe' @@"`
+	Cert   *Str `parser:"  'cert':Keyword @@"`
+	Key    *Str `parser:"| 'key':Keyword @@"`
+	DHE    *Str `parser:"| 'dhe':Keyword @@"`
 	EndPos token.Pos
 }
 
@@ -142,8 +142,8 @@ type Limit struct {
 
 // An MDA declares a wrapper or sets limits of local delivery.
 type MDA struct {
-	Wrapper *Wrapper `parser:"'mda' ( @@"`
-	Limit   *Limits  `parser:"| 'limit' @@ )"`
+	Wrapper *Wrapper `parser:"'mda':Keyword ( @@"`
+	Limit   *Limits  `parser:"| 'limit':Keyword @@ )"`
 }
 
 // Limits is a list of limits, possibly empty.
@@ -155,55 +155,55 @@ type Limits struct {
 
 // A Wrapper is a named command around delivery commands.
 type Wrapper struct {
-	Name    Str `parser:"'wrapper' @@"`
+	Name    Str `parser:"'wrapper':Keyword @@"`
 	Command Str `parser:"@@"`
 }
 
 // An MTA sets limits of remote delivery.
 type MTA struct {
-	MaxDeferred *Num       `parser:"'mta' ( 'max-deferred' @@"`
-	Limit       *MTALimits `parser:"| 'limit' @@ )"`
+	MaxDeferred *Num       `parser:"'mta':Keyword ( 'max-deferred':Keyword @@"`
+	Limit       *MTALimits `parser:"| 'limit':Keyword @@ )"`
 }
 
 // MTALimits are limits for all domains or for one.
 type MTALimits struct {
 	Pos    token.Pos
-	Domain *Str        `parser:"( 'for' 'domain' @@ )?"`
+	Domain *Str        `parser:"( 'for':Keyword 'domain':Keyword @@ )?"`
 	Limits []*MTALimit `parser:"@@*"`
 	EndPos token.Pos
 }
 
 // An MTALimit is a named limit or an address family.
 type MTALimit struct {
-	Family string `parser:"  @( 'inet4' | 'inet6' )"`
+	Family string `parser:"  @( 'inet4':Keyword | 'inet6':Keyword )"`
 	Limit  *Limit `parser:"| @@"`
 }
 
 // A Queue sets how mail is kept.
 type Queue struct {
-	Compression bool        `parser:"'queue' ( @'compression'"`
+	Compression bool        `parser:"'queue':Keyword ( @'compression':Keyword"`
 	Encryption  *Encryption `parser:"| @@"`
-	TTL         *Str        `parser:"| 'ttl' @@ )"`
+	TTL         *Str        `parser:"| 'ttl':Keyword @@ )"`
 }
 
 // An Encryption may give its key.
 type Encryption struct {
 	Pos    token.Pos
-	Key    *Str `parser:"'encryption' @@?"`
+	Key    *Str `parser:"'encryption':Keyword @@?"`
 	EndPos token.Pos
 }
 
 // A Scheduler sets limits of the scheduler.
 type Scheduler struct {
-	Limit *Limits `parser:"'scheduler' 'limit' @@"`
+	Limit *Limits `parser:"'scheduler':Keyword 'limit':Keyword @@"`
 }
 
 // An SMTP sets what holds for every listener.
 type SMTP struct {
-	Limit          *Limits `parser:"'smtp' ( 'limit' @@"`
-	Ciphers        *Str    `parser:"| 'ciphers' @@"`
-	MaxMessageSize *Size   `parser:"| 'max-message-size' @@"`
-	SubAddrDelim   *Str    `parser:"| 'sub-addr-delim' @@ )"`
+	Limit          *Limits `parser:"'smtp':Keyword ( 'limit':Keyword @@"`
+	Ciphers        *Str    `parser:"| 'ciphers':Keyword @@"`
+	MaxMessageSize *Size   `parser:"| 'max-message-size':Keyword @@"`
+	SubAddrDelim   *Str    `parser:"| 'sub-addr-delim':Keyword @@ )"`
 }
 
 // A Size is a number or a string with a unit.
@@ -214,14 +214,14 @@ type Size struct {
 
 // An SRS sets keys and lifetime of sender rewriting.
 type SRS struct {
-	Key    *Str `parser:"'srs' ( 'key' ( @@"`
-	Backup *Str `parser:"| 'backup' @@ )"`
-	TTL    *Str `parser:"| 'ttl' @@ )"`
+	Key    *Str `parser:"'srs':Keyword ( 'key':Keyword ( @@"`
+	Backup *Str `parser:"| 'backup':Keyword @@ )"`
+	TTL    *Str `parser:"| 'ttl':Keyword @@ )"`
 }
 
 // A Proc declares a filter process.
 type Proc struct {
-	Name    Str           `parser:"'proc' @@"`
+	Name    Str           `parser:"'proc':Keyword @@"`
 	Command Str           `parser:"@@"`
 	Options []*ProcOption `parser:"@@*"`
 }
@@ -229,25 +229,25 @@ type Proc struct {
 // A ProcOption says how a filter process runs.
 type ProcOption struct {
 	Pos    token.Pos
-	User   *Str `parser:"  'user' @@"`
-	Group  *Str `parser:"| 'group' @@"`
-	Chroot *Str `parser:"| 'chroot' @@"`
+	User   *Str `parser:"  'user':Keyword @@"`
+	Group  *Str `parser:"| 'group':Keyword @@"`
+	Chroot *Str `parser:"| 'chroot':Keyword @@"`
 	EndPos token.Pos
 }
 
 // A Filter declares a filter: a use of a process, a process of its own, a
 // chain, or a built-in one.
 type Filter struct {
-	Name     Str       `parser:"'filter' @@"`
-	Proc     *Str      `parser:"( 'proc' @@"`
+	Name     Str       `parser:"'filter':Keyword @@"`
+	Proc     *Str      `parser:"( 'proc':Keyword @@"`
 	ProcExec *ProcExec `parser:"| @@"`
-	Chain    *List     `parser:"| 'chain' @@"`
-	Phase    *Phase    `parser:"| 'phase' @@ )"`
+	Chain    *List     `parser:"| 'chain':Keyword @@"`
+	Phase    *Phase    `parser:"| 'phase':Keyword @@ )"`
 }
 
 // A ProcExec is the command of a filter with a process of its own.
 type ProcExec struct {
-	Command Str           `parser:"'proc-exec' @@"`
+	Command Str           `parser:"'proc-exec':Keyword @@"`
 	Options []*ProcOption `parser:"@@*"`
 }
 
@@ -256,8 +256,8 @@ type ProcExec struct {
 // allows is checked after parsing.
 type Phase struct {
 	Pos       token.Pos
-	Name      string     `parser:"@( 'connect' | 'helo' | 'ehlo' | 'auth' | 'mail-from' | 'rcpt-to' | 'data' | 'commit' ) 'match'"`
-	Not       bool       `parser:"@'!'?"`
+	Name      string     `parser:"@( 'connect':Keyword | 'helo':Keyword | 'ehlo':Keyword | 'auth':Keyword | 'mail-from':Keyword | 'rcpt-to':Keyword | 'data':Keyword | 'commit':Keyword ) 'match':Keyword"`
+	Not       bool       `parser:"@'!':Punct?"`
 	Condition *Condition `parser:"@@"`
 	Decision  *Decision  `parser:"@@"`
 	EndPos    token.Pos
@@ -266,25 +266,25 @@ type Phase struct {
 // A Condition is what a built-in filter tests.
 type Condition struct {
 	Pos      token.Pos
-	FCrDNS   bool        `parser:"  @'fcrdns'"`
-	RDNS     *OptPattern `parser:"| 'rdns' @@"`
-	Src      *Pattern    `parser:"| 'src' @@"`
-	Helo     *Pattern    `parser:"| 'helo' @@"`
-	Auth     *OptPattern `parser:"| 'auth' @@"`
-	MailFrom *Pattern    `parser:"| 'mail-from' @@"`
-	RcptTo   *Pattern    `parser:"| 'rcpt-to' @@"`
+	FCrDNS   bool        `parser:"  @'fcrdns':Keyword"`
+	RDNS     *OptPattern `parser:"| 'rdns':Keyword @@"`
+	Src      *Pattern    `parser:"| 'src':Keyword @@"`
+	Helo     *Pattern    `parser:"| 'helo':Keyword @@"`
+	Auth     *OptPattern `parser:"| 'auth':Keyword @@"`
+	MailFrom *Pattern    `parser:"| 'mail-from':Keyword @@"`
+	RcptTo   *Pattern    `parser:"| 'rcpt-to':Keyword @@"`
 	EndPos   token.Pos
 }
 
 // A Pattern is a table, of expressions if Regex.
 type Pattern struct {
-	Regex bool      `parser:"@'regex'?"`
+	Regex bool      `parser:"@'regex':Keyword?"`
 	Table *TableArg `parser:"@@"`
 }
 
 // An OptPattern is a pattern that may be absent: Table is nil then.
 type OptPattern struct {
-	Regex      bool      `parser:"( @'regex'"`
+	Regex      bool      `parser:"( @'regex':Keyword"`
 	RegexTable *TableArg `parser:"  @@"`
 	Table      *TableArg `parser:"| @@ )?"`
 }
@@ -300,18 +300,18 @@ func (p *OptPattern) Arg() *TableArg {
 // A Decision is what a built-in filter does.
 type Decision struct {
 	Pos        token.Pos
-	Reject     *Str `parser:"  'reject' @@"`
-	Disconnect *Str `parser:"| 'disconnect' @@"`
-	Rewrite    *Str `parser:"| 'rewrite' @@"`
-	Report     *Str `parser:"| 'report' @@"`
-	Junk       bool `parser:"| @'junk'"`
-	Bypass     bool `parser:"| @'bypass'"`
+	Reject     *Str `parser:"  'reject':Keyword @@"`
+	Disconnect *Str `parser:"| 'disconnect':Keyword @@"`
+	Rewrite    *Str `parser:"| 'rewrite':Keyword @@"`
+	Report     *Str `parser:"| 'report':Keyword @@"`
+	Junk       bool `parser:"| @'junk':Keyword"`
+	Bypass     bool `parser:"| @'bypass':Keyword"`
 	EndPos     token.Pos
 }
 
 // A Table declares a table.
 type Table struct {
-	Name Str   `parser:"'table' @@"`
+	Name Str   `parser:"'table':Keyword @@"`
 	Spec *Str  `parser:"( @@"`
 	List *List `parser:"| @@ )"`
 }
@@ -324,7 +324,7 @@ type FilterRef struct {
 
 // A Listen declares a listener.
 type Listen struct {
-	Socket        bool            `parser:"'listen' 'on' ( @'socket'"`
+	Socket        bool            `parser:"'listen':Keyword 'on':Keyword ( @'socket':Keyword"`
 	SocketOptions []*SocketOption `parser:"@@*"`
 	On            *Str            `parser:"| @@"`
 	Options       []*ListenOption `parser:"@@* )"`
@@ -333,37 +333,37 @@ type Listen struct {
 // A SocketOption is an option of the local submission socket.
 type SocketOption struct {
 	Pos     token.Pos
-	Filter  *FilterRef `parser:"  'filter' @@"`
-	MaskSrc bool       `parser:"| @'mask-src'"`
-	NoDSN   bool       `parser:"| @'no-dsn'"`
-	Tag     *Str       `parser:"| 'tag' @@"`
+	Filter  *FilterRef `parser:"  'filter':Keyword @@"`
+	MaskSrc bool       `parser:"| @'mask-src':Keyword"`
+	NoDSN   bool       `parser:"| @'no-dsn':Keyword"`
+	Tag     *Str       `parser:"| 'tag':Keyword @@"`
 	EndPos  token.Pos
 }
 
 // A ListenOption is an option of a network listener.
 type ListenOption struct {
 	Pos          token.Pos
-	Filter       *FilterRef `parser:"  'filter' @@"`
-	MaskSrc      bool       `parser:"| @'mask-src'"`
-	NoDSN        bool       `parser:"| @'no-dsn'"`
-	Tag          *Str       `parser:"| 'tag' @@"`
-	Inet4        bool       `parser:"| @'inet4'"`
-	Inet6        bool       `parser:"| @'inet6'"`
-	Port         *Port      `parser:"| 'port' @@"`
-	SMTPS        *Verify    `parser:"| 'smtps' @@"`
-	TLS          bool       `parser:"| @'tls'"`
-	TLSRequire   *Verify    `parser:"| 'tls-require' @@"`
-	Ciphers      *Str       `parser:"| 'ciphers' @@"`
-	Protocols    *Str       `parser:"| 'protocols' @@"`
-	PKI          *Str       `parser:"| 'pki' @@"`
-	CA           *Str       `parser:"| 'ca' @@"`
-	Auth         *OptTable  `parser:"| 'auth' @@"`
-	AuthOptional *OptTable  `parser:"| 'auth-optional' @@"`
-	Hostname     *Str       `parser:"| 'hostname' @@"`
-	Hostnames    *TableArg  `parser:"| 'hostnames' @@"`
-	ReceivedAuth bool       `parser:"| @'received-auth'"`
-	ProxyV2      bool       `parser:"| @'proxy-v2'"`
-	Senders      *Senders   `parser:"| 'senders' @@"`
+	Filter       *FilterRef `parser:"  'filter':Keyword @@"`
+	MaskSrc      bool       `parser:"| @'mask-src':Keyword"`
+	NoDSN        bool       `parser:"| @'no-dsn':Keyword"`
+	Tag          *Str       `parser:"| 'tag':Keyword @@"`
+	Inet4        bool       `parser:"| @'inet4':Keyword"`
+	Inet6        bool       `parser:"| @'inet6':Keyword"`
+	Port         *Port      `parser:"| 'port':Keyword @@"`
+	SMTPS        *Verify    `parser:"| 'smtps':Keyword @@"`
+	TLS          bool       `parser:"| @'tls':Keyword"`
+	TLSRequire   *Verify    `parser:"| 'tls-require':Keyword @@"`
+	Ciphers      *Str       `parser:"| 'ciphers':Keyword @@"`
+	Protocols    *Str       `parser:"| 'protocols':Keyword @@"`
+	PKI          *Str       `parser:"| 'pki':Keyword @@"`
+	CA           *Str       `parser:"| 'ca':Keyword @@"`
+	Auth         *OptTable  `parser:"| 'auth':Keyword @@"`
+	AuthOptional *OptTable  `parser:"| 'auth-optional':Keyword @@"`
+	Hostname     *Str       `parser:"| 'hostname':Keyword @@"`
+	Hostnames    *TableArg  `parser:"| 'hostnames':Keyword @@"`
+	ReceivedAuth bool       `parser:"| @'received-auth':Keyword"`
+	ProxyV2      bool       `parser:"| @'proxy-v2':Keyword"`
+	Senders      *Senders   `parser:"| 'senders':Keyword @@"`
 	EndPos       token.Pos
 }
 
@@ -371,12 +371,12 @@ type ListenOption struct {
 type Port struct {
 	Num     *Num   `parser:"  @@"`
 	Name    *Str   `parser:"| @@"`
-	Keyword string `parser:"| @( 'smtp' | 'smtps' )"`
+	Keyword string `parser:"| @( 'smtp':Keyword | 'smtps':Keyword )"`
 }
 
 // A Verify says whether a client certificate is demanded.
 type Verify struct {
-	Verify bool `parser:"@'verify'?"`
+	Verify bool `parser:"@'verify':Keyword?"`
 }
 
 // An OptTable is a table that may be absent.
@@ -387,126 +387,126 @@ type OptTable struct {
 // Senders restricts who may send as whom.
 type Senders struct {
 	Table      *TableArg `parser:"@@"`
-	Masquerade bool      `parser:"@'masquerade'?"`
+	Masquerade bool      `parser:"@'masquerade':Keyword?"`
 }
 
 // An Action declares what is done with mail.
 type Action struct {
-	Name  Str    `parser:"'action' @@"`
+	Name  Str    `parser:"'action':Keyword @@"`
 	Local *Local `parser:"( @@"`
 	Relay *Relay `parser:"| @@ )"`
-	TTL   []*Str `parser:"( 'ttl' @@ )*"`
+	TTL   []*Str `parser:"( 'ttl':Keyword @@ )*"`
 }
 
 // A Local is a way to deliver on this host; exactly one of its methods is
 // set.
 type Local struct {
 	Pos         token.Pos
-	MBox        bool           `parser:"( @'mbox'"`
+	MBox        bool           `parser:"( @'mbox':Keyword"`
 	Maildir     *Maildir       `parser:"| @@"`
 	LMTP        *LMTP          `parser:"| @@"`
-	MDA         *Str           `parser:"| 'mda' @@"`
-	ForwardOnly bool           `parser:"| @'forward-only'"`
-	ExpandOnly  bool           `parser:"| @'expand-only' )"`
+	MDA         *Str           `parser:"| 'mda':Keyword @@"`
+	ForwardOnly bool           `parser:"| @'forward-only':Keyword"`
+	ExpandOnly  bool           `parser:"| @'expand-only':Keyword )"`
 	Options     []*LocalOption `parser:"@@*"`
 }
 
 // A Maildir is a maildir, in the user's home if Path is absent.
 type Maildir struct {
-	Path *Str `parser:"'maildir' @@?"`
-	Junk bool `parser:"@'junk'?"`
+	Path *Str `parser:"'maildir':Keyword @@?"`
+	Junk bool `parser:"@'junk':Keyword?"`
 }
 
 // An LMTP is a destination that speaks LMTP.
 type LMTP struct {
-	Dest   Str  `parser:"'lmtp' @@"`
-	RcptTo bool `parser:"@'rcpt-to'?"`
+	Dest   Str  `parser:"'lmtp':Keyword @@"`
+	RcptTo bool `parser:"@'rcpt-to':Keyword?"`
 }
 
 // A LocalOption is an option of a local action.
 type LocalOption struct {
 	Pos      token.Pos
-	User     *Str      `parser:"  'user' @@"`
-	Alias    *TableArg `parser:"| 'alias' @@"`
-	Virtual  *TableArg `parser:"| 'virtual' @@"`
-	Userbase *TableArg `parser:"| 'userbase' @@"`
-	Wrapper  *Str      `parser:"| 'wrapper' @@"`
+	User     *Str      `parser:"  'user':Keyword @@"`
+	Alias    *TableArg `parser:"| 'alias':Keyword @@"`
+	Virtual  *TableArg `parser:"| 'virtual':Keyword @@"`
+	Userbase *TableArg `parser:"| 'userbase':Keyword @@"`
+	Wrapper  *Str      `parser:"| 'wrapper':Keyword @@"`
 	EndPos   token.Pos
 }
 
 // A Relay sends mail on.
 type Relay struct {
-	Options []*RelayOption `parser:"'relay' @@*"`
+	Options []*RelayOption `parser:"'relay':Keyword @@*"`
 }
 
 // A RelayOption is an option of a relay action.
 type RelayOption struct {
 	Pos       token.Pos
-	Helo      *Str       `parser:"  'helo' @@"`
-	HeloSrc   *TableArg  `parser:"| 'helo-src' @@"`
-	PKI       *Str       `parser:"| 'pki' @@"`
-	CA        *Str       `parser:"| 'ca' @@"`
-	Ciphers   *Str       `parser:"| 'ciphers' @@"`
-	Protocols *Str       `parser:"| 'protocols' @@"`
-	Src       *TableArg  `parser:"| 'src' @@"`
-	MailFrom  *Str       `parser:"| 'mail-from' @@"`
-	Backup    *Backup    `parser:"| 'backup' @@"`
-	Host      *TableArg  `parser:"| 'host' @@"`
-	Domain    *TableArg  `parser:"| 'domain' @@"`
-	TLS       *RelayTLS  `parser:"| 'tls' @@"`
-	Auth      *TableArg  `parser:"| 'auth' @@"`
-	Filter    *FilterRef `parser:"| 'filter' @@"`
-	SRS       bool       `parser:"| @'srs'"`
+	Helo      *Str       `parser:"  'helo':Keyword @@"`
+	HeloSrc   *TableArg  `parser:"| 'helo-src':Keyword @@"`
+	PKI       *Str       `parser:"| 'pki':Keyword @@"`
+	CA        *Str       `parser:"| 'ca':Keyword @@"`
+	Ciphers   *Str       `parser:"| 'ciphers':Keyword @@"`
+	Protocols *Str       `parser:"| 'protocols':Keyword @@"`
+	Src       *TableArg  `parser:"| 'src':Keyword @@"`
+	MailFrom  *Str       `parser:"| 'mail-from':Keyword @@"`
+	Backup    *Backup    `parser:"| 'backup':Keyword @@"`
+	Host      *TableArg  `parser:"| 'host':Keyword @@"`
+	Domain    *TableArg  `parser:"| 'domain':Keyword @@"`
+	TLS       *RelayTLS  `parser:"| 'tls':Keyword @@"`
+	Auth      *TableArg  `parser:"| 'auth':Keyword @@"`
+	Filter    *FilterRef `parser:"| 'filter':Keyword @@"`
+	SRS       bool       `parser:"| @'srs':Keyword"`
 	EndPos    token.Pos
 }
 
 // A Backup relays only to better exchangers than this host.
 type Backup struct {
-	MX *Str `parser:"( 'mx' @@ )?"`
+	MX *Str `parser:"( 'mx':Keyword @@ )?"`
 }
 
 // A RelayTLS demands TLS.
 type RelayTLS struct {
-	NoVerify bool `parser:"@'no-verify'?"`
+	NoVerify bool `parser:"@'no-verify':Keyword?"`
 }
 
 // A Match is one rule.
 type Match struct {
-	Criteria []*Criterion `parser:"'match' @@*"`
-	Action   *Str         `parser:"( 'action' @@"`
-	Reject   bool         `parser:"| @'reject' )"`
+	Criteria []*Criterion `parser:"'match':Keyword @@*"`
+	Action   *Str         `parser:"( 'action':Keyword @@"`
+	Reject   bool         `parser:"| @'reject':Keyword )"`
 }
 
 // A Criterion is one test of a rule.
 type Criterion struct {
 	Pos      token.Pos
-	Not      bool        `parser:"@'!'?"`
-	Tag      *Pattern    `parser:"(  'tag' @@"`
-	Helo     *Pattern    `parser:"| 'helo' @@"`
-	TLS      bool        `parser:"| @'tls'"`
-	Auth     *OptPattern `parser:"| 'auth' @@"`
-	MailFrom *Pattern    `parser:"| 'mail-from' @@"`
-	RcptTo   *Pattern    `parser:"| 'rcpt-to' @@"`
-	From     *From       `parser:"| 'from' @@"`
-	For      *For        `parser:"| 'for' @@ )"`
+	Not      bool        `parser:"@'!':Punct?"`
+	Tag      *Pattern    `parser:"(  'tag':Keyword @@"`
+	Helo     *Pattern    `parser:"| 'helo':Keyword @@"`
+	TLS      bool        `parser:"| @'tls':Keyword"`
+	Auth     *OptPattern `parser:"| 'auth':Keyword @@"`
+	MailFrom *Pattern    `parser:"| 'mail-from':Keyword @@"`
+	RcptTo   *Pattern    `parser:"| 'rcpt-to':Keyword @@"`
+	From     *From       `parser:"| 'from':Keyword @@"`
+	For      *For        `parser:"| 'for':Keyword @@ )"`
 	EndPos   token.Pos
 }
 
 // A From says where mail comes from.
 type From struct {
-	Any      bool        `parser:"  @'any'"`
-	Local    bool        `parser:"| @'local'"`
-	Socket   bool        `parser:"| @'socket'"`
-	Src      *Pattern    `parser:"| 'src' @@"`
-	RDNS     *OptPattern `parser:"| 'rdns' @@"`
-	Auth     *OptPattern `parser:"| 'auth' @@"`
-	MailFrom *Pattern    `parser:"| 'mail-from' @@"`
+	Any      bool        `parser:"  @'any':Keyword"`
+	Local    bool        `parser:"| @'local':Keyword"`
+	Socket   bool        `parser:"| @'socket':Keyword"`
+	Src      *Pattern    `parser:"| 'src':Keyword @@"`
+	RDNS     *OptPattern `parser:"| 'rdns':Keyword @@"`
+	Auth     *OptPattern `parser:"| 'auth':Keyword @@"`
+	MailFrom *Pattern    `parser:"| 'mail-from':Keyword @@"`
 }
 
 // A For says where mail goes.
 type For struct {
-	Any    bool     `parser:"  @'any'"`
-	Local  bool     `parser:"| @'local'"`
-	Domain *Pattern `parser:"| 'domain' @@"`
-	RcptTo *Pattern `parser:"| 'rcpt-to' @@"`
+	Any    bool     `parser:"  @'any':Keyword"`
+	Local  bool     `parser:"| @'local':Keyword"`
+	Domain *Pattern `parser:"| 'domain':Keyword @@"`
+	RcptTo *Pattern `parser:"| 'rcpt-to':Keyword @@"`
 }

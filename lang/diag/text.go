@@ -83,7 +83,9 @@ func (p *textPrinter) diagnostic(d *Diagnostic) {
 		p.remark("help", h, width)
 	}
 	for _, f := range d.Fixes {
-		p.remark("fix ("+f.Grade.String()+")", f.Message, width)
+		if f.Grade == Safe {
+			p.remark("fix", f.Message+" (smtpd-check --fix does it)", width)
+		}
 	}
 	p.WriteByte('\n')
 }

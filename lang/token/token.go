@@ -85,19 +85,19 @@ type region struct {
 type FileSet struct {
 	next    int
 	regions []region
-	sources map[string][]byte
+	sources map[string]string
 }
 
 // NewFileSet returns an empty set.
 func NewFileSet() *FileSet {
-	return &FileSet{next: 1, sources: make(map[string][]byte)}
+	return &FileSet{next: 1, sources: make(map[string]string)}
 }
 
 // AddSource records the text of a file and returns the offset of its first
 // byte. include is the place of the statement that read it, and invalid for
-// the main file. The set keeps text, which must not change afterwards.
+// the main file.
 func (s *FileSet) AddSource(name string, text []byte, include Pos) (base int) {
-	s.sources[name] = text
+	s.sources[name] = string(text)
 	var f Frame
 	if include.IsValid() {
 		f = Frame{Kind: Include, Name: name, Use: include}
@@ -146,7 +146,7 @@ func (s *FileSet) Line(filename string, n int) (string, bool) {
 	if !ok || n < 1 {
 		return "", false
 	}
-	rest := string(text)
+	rest := text
 	for ; n > 1; n-- {
 		_, after, found := strings.Cut(rest, "\n")
 		if !found {
@@ -161,5 +161,8 @@ func (s *FileSet) Line(filename string, n int) (string, bool) {
 // Source returns the text of a recorded file.
 func (s *FileSet) Source(filename string) ([]byte, bool) {
 	text, ok := s.sources[filename]
-	return text, ok
+	return []byte(text), ok
 }
+
+// Text returns the text of a recorded file, or the empty string.
+func (s *FileSet) Text(filename string) string { return s.sources[filename] }

@@ -1,0 +1,18 @@
+package lang
+
+// The sizes at which the original refuses a token.
+const (
+	maxWord   = 8095 // bytes of a bare word or a number
+	maxQuoted = 8094 // bytes of a quoted string
+	maxName   = 8093 // bytes of the name in a macro reference
+)
+
+// Limits of our own: the original has none and runs out of memory or
+// descriptors instead. Nobody has come near them with a configuration that
+// was meant.
+const (
+	maxInput    = 64 << 20 // bytes of all files together
+	maxExpanded = 64 << 20 // bytes of all macro expansions together
+	maxNesting  = 200      // files open at once
+	maxIncludes = 100_000  // include statements carried out
+)

@@ -1,0 +1,231 @@
+package lang
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"smtpd/ast"
+	"smtpd/lang/diag"
+	"smtpd/lang/token"
+)
+
+// A Define is a macro from the command line.
+type Define struct {
+	Name, Value string
+}
+
+// Options say what Parse reads.
+type Options struct {
+	// Defines come before the first line; the file cannot change them. Of
+	// two with one name the first holds.
+	Defines []Define
+
+	// Open returns the text of the main file and of each that it includes,
+	// by the name that is written there. The default reads the file, up to
+	// a limit.
+	Open func(path string) ([]byte, error)
+
+	// Text is the main file's, if it is not nil: it is not opened then.
+	Text []byte
+}
+
+// Parse reads the configuration in the file called name, and what it
+// includes. The tree is never nil; statements that could not be read are
+// ast.Bad in it, and each is explained in the list.
+func Parse(name string, opts Options) (*ast.File, diag.List) {
+	p := newParser(name, opts)
+	text := opts.Text
+	if text == nil {
+		var err error
+		if text, err = p.open(name); err != nil {
+			p.report(&diag.Diagnostic{
+				Code:    "unreadable-file",
+				Message: fmt.Sprintf("cannot read %s: %v", name, cause(err)),
+			})
+			return p.file, p.diags
+		}
+	}
+	p.enter(name, text, token.Pos{})
+	for p.statement() {
+	}
+	return p.file, p.diags
+}
+
+// A parser makes statements of tokens.
+type parser struct {
+	lexer
+	open     func(string) ([]byte, error)
+	file     *ast.File
+	diags    diag.List
+	read     int // bytes of all sources
+	includes int
+	old      *diag.Diagnostic // the finding about an older generation
+
+	toks []tok // of the present statement
+}
+
+func newParser(name string, opts Options) *parser {
+	set := token.NewFileSet()
+	p := &parser{
+		lexer: lexer{set: set, macros: make(map[string]*macro)},
+		open:  opts.Open,
+		file:  &ast.File{Name: name, Set: set},
+	}
+	if p.open == nil {
+		p.open = readFile
+	}
+	for _, d := range opts.Defines {
+		if p.macros[d.Name] == nil {
+			p.macros[d.Name] = &macro{value: d.Value, fixed: true}
+		}
+	}
+	return p
+}
+
+func (p *parser) report(d *diag.Diagnostic) {
+	d.Class = diag.Language
+	p.diags = append(p.diags, d)
+}
+
+// cause returns the system's words for err without the path, which the
+// message has already named.
+func cause(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// enter begins to read a source. It reports one that is too much.
+func (p *parser) enter(name string, text []byte, include token.Pos) {
+	p.read += len(text)
+	if p.read > maxInput {
+		d := &diag.Diagnostic{Code: "too-large"}
+		if include.IsValid() {
+			d.Span = token.At(include)
+			d.Message = fmt.Sprintf("with %s the configuration is larger than %d MiB", name, maxInput>>20)
+		} else {
+			d.Message = fmt.Sprintf("%s is %v", name, errTooLarge)
+		}
+		p.report(d)
+		text = nil
+	}
+	base := p.set.AddSource(name, text, include)
+	src := &source{name: name, text: p.set.Text(name), base: base, line: 1}
+	if strings.HasPrefix(src.text, "\xef\xbb\xbf") {
+		p.byteOrderMark(src)
+	}
+	p.push(src)
+}
+
+// byteOrderMark reports the mark that some editors put before the text, and
+// passes over it.
+func (p *parser) byteOrderMark(src *source) {
+	start := src.pos()
+	src.off += 3
+	span := token.Span{Start: start, End: src.pos()}
+	p.report(&diag.Diagnostic{
+		Span:    span,
+		Code:    "byte-order-mark",
+		Message: "file begins with a UTF-8 byte order mark",
+		Help:    []string{"save the file as UTF-8 without it"},
+		Fixes: []diag.Fix{{
+			Message: "remove the mark",
+			Grade:   diag.Safe,
+			Edits:   []diag.Edit{{Span: span}},
+		}},
+	})
+}
+
+// statement reads one statement and reports whether there may be another.
+func (p *parser) statement() bool {
+	p.collect()
+	if len(p.toks) == 1 {
+		return p.toks[0].kind != endOfInput
+	}
+	end := p.toks[len(p.toks)-1]
+	st := p.parseTokens(p.toks)
+	st.EndPos = end.pos
+	p.file.Stmts = append(p.file.Stmts, st)
+	p.carryOut(st)
+	p.endStatement()
+	return end.kind != endOfInput
+}
+
+// collect reads the tokens of one statement, with the one that ends it.
+func (p *parser) collect() {
+	p.toks = p.toks[:0]
+	for {
+		t := p.next()
+		p.toks = append(p.toks, t)
+		switch {
+		case t.kind == endOfInput, t.kind == unclosed, t.kind == newline:
+			return
+		case len(p.toks) == 2 && p.toks[0].is(keyword, "include") && t.isString():
+			// The included text begins right here; what is left of this
+			// line is read after it.
+			end := tok{kind: newline, pos: t.end, end: t.end}
+			p.toks = append(p.toks, end)
+			return
+		}
+	}
+}
+
+// carryOut does at once what a statement means for the text after it.
+func (p *parser) carryOut(st *ast.Stmt) {
+	switch {
+	case st.Macro != nil:
+		p.defineMacro(st.Macro)
+	case st.Include != nil:
+		p.include(&st.Include.Path)
+	}
+}
+
+func (p *parser) defineMacro(m *ast.Macro) {
+	name := m.Name.Text
+	if strings.ContainsAny(name, " \t\n\v\f\r") {
+		p.report(&diag.Diagnostic{
+			Span:    token.Span{Start: m.Name.Pos, End: m.Name.EndPos},
+			Code:    "macro-name",
+			Message: fmt.Sprintf("macro name `%s` holds white space", clip(name)),
+			Label:   "use letters, digits and `_`",
+		})
+		return
+	}
+	p.define(name, m.Value.Text, m.Name.Pos)
+}
+
+// include makes the named file the text that is read next.
+func (p *parser) include(path *ast.Str) {
+	span := token.Span{Start: path.Pos, End: path.EndPos}
+	fail := func(code diag.Code, format string, args ...any) *diag.Diagnostic {
+		d := &diag.Diagnostic{Span: span, Code: code, Message: fmt.Sprintf(format, args...)}
+		p.report(d)
+		return d
+	}
+	if p.includes++; p.includes > maxIncludes {
+		if p.includes == maxIncludes+1 {
+			fail("include-limit", "more than %d files included", maxIncludes)
+		}
+		return
+	}
+	for _, src := range append(p.stack, p.cur) {
+		if src.name == path.Text {
+			fail("include-loop", "%s includes itself", path.Text).Label = "this file is being read already"
+			return
+		}
+	}
+	if len(p.stack)+1 >= maxNesting {
+		fail("include-limit", "files included more than %d deep", maxNesting)
+		return
+	}
+	text, err := p.open(path.Text)
+	if err != nil {
+		fail("include", "cannot include %s: %v", path.Text, cause(err))
+		return
+	}
+	p.enter(path.Text, text, path.Pos)
+}
