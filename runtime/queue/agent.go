@@ -1,0 +1,317 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"smtpd/compile"
+	"smtpd/runtime/dsn"
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
+)
+
+// A Config says where the queue is and with whom it speaks. A connection may
+// be nil: that component is not there.
+type Config struct {
+	Rules *compile.Ruleset
+	Log   *slog.Logger
+
+	Dir   string // the spool; created if need be
+	Key   string // of queue encryption, where Rules leaves it to be asked for
+	Store Store  // instead of the one in Dir
+
+	// Fatal is called when the log of the store cannot be written, and must
+	// end the process; nil does that.
+	Fatal func(err error)
+
+	SMTP, MFA, MDA, MTA, Control imsg.Conn
+}
+
+// bounceSessions bounds the reports that are submitted at the same time.
+const bounceSessions = 2
+
+// lifeOfReports is the queue lifetime where the configuration gives none.
+const lifeOfReports = 4 * 24 * time.Hour
+
+// An agent is the queue at work.
+type agent struct {
+	rules     *compile.Ruleset
+	log       *slog.Logger
+	store     Store
+	reception reception
+	scheduler scheduler
+	submitter Submitter
+}
+
+// Main serves until ctx is done. Deliveries under way are cut off then: what
+// they did not report is tried again at the next start.
+func Main(ctx context.Context, c Config) (err error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	a := newAgent(&c)
+	if a.store, err = openFor(&c, a.destination); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.store.Close()) }()
+	a.reception.store, a.scheduler.store = a.store, a.store
+	if s, ok := a.store.(spacer); ok {
+		a.reception.space = newSpaceWatch(s, c.Log).check
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var peers sync.WaitGroup
+	defer peers.Wait()
+	run := func(name string, conn imsg.Conn, h imsg.Handler, gone func()) *imsg.Peer {
+		p := imsg.NewPeer(orAbsent(conn), h)
+		peers.Go(func() {
+			err := p.Run(ctx)
+			gone()
+			if conn != nil && ctx.Err() == nil {
+				c.Log.Error("queue: lost a component", "component", name, "error", err)
+			}
+		})
+		return p
+	}
+	nothing := func() {}
+	run("smtp", c.SMTP, a.serveSMTP, a.reception.abandon)
+	run("control", c.Control, nil, nothing)
+	a.submitter = remoteSubmitter{run("mfa", c.MFA, a.serveMFA, nothing)}
+	a.scheduler.carriers = map[envelope.Type]Deliverer{
+		envelope.MDA: remoteDeliverer{run("mda", c.MDA, a.serveAgents, nothing)},
+		envelope.MTA: remoteDeliverer{run("mta", c.MTA, a.serveAgents, nothing)},
+	}
+	a.scheduler.loop(ctx)
+	return nil
+}
+
+func openFor(c *Config, g Grouping) (Store, error) {
+	if c.Store != nil {
+		return c.Store, nil
+	}
+	q := &c.Rules.Queue
+	key := c.Key
+	if key == "" && q.Key != "stdin" && q.Key != "-" {
+		key = q.Key
+	}
+	return OpenStore(StoreConfig{
+		Dir: c.Dir, Grouping: g, Log: c.Log, Fatal: c.Fatal,
+		Compress: q.Compression, Encrypt: q.Encryption, Key: key,
+	})
+}
+
+// orAbsent returns conn, or one whose other end is closed.
+func orAbsent(conn imsg.Conn) imsg.Conn {
+	if conn == nil {
+		conn, _ = imsg.Pipe()
+		conn.Close()
+	}
+	return conn
+}
+
+func newAgent(c *Config) *agent {
+	a := &agent{rules: c.Rules, log: c.Log}
+	life := make(map[string]time.Duration)
+	known := make(map[string]bool)
+	for i := range c.Rules.Actions {
+		act := &c.Rules.Actions[i]
+		life[act.Name] = cmp.Or(act.TTL, c.Rules.Queue.TTL, lifeOfReports)
+		known[act.Name] = true
+	}
+	a.reception = reception{
+		life:  life,
+		space: func() error { return nil },
+		open:  make(map[envelope.MessageID]*incoming),
+	}
+	inflight := cmp.Or(c.Rules.Scheduler.MaxInflight, 5000)
+	a.scheduler = scheduler{
+		judge:       judge{c.Rules.Bounce, cmp.Or(c.Rules.Queue.TTL, lifeOfReports), c.Log, a.freeID},
+		inject:      a.inject,
+		log:         c.Log,
+		actions:     known,
+		group:       a.destination,
+		limit:       a.limit,
+		maxInflight: inflight,
+		window:      2 * inflight,
+		wake:        make(chan struct{}, 1),
+		known:       make(map[envelope.ID]bool),
+		dests:       make(map[Destination]*destination),
+		missing:     make(map[string]bool),
+	}
+	return a
+}
+
+// destination groups envelopes: by user for mda; for mta by domain, or by
+// the action alone if it names the host to relay to, which is then the
+// destination of all its mail.
+func (a *agent) destination(ev *envelope.Envelope) Destination {
+	switch ev.Type {
+	case envelope.MDA:
+		return Destination{ev.Type, ev.Action, ev.LocalUser}
+	case envelope.MTA:
+		d := Destination{ev.Type, ev.Action, strings.ToLower(ev.Dest.Domain)}
+		if act := a.action(ev.Action); act != nil && act.Relay.Host != 0 {
+			d.Name = ""
+		}
+		return d
+	}
+	return Destination{Type: ev.Type}
+}
+
+func (a *agent) action(name string) *compile.Action {
+	for i := range a.rules.Actions {
+		if a.rules.Actions[i].Name == name {
+			return &a.rules.Actions[i]
+		}
+	}
+	return nil
+}
+
+// limit is how many batches a destination has in flight: the high-water mark
+// of its agent, beyond which OpenSMTPD's agents have envelopes held.
+func (a *agent) limit(d Destination) int {
+	switch d.Type {
+	case envelope.MDA:
+		return cmp.Or(a.rules.MDA.TaskHiwat, 50)
+	case envelope.MTA:
+		for i := range a.rules.MTA.Domains {
+			if l := &a.rules.MTA.Domains[i]; strings.EqualFold(l.Domain, d.Name) {
+				return cmp.Or(l.Limits.TaskHiwat, 50)
+			}
+		}
+		return cmp.Or(a.rules.MTA.Limits.TaskHiwat, 50)
+	}
+	return bounceSessions
+}
+
+// freeID returns an id for another envelope of msg.
+func (a *agent) freeID(msg envelope.MessageID) (envelope.ID, error) {
+	for range 100 {
+		id := envelope.ID(msg)<<32 | envelope.ID(rand.Uint32())
+		if uint32(id) == 0 {
+			continue
+		}
+		if _, err := a.store.Load(id); errors.Is(err, ErrNotFound) {
+			return id, nil
+		}
+	}
+	return 0, fmt.Errorf("message %v: no free envelope id", msg)
+}
+
+// serveSMTP answers smtp.
+func (a *agent) serveSMTP(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+	closeFile(m.File)
+	if m.Type == msgCreate {
+		return a.create()
+	}
+	var ref messageRef
+	if err := ref.parse(m.Data); err != nil {
+		return imsg.Message{}, err
+	}
+	switch m.Type {
+	case msgCommit:
+		evs, err := a.reception.commit(envelope.MessageID(ref), nil)
+		if err != nil {
+			a.log.Error("queue: message is not accepted", "msgid", envelope.MessageID(ref), "error", err)
+			return imsg.Message{}, err
+		}
+		a.scheduler.add(evs)
+		return imsg.Message{}, nil
+	case msgRollback:
+		a.reception.rollback(envelope.MessageID(ref))
+		return imsg.Message{}, nil
+	}
+	return imsg.Message{}, errUnknown(m.Type)
+}
+
+func (a *agent) create() (imsg.Message, error) {
+	in, err := a.reception.create(false)
+	if err != nil {
+		a.log.Error("queue: message is not accepted", "error", err)
+		return imsg.Message{}, err
+	}
+	f, err := duplicate(in.content)
+	if err != nil {
+		a.reception.rollback(in.id)
+		return imsg.Message{}, err
+	}
+	return imsg.Message{Data: messageRef(in.id).append(nil), File: f}, nil
+}
+
+// serveMFA answers mfa.
+func (a *agent) serveMFA(_ context.Context, m imsg.Message) (imsg.Message, error) {
+	closeFile(m.File)
+	if m.Type != msgSubmit {
+		return imsg.Message{}, errUnknown(m.Type)
+	}
+	var s submission
+	if err := s.parse(m.Data); err != nil {
+		return imsg.Message{}, err
+	}
+	l, err := a.reception.submit(s.Message, s.Envelopes)
+	return imsg.Message{Data: ids(l).append(nil)}, err
+}
+
+// serveAgents answers mda and mta.
+func (a *agent) serveAgents(_ context.Context, m imsg.Message) (imsg.Message, error) {
+	closeFile(m.File)
+	var ref messageRef
+	if m.Type != msgOpen {
+		return imsg.Message{}, errUnknown(m.Type)
+	}
+	if err := ref.parse(m.Data); err != nil {
+		return imsg.Message{}, err
+	}
+	f, err := a.store.Open(envelope.MessageID(ref))
+	if err != nil {
+		a.log.Error("queue: message cannot be read", "msgid", envelope.MessageID(ref), "error", err)
+	}
+	return imsg.Message{File: f}, err
+}
+
+// inject submits a report about group as a new message from the null sender.
+// It takes the place of group in the step that makes it durable.
+func (a *agent) inject(ctx context.Context, group []envelope.Envelope) error {
+	in, err := a.reception.create(true)
+	if err != nil {
+		return err
+	}
+	defer a.reception.rollback(in.id) // of no effect after a commit
+	server := cmp.Or(group[0].SMTPName, a.rules.ServerName)
+	if err := a.submitter.SubmitReport(ctx, in.id, server, group[0].Sender); err != nil {
+		return err
+	}
+	if err := a.writeReport(in, server, group); err != nil {
+		return err
+	}
+	reported := make([]envelope.ID, len(group))
+	for i := range group {
+		reported[i] = group[i].ID
+	}
+	evs, err := a.reception.commit(in.id, reported)
+	if err != nil {
+		return err
+	}
+	a.scheduler.add(evs)
+	return nil
+}
+
+func (a *agent) writeReport(in *incoming, server string, group []envelope.Envelope) error {
+	r := dsn.New(server, group)
+	r.Date, r.ID = in.created, fmt.Sprintf("%016x", rand.Uint64())
+	original, err := a.store.Open(group[0].ID.Message())
+	if err != nil {
+		// The news counts more than the copy.
+		a.log.Error("queue: report goes without the message", "msgid", group[0].ID.Message(), "error", err)
+		return r.Write(in.content, nil)
+	}
+	defer original.Close()
+	return r.Write(in.content, original)
+}

@@ -1,0 +1,161 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"time"
+
+	"smtpd/runtime/envelope"
+)
+
+// A reception holds the messages that are being received. They are in memory
+// only: what does not come to its commit leaves nothing behind.
+type reception struct {
+	store Store
+	life  map[string]time.Duration // of envelopes, by action
+	space func() error             // why nothing can be taken now; nil: it can
+
+	mu   sync.Mutex
+	open map[envelope.MessageID]*incoming
+}
+
+// An incoming is a message before its commit.
+type incoming struct {
+	id      envelope.MessageID
+	content *os.File
+	created time.Time
+	low     uint32 // lower half of the id of the last envelope
+	evs     []envelope.Envelope
+	report  bool // made here, not received
+}
+
+// maxEnvelopes bounds what one message may bring: far more than a recipient
+// limit and the expansion of aliases allow.
+const maxEnvelopes = 1 << 17
+
+// create begins a message. Its file stays with the reception.
+func (r *reception) create(report bool) (*incoming, error) {
+	if err := r.space(); err != nil {
+		return nil, err
+	}
+	f, err := newContent()
+	if err != nil {
+		return nil, fmt.Errorf("create message: %w", err)
+	}
+	in := &incoming{content: f, created: time.Now(), low: rand.Uint32(), report: report}
+	for range 100 {
+		id := envelope.MessageID(rand.Uint32())
+		if id == 0 {
+			continue
+		}
+		stored, err := r.store.Has(id)
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("create message: %w", err)
+		}
+		if !stored && r.enter(id, in) {
+			return in, nil
+		}
+	}
+	f.Close()
+	return nil, errors.New("create message: no free id")
+}
+
+func (r *reception) enter(id envelope.MessageID, in *incoming) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open[id] != nil {
+		return false
+	}
+	in.id = id
+	r.open[id] = in
+	return true
+}
+
+// submit adds envelopes to a message, all of them or none.
+func (r *reception) submit(msg envelope.MessageID, evs []envelope.Envelope) ([]envelope.ID, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	in := r.open[msg]
+	if in == nil {
+		return nil, fmt.Errorf("submit to message %v: %w", msg, ErrNotFound)
+	}
+	if len(in.evs)+len(evs) > maxEnvelopes {
+		return nil, fmt.Errorf("submit to message %v: more than %d envelopes", msg, maxEnvelopes)
+	}
+	for i := range evs {
+		ev := &evs[i]
+		if _, ok := r.life[ev.Action]; !ok || ev.Type != envelope.MDA && ev.Type != envelope.MTA {
+			return nil, fmt.Errorf("submit to message %v: no %v action %q", msg, ev.Type, ev.Action)
+		}
+	}
+	ids := make([]envelope.ID, len(evs))
+	for i := range evs {
+		in.add(evs[i], r.life[evs[i].Action])
+		ids[i] = in.evs[len(in.evs)-1].ID
+	}
+	return ids, nil
+}
+
+// add completes ev. All envelopes of a message are of one age, so that they
+// are due together and go together.
+func (in *incoming) add(ev envelope.Envelope, life time.Duration) {
+	if in.low++; in.low == 0 {
+		in.low++
+	}
+	ev.ID = envelope.ID(in.id)<<32 | envelope.ID(in.low)
+	ev.Created, ev.NextTry, ev.Expires = in.created, in.created, in.created.Add(life)
+	ev.LastTry, ev.LastBounce, ev.Tries = time.Time{}, time.Time{}, 0
+	if in.report {
+		ev.Flags |= envelope.IsBounce
+	}
+	in.evs = append(in.evs, ev)
+}
+
+// commit stores a message that takes the place of reported, and returns its
+// envelopes when it is on disk. Whatever comes of it, the message is no
+// longer open.
+func (r *reception) commit(msg envelope.MessageID, reported []envelope.ID) ([]envelope.Envelope, error) {
+	in := r.leave(msg)
+	if in == nil {
+		return nil, fmt.Errorf("commit message %v: %w", msg, ErrNotFound)
+	}
+	defer in.content.Close()
+	if len(in.evs) == 0 {
+		return nil, fmt.Errorf("commit message %v: no envelope", msg)
+	}
+	err := r.store.Commit(&Message{ID: msg, Content: in.content, Envelopes: in.evs, Reported: reported})
+	return in.evs, err
+}
+
+// leave takes a message out of the reception; nil if it is not there.
+func (r *reception) leave(msg envelope.MessageID) *incoming {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	in := r.open[msg]
+	delete(r.open, msg)
+	return in
+}
+
+// rollback forgets a message.
+func (r *reception) rollback(msg envelope.MessageID) {
+	if in := r.leave(msg); in != nil {
+		in.content.Close()
+	}
+}
+
+// abandon forgets all messages that are being received: who sent them is
+// gone.
+func (r *reception) abandon() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, in := range r.open {
+		if !in.report {
+			in.content.Close()
+			delete(r.open, id)
+		}
+	}
+}

@@ -1,0 +1,513 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"smtpd/runtime/envelope"
+)
+
+// A scheduler decides when and with whom each envelope is tried. The store
+// holds all of them in the order in which they are due; the scheduler holds
+// those that are due now, and no more than its window of them. One goroutine
+// walks the store, whenever something there is due or room has come for what
+// was left there; each batch that is handed out is a goroutine of its own.
+//
+// Envelopes are taken from one destination after the other, so that one with
+// a million envelopes, or one that answers slowly, holds up no other.
+type scheduler struct {
+	store    Store
+	judge    judge
+	log      *slog.Logger
+	carriers map[envelope.Type]Deliverer
+	inject   func(ctx context.Context, group []envelope.Envelope) error
+	actions  map[string]bool
+	group    Grouping
+	limit    func(Destination) int // of batches in flight
+
+	maxInflight int // envelopes handed out at once
+	window      int // envelopes in memory
+
+	wake chan struct{} // capacity 1: the walk has something to do
+
+	mu       sync.Mutex
+	ctx      context.Context
+	batches  sync.WaitGroup
+	known    map[envelope.ID]bool // in memory: ready or in flight
+	inflight int
+	dests    map[Destination]*destination
+	turn     []*destination // those that have something ready and may send it
+	refill   []Destination  // those with more in the store than in memory
+	paused   [envelope.Bounce + 1]bool
+	missing  map[string]bool // actions that are gone, once reported
+
+	place   Mark      // how far the walk has come
+	rewound bool      // place was set back during a step of the walk
+	next    time.Time // when the first envelope behind place is due; zero: unknown
+	stalled bool      // the walk waits for room
+}
+
+// A destination is what envelopes of one Destination wait in.
+type destination struct {
+	name    Destination
+	tasks   []*task
+	byMsg   map[envelope.MessageID]*task
+	ready   int  // envelopes in tasks
+	running int  // batches in flight
+	inTurn  bool // is in scheduler.turn
+	more    bool // the store has due envelopes that are not in memory
+	queued  bool // is in scheduler.refill
+}
+
+// A task is what is ready of one message for one destination.
+type task struct {
+	dest  *destination
+	msg   envelope.MessageID
+	items []item
+}
+
+// An item is an envelope that is ready. ev is nil if it came from a walk:
+// its envelope is loaded when it is its turn.
+type item struct {
+	entry Entry
+	ev    *envelope.Envelope
+}
+
+// Sizes of what is in memory.
+const (
+	maxReady = 1000 // envelopes of one destination; more wait in the store
+	lowReady = 500  // at which more is fetched
+	maxBatch = 1000 // envelopes handed out together
+)
+
+// clockCheck bounds how long the scheduler trusts a timer: timers do not
+// follow a clock that is set. It looks at the time then, and not at the disk.
+const clockCheck = time.Minute
+
+// add takes envelopes that were stored just now, or stored anew.
+func (s *scheduler) add(evs []envelope.Envelope) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range evs {
+		ev := &evs[i]
+		at, ok := due(ev)
+		if !ok {
+			continue
+		}
+		e := Entry{Mark{at, ev.ID}, s.group(ev)}
+		switch {
+		case at.After(now):
+			s.expect(e.Mark)
+		case len(s.known) >= s.window:
+			s.leave(e.Mark)
+		default:
+			s.take(e, ev)
+		}
+	}
+	s.dispatch()
+}
+
+// expect makes sure that the walk comes to m, which is in the future.
+func (s *scheduler) expect(m Mark) {
+	if m.compare(s.place) <= 0 { // the clock was set back
+		s.leave(m)
+		return
+	}
+	if s.soonest(m.Due) {
+		s.poke()
+	}
+}
+
+// leave makes sure that the walk finds m when there is room.
+func (s *scheduler) leave(m Mark) {
+	if m.compare(s.place) <= 0 {
+		s.place = Mark{m.Due.Add(-1), 0}
+		s.rewound = true
+	}
+	if !s.stalled { // otherwise finish wakes the walk
+		s.soonest(m.Due)
+		s.poke()
+	}
+}
+
+// soonest lowers the time of the next walk to at, and reports whether it did.
+func (s *scheduler) soonest(at time.Time) bool {
+	if s.next.IsZero() || at.Before(s.next) {
+		s.next = at
+		return true
+	}
+	return false
+}
+
+func (s *scheduler) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take puts an envelope that is due into memory, unless its destination has
+// enough there.
+func (s *scheduler) take(e Entry, ev *envelope.Envelope) {
+	if s.known[e.ID] || !s.deliverable(e) {
+		return
+	}
+	d := s.dests[e.Dest]
+	if d == nil {
+		d = &destination{name: e.Dest, byMsg: make(map[envelope.MessageID]*task)}
+		s.dests[e.Dest] = d
+	}
+	if d.ready >= maxReady {
+		d.more = true
+		return
+	}
+	t := d.byMsg[e.ID.Message()]
+	if t == nil || len(t.items) >= maxBatch {
+		t = &task{dest: d, msg: e.ID.Message()}
+		d.byMsg[t.msg] = t
+		d.tasks = append(d.tasks, t)
+	}
+	t.items = append(t.items, item{e, ev})
+	d.ready++
+	s.known[e.ID] = true
+	s.offer(d)
+}
+
+// deliverable reports whether the action of e exists. Envelopes of one that
+// does not wait in the store until it does, whatever their age.
+func (s *scheduler) deliverable(e Entry) bool {
+	if e.Dest.Type == envelope.Bounce || s.actions[e.Dest.Action] {
+		return true
+	}
+	if !s.missing[e.Dest.Action] {
+		s.missing[e.Dest.Action] = true
+		s.log.Warn("queue: no such action; its envelopes wait until the configuration has it", "evpid", e.ID, "action", e.Dest.Action)
+	}
+	return false
+}
+
+// offer gives d a turn if it has something to send and may.
+func (s *scheduler) offer(d *destination) {
+	if !d.inTurn && len(d.tasks) > 0 && d.running < s.limit(d.name) && !s.paused[d.name.Type] {
+		d.inTurn = true
+		s.turn = append(s.turn, d)
+	}
+}
+
+// dispatch hands out what may be handed out.
+func (s *scheduler) dispatch() {
+	for len(s.turn) > 0 && s.ctx != nil && s.ctx.Err() == nil {
+		d := s.turn[0]
+		if !s.paused[d.name.Type] && s.inflight > 0 && s.inflight+len(d.tasks[0].items) > s.maxInflight {
+			return
+		}
+		s.turn[0] = nil
+		s.turn = s.turn[1:]
+		d.inTurn = false
+		if s.paused[d.name.Type] {
+			continue
+		}
+		t := d.tasks[0]
+		d.tasks[0] = nil
+		d.tasks = d.tasks[1:]
+		if d.byMsg[t.msg] == t {
+			delete(d.byMsg, t.msg)
+		}
+		d.ready -= len(t.items)
+		d.running++
+		s.inflight += len(t.items)
+		s.offer(d)
+		s.wantMore(d)
+		ctx := s.ctx
+		s.batches.Go(func() { s.run(ctx, t) })
+	}
+}
+
+// wantMore has the walk fetch what a destination has left in the store.
+func (s *scheduler) wantMore(d *destination) {
+	if d.more && !d.queued && d.ready <= lowReady {
+		d.queued = true
+		s.refill = append(s.refill, d.name)
+		s.poke()
+	}
+}
+
+// run carries out a task and stores what came of it.
+func (s *scheduler) run(ctx context.Context, t *task) {
+	w := work{claimed: make([]envelope.ID, len(t.items))}
+	for i := range t.items {
+		w.claimed[i] = t.items[i].entry.ID
+	}
+	batch := s.load(t, &w)
+	if len(batch) > 0 {
+		s.try(ctx, t.dest.name.Type, batch, &w)
+	}
+	stuck := s.save(&w)
+	s.finish(t, &w, stuck)
+}
+
+// work is what a task has led to.
+type work struct {
+	changes Changes
+	moved   []item        // of another destination since they were stored
+	claimed []envelope.ID // in memory as in flight
+}
+
+// load returns the envelopes of t that are to be tried now. Those that have
+// expired, are gone, or cannot be read are dealt with in w.
+func (s *scheduler) load(t *task, w *work) []envelope.Envelope {
+	now := time.Now()
+	batch := make([]envelope.Envelope, 0, len(t.items))
+	for _, it := range t.items {
+		ev, ok := s.loadOne(it, w)
+		if !ok {
+			continue
+		}
+		// What a walk saw may have changed until now.
+		if at, ok := due(&ev); !ok || at.After(now) {
+			continue
+		}
+		if d := s.group(&ev); d != t.dest.name {
+			w.moved = append(w.moved, item{Entry{it.entry.Mark, d}, &ev})
+			continue
+		}
+		if !ev.Expires.IsZero() && !now.Before(ev.Expires) {
+			if err := s.judge.expire(&w.changes, &ev, now); err != nil {
+				s.log.Error("queue: expired envelope is not reported", "evpid", ev.ID, "error", err)
+			}
+			continue
+		}
+		batch = append(batch, ev)
+	}
+	return batch
+}
+
+func (s *scheduler) loadOne(it item, w *work) (envelope.Envelope, bool) {
+	if it.ev != nil {
+		return *it.ev, true
+	}
+	ev, err := s.store.Load(it.entry.ID)
+	switch {
+	case err == nil:
+		return ev, true
+	case errors.Is(err, ErrDamaged):
+		s.log.Error("queue: invalid envelope, set aside", "evpid", it.entry.ID, "error", err)
+		w.changes.Stray = append(w.changes.Stray, it.entry)
+	case errors.Is(err, ErrNotFound):
+		w.changes.Stray = append(w.changes.Stray, it.entry)
+	default:
+		s.log.Error("queue: envelope waits, it cannot be read", "evpid", it.entry.ID, "error", err)
+	}
+	return ev, false
+}
+
+// try hands batch out and judges the results.
+func (s *scheduler) try(ctx context.Context, typ envelope.Type, batch []envelope.Envelope, w *work) {
+	if typ == envelope.Bounce {
+		s.report(ctx, batch, w)
+		return
+	}
+	results, err := s.carriers[typ].Deliver(ctx, batch)
+	if ctx.Err() != nil && err != nil {
+		return // stopping: what was not tried is as it was
+	}
+	now := time.Now()
+	byID := make(map[envelope.ID]*Result, len(results))
+	for i := range results {
+		byID[results[i].ID] = &results[i]
+	}
+	for i := range batch {
+		ev := &batch[i]
+		r := byID[ev.ID]
+		if r == nil {
+			s.untried(ev, err, now, w)
+			continue
+		}
+		if err := s.judge.settle(&w.changes, ev, r, now); err != nil {
+			s.log.Error("queue: result is not reported", "evpid", ev.ID, "error", err)
+		}
+	}
+}
+
+// untried puts off an envelope that no agent has tried. It does not count as
+// a try.
+func (s *scheduler) untried(ev *envelope.Envelope, err error, now time.Time, w *work) {
+	if err == nil {
+		err = errors.New("the agent said nothing about it")
+	}
+	s.log.Warn("queue: envelope was not tried", "evpid", ev.ID, "error", err)
+	later := *ev
+	later.NextTry = nextTry(ev.Type, ev.Created, ev.Tries, now)
+	w.changes.Put = append(w.changes.Put, later)
+}
+
+// save stores what w changes, and returns an error if it could not.
+func (s *scheduler) save(w *work) error {
+	if w.changes.empty() {
+		return nil
+	}
+	if err := s.store.Apply(&w.changes); err != nil {
+		s.log.Error("queue: results cannot be stored; the envelopes are not tried again before a restart", "error", err)
+		return fmt.Errorf("store results: %w", err)
+	}
+	return nil
+}
+
+// finish lets go of the envelopes of t. If their results are not stored they
+// stay known: to try again what was perhaps delivered would be worse than to
+// wait.
+func (s *scheduler) finish(t *task, w *work, stuck error) {
+	s.mu.Lock()
+	d := t.dest
+	d.running--
+	s.inflight -= len(t.items)
+	if stuck == nil {
+		for _, id := range w.claimed {
+			delete(s.known, id)
+		}
+		for _, it := range w.moved {
+			s.take(it.entry, it.ev)
+		}
+	}
+	s.offer(d)
+	s.wantMore(d)
+	if d.running == 0 && len(d.tasks) == 0 && !d.more && s.dests[d.name] == d {
+		delete(s.dests, d.name)
+	}
+	if s.stalled && len(s.known) <= s.window/2 {
+		s.stalled = false
+		s.next = time.Time{}
+		s.poke()
+	}
+	s.dispatch()
+	s.mu.Unlock()
+	if stuck == nil {
+		s.add(w.changes.Put)
+	}
+}
+
+// loop walks the store until ctx is done and waits for the batches in flight.
+func (s *scheduler) loop(ctx context.Context) {
+	s.mu.Lock()
+	s.ctx = ctx
+	s.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-s.wake:
+		case <-timer.C:
+		}
+		s.walk()
+		timer.Reset(s.pause())
+	}
+	s.mu.Lock()
+	s.ctx = nil // no batch is begun after this
+	s.mu.Unlock()
+	s.batches.Wait()
+}
+
+// pause returns how long nothing is due.
+func (s *scheduler) pause() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next.IsZero() {
+		return clockCheck
+	}
+	return min(max(time.Until(s.next), 0), clockCheck)
+}
+
+// walk brings into memory what is due, as far as there is room.
+func (s *scheduler) walk() {
+	from, refill, ok := s.begin()
+	for _, d := range refill {
+		s.fetch(d)
+	}
+	if !ok {
+		return
+	}
+	for e, err := range s.store.Walk(Range{After: from}) {
+		if err != nil {
+			s.log.Error("queue: entry of the schedule cannot be read", "error", err)
+			continue
+		}
+		if !s.visit(e) {
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.soonest(time.Now().Add(idle))
+}
+
+// idle is when the walk is due if nothing is: whatever is added calls it.
+const idle = 24 * time.Hour
+
+// begin returns where a walk starts, what to fetch first, and whether
+// anything can be due.
+func (s *scheduler) begin() (from Mark, refill []Destination, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refill, s.refill = s.refill, nil
+	if !s.rewound && (s.stalled || !s.next.IsZero() && time.Now().Before(s.next)) {
+		return Mark{}, refill, false
+	}
+	s.rewound, s.stalled, s.next = false, false, time.Time{}
+	return s.place, refill, true
+}
+
+// visit takes e if it is due, and reports whether the walk goes on.
+func (s *scheduler) visit(e Entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.rewound:
+		s.poke()
+		return false
+	case e.Due.After(time.Now()):
+		s.soonest(e.Due)
+		return false
+	case len(s.known) >= s.window:
+		s.stalled = true
+		s.next = time.Now().Add(idle) // finish wakes the walk
+		return false
+	}
+	s.place = e.Mark
+	s.take(e, nil)
+	s.dispatch()
+	return true
+}
+
+// fetch brings more of what waits for a destination into memory.
+func (s *scheduler) fetch(name Destination) {
+	s.mu.Lock()
+	if d := s.dests[name]; d != nil {
+		d.queued, d.more = false, false // what is left there from now on sets it again
+	}
+	s.mu.Unlock()
+	for e, err := range s.store.Walk(Range{Dest: &name}) {
+		if err != nil {
+			s.log.Error("queue: entry of the schedule cannot be read", "error", err)
+			continue
+		}
+		if e.Due.After(time.Now()) || !s.fetched(e) {
+			return
+		}
+	}
+}
+
+// fetched takes e, and reports whether its destination has room for more.
+func (s *scheduler) fetched(e Entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.take(e, nil)
+	s.dispatch()
+	d := s.dests[e.Dest]
+	return d == nil || !d.more
+}
