@@ -159,6 +159,7 @@ func (s *Server) Answer(q *dns.Msg) *dns.Msg {
 	defer s.mu.Unlock()
 	m := new(dns.Msg).SetReply(q)
 	m.RecursionAvailable = true
+	m.Compress = true
 	if opt := q.IsEdns0(); opt != nil {
 		m.SetEdns0(opt.UDPSize(), false)
 	}
