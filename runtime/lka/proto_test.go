@@ -1,0 +1,69 @@
+package lka
+
+import (
+	"bytes"
+	"encoding/hex"
+	"net/netip"
+	"testing"
+)
+
+// codecs makes an empty message of each kind.
+var codecs = []func() codec{
+	func() codec { return new(tableQuery) },
+	func() codec { return new(nameQuery) },
+	func() codec { return new(addrQuery) },
+	func() codec { return new(valueAnswer) },
+	func() codec { return new(userAnswer) },
+	func() codec { return new(mxAnswer) },
+	func() codec { return new(addrsAnswer) },
+	func() codec { return new(ptrAnswer) },
+}
+
+type codec = interface {
+	appender
+	parser
+}
+
+// TestBytes is the golden of the encodings, on a machine with the low byte
+// first.
+func TestBytes(t *testing.T) {
+	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	tests := []struct {
+		m    appender
+		want string
+	}{
+		{tableQuery{2, 0x401, "k"}, "02000000" + "01040000" + "010000006b"},
+		{nameQuery{"a.b"}, "03000000612e62"},
+		{addrQuery{v4}, "04000000c0000201"},
+		{valueAnswer{true, "v"}, "01" + "0100000076"},
+		{userAnswer{true, UserInfo{"u", 1, 2, "/h"}}, "01" + "0100000075" + "01000000" + "02000000" + "020000002f68"},
+		{mxAnswer{nil, []MX{{"m", 10, []netip.Addr{v6}}}}, "00" + "01000000" + "010000006d" + "0a000000" + "01000000" +
+			"10000000" + "20010db8000000000000000000000001"},
+		{mxAnswer{errNoMX, nil}, "01" + "16000000" + hex.EncodeToString([]byte("No MX found for domain")) + "00" + "00000000"},
+		{addrsAnswer{nil, []netip.Addr{v4}}, "00" + "01000000" + "04000000c0000201"},
+		{ptrAnswer{nil, "n", Pass}, "00" + "010000006e" + "01"},
+	}
+	for _, tt := range tests {
+		if got := hex.EncodeToString(tt.m.append(nil)); got != tt.want {
+			t.Errorf("%T:\ngot  %s\nwant %s", tt.m, got, tt.want)
+		}
+	}
+}
+
+// FuzzProto checks that a payload which parses is the encoding of what was
+// parsed: there is one way to say a thing.
+func FuzzProto(f *testing.F) {
+	f.Add(uint8(0), tableQuery{1, 2, "key"}.append(nil))
+	f.Add(uint8(4), userAnswer{true, UserInfo{"u", 1, 2, "/h"}}.append(nil))
+	f.Add(uint8(5), mxAnswer{errNoMX, []MX{{"m", 10, []netip.Addr{netip.IPv6Loopback()}}}}.append(nil))
+	f.Add(uint8(7), ptrAnswer{errNoReverse, "n", Error}.append(nil))
+	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
+		m := codecs[int(kind)%len(codecs)]()
+		if m.parse(b) != nil {
+			return
+		}
+		if out := m.append(nil); !bytes.Equal(out, b) {
+			t.Fatalf("%T: %x came back as %x", m, b, out)
+		}
+	})
+}
