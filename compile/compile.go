@@ -120,6 +120,7 @@ func (c *compiler) reserve() {
 	}
 	c.rs.Actions = make([]Action, 0, actions)
 	c.rs.Rules = make([]Rule, 0, rules)
+	c.rs.Tables = make([]Table, 0, actions+rules+8) // about one each
 	c.actions.names = make(map[string]decl[ActionID], actions)
 }
 
@@ -173,8 +174,21 @@ func (c *compiler) statement(s *ast.Stmt) {
 		c.caStmt(s.CA)
 	case s.Bad != nil:
 		c.poison(s.Bad)
+	case s.Include != nil:
+		c.include(s.Include)
 	default:
 		c.setting(s)
+	}
+}
+
+// include notices a file that could not be read, and was reported: what it
+// declares is anybody's guess.
+func (c *compiler) include(i *ast.Include) {
+	if c.file.Set == nil {
+		return
+	}
+	if _, ok := c.file.Set.Source(i.Path.Text); !ok {
+		c.lost = true
 	}
 }
 

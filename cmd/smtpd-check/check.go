@@ -1,0 +1,186 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"smtpd/lang/diag"
+	"smtpd/lang/diag/codes"
+)
+
+type checkCmd struct {
+	source `embed:""`
+
+	Files  []string `arg:"" name:"file" help:"Configurations; - is standard input."`
+	FailOn string   `enum:",language,security,warning,none" default:"" placeholder:"CLASS" help:"The least grave class that makes a configuration bad: language, security (the default), warning or none."`
+	Format string   `enum:"text,classic,json,sarif,github,junit" default:"text" help:"How to print: ${enum}."`
+	Color  string   `enum:"auto,always,never" default:"auto" help:"When to use colour: ${enum}."`
+	Max    int      `default:"-1" placeholder:"N" help:"Print at most N findings a file; 0 is all. Text is cut at 20 if nothing is said."`
+	Fix    bool     `help:"Make the changes that are safe, in the files."`
+}
+
+// Run judges every file.
+func (c *checkCmd) Run(s *streams) error {
+	host, err := c.host()
+	if err != nil {
+		return err
+	}
+	status := good
+	var reports []*diag.Report
+	for _, path := range c.Files {
+		l, err := c.load(s, path, host)
+		if err == nil && c.Fix && path != "-" {
+			if err = c.fix(s, l.report); err == nil {
+				l, err = c.load(s, path, host)
+			}
+		}
+		if err != nil {
+			fmt.Fprintf(s.err, "smtpd-check: %v\n", err)
+			status = broken
+			continue
+		}
+		allow(l.report)
+		status = worse(status, c.status(l.report.List))
+		reports = append(reports, l.report)
+	}
+	if err := c.print(s, reports); err != nil {
+		return err
+	}
+	if status == good {
+		return nil
+	}
+	return outcome(status)
+}
+
+// fails reports whether a finding of class k makes a configuration bad.
+func (c *checkCmd) fails(k diag.Class) bool {
+	switch k {
+	case diag.Language:
+		return c.FailOn != "none"
+	case diag.Security:
+		return c.FailOn == "" || c.FailOn == "security" || c.FailOn == "warning"
+	case diag.Warning:
+		return c.FailOn == "warning"
+	}
+	return false
+}
+
+// status returns the exit status for one configuration.
+func (c *checkCmd) status(list diag.List) int {
+	for _, d := range list {
+		if c.fails(d.Class) {
+			return bad
+		}
+	}
+	if len(list) > 0 && c.FailOn == "" {
+		return remarks
+	}
+	return good
+}
+
+// worse returns the graver of two statuses.
+func worse(a, b int) int {
+	rank := map[int]int{good: 0, remarks: 1, bad: 2, broken: 3}
+	if rank[b] > rank[a] {
+		return b
+	}
+	return a
+}
+
+// maxShown is how many findings a person reads.
+const maxShown = 20
+
+func (c *checkCmd) print(s *streams, reports []*diag.Report) error {
+	limit := c.Max
+	if limit < 0 && (c.Format == "text" || c.Format == "classic") {
+		limit = maxShown
+	}
+	for _, r := range reports {
+		r.Cap(limit)
+	}
+	switch c.Format {
+	case "classic":
+		return diag.Classic(s.out, reports)
+	case "json":
+		return diag.JSON(s.out, reports)
+	case "sarif":
+		return diag.SARIF(s.out, reports, "", codes.Page)
+	case "github":
+		return diag.GitHub(s.out, reports)
+	case "junit":
+		return diag.JUnit(s.out, reports, c.fails)
+	}
+	if err := diag.Text(s.out, reports, c.Color == "always" || c.Color == "auto" && s.color); err != nil {
+		return err
+	}
+	for _, r := range reports {
+		fmt.Fprintf(s.out, "%s: %s\n", r.File, c.verdict(r))
+	}
+	return nil
+}
+
+// verdict returns the last line on a file.
+func (c *checkCmd) verdict(r *diag.Report) string {
+	var failing, other int
+	for _, d := range r.List {
+		if c.fails(d.Class) {
+			failing++
+		} else {
+			other++
+		}
+	}
+	switch n := len(r.List) + r.Hidden; {
+	case failing > 0:
+		return fmt.Sprintf("bad, %s", plural(n, "finding"))
+	case other > 0:
+		return fmt.Sprintf("good, with %s", plural(n, "condition or remark"))
+	}
+	return "good"
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	if what == "condition or remark" {
+		return fmt.Sprintf("%d conditions or remarks", n)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// fix makes the safe changes in the files of a report.
+func (c *checkCmd) fix(s *streams, r *diag.Report) error {
+	edits := make(map[string][]diag.Edit)
+	for _, d := range r.List {
+		for _, f := range d.Fixes {
+			if f.Grade != diag.Safe {
+				continue
+			}
+			for _, e := range f.Edits {
+				name := e.Span.Start.Filename
+				edits[name] = append(edits[name], e)
+			}
+		}
+	}
+	for name, list := range edits {
+		if err := rewrite(name, list); err != nil {
+			return err
+		}
+		fmt.Fprintf(s.err, "%s: %s made\n", name, plural(len(list), "change"))
+	}
+	return nil
+}
+
+// rewrite makes edits in a file. A new file takes its place, so that a crash
+// leaves the old or the new one and nothing between.
+func rewrite(name string, edits []diag.Edit) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	text, err = diag.Apply(text, edits)
+	if err != nil {
+		return err
+	}
+	return replaceFile(name, text)
+}

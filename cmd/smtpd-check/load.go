@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"smtpd/ast"
+	"smtpd/compile"
+	"smtpd/compile/hostfacts"
+	"smtpd/compile/oshost"
+	"smtpd/lang"
+	"smtpd/lang/diag"
+)
+
+// A source says for which host and with which macros a configuration is
+// read.
+type source struct {
+	Define   []string `short:"D" sep:"none" placeholder:"NAME=VALUE" help:"Define a macro, as smtpd -D does."`
+	Host     string   `placeholder:"FILE" xor:"host" help:"Facts about the mail host."`
+	ThisHost bool     `xor:"host" help:"This machine is the mail host."`
+}
+
+// host returns the host for which to judge.
+func (c *source) host() (compile.Host, error) {
+	switch {
+	case c.ThisHost:
+		return oshost.New(), nil
+	case c.Host == "":
+		return hostfacts.Unnamed(), nil
+	}
+	text, err := os.ReadFile(c.Host)
+	if err != nil {
+		return nil, err
+	}
+	return hostfacts.Parse(c.Host, string(text), os.ReadFile)
+}
+
+// defines returns the macros of the command line. The value begins after the
+// last equals sign, as in smtpd.
+func (c *source) defines(s *streams) []lang.Define {
+	var list []lang.Define
+	for _, d := range c.Define {
+		i := strings.LastIndexByte(d, '=')
+		if i < 0 {
+			fmt.Fprintf(s.err, "warn: -D %s: no = in it, ignored\n", d)
+			continue
+		}
+		list = append(list, lang.Define{Name: d[:i], Value: d[i+1:]})
+	}
+	return list
+}
+
+// stdinName is what standard input is called in findings.
+const stdinName = "(standard input)"
+
+// read returns the name and the text of a configuration; "-" is standard
+// input.
+func (s *streams) read(path string) (name string, text []byte, err error) {
+	if path == "-" {
+		text, err = io.ReadAll(s.in)
+		return stdinName, text, err
+	}
+	text, err = os.ReadFile(path)
+	return path, text, err
+}
+
+// A loaded is a configuration that was read and compiled as far as it goes.
+type loaded struct {
+	report *diag.Report
+	file   *ast.File
+	rules  *compile.Ruleset // nil if the language is wrong
+}
+
+// load reads and compiles a configuration. The error is one of reading it.
+func (c *source) load(s *streams, path string, host compile.Host) (*loaded, error) {
+	name, text, err := s.read(path)
+	if err != nil {
+		return nil, err
+	}
+	if text == nil {
+		text = []byte{}
+	}
+	f, parsed := lang.Parse(name, lang.Options{Defines: c.defines(s), Text: text})
+	rules, compiled := compile.Draft(f, host)
+	if parsed.Has(diag.Language) {
+		rules = nil
+	}
+	list := diag.Merge(f.Set, parsed, compiled)
+	if rules != nil {
+		list = append(list, remarksOn(rules)...)
+	}
+	return &loaded{&diag.Report{File: name, Set: f.Set, List: list}, f, rules}, nil
+}
+
+// remarksOn returns what other releases make of a configuration that is good
+// here.
+func remarksOn(rs *compile.Ruleset) diag.List {
+	var list diag.List
+	if rs.Queue.KeyFromInput() {
+		list = append(list, &diag.Diagnostic{
+			Class: diag.Portability, Code: "queue-key-stdin",
+			Message: "smtpd -n refuses a key that comes from standard input, though the server starts with it",
+		})
+	}
+	return list
+}
+
+// colorful reports whether f is a terminal whose user wants colour.
+func colorful(f *os.File) bool {
+	return term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
