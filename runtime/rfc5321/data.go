@@ -113,8 +113,9 @@ func (d *DataReader) piece() (b []byte, eol bool, err error) {
 }
 
 // Discard reads on to the end of the message, which is CRLF.CRLF. A line of
-// one dot between any other line ends gives ErrAmbiguousEnd at once: the
-// sender may believe that the message ended there.
+// one dot between any other line ends, CR CR LF among them, gives
+// ErrAmbiguousEnd at once: some server on the way may have taken it for text
+// and another for the end.
 func (d *DataReader) Discard() error {
 	const empty, dot, other = 0, 1, 2
 	line, clean := empty, true // what the line holds, and whether CRLF stood before it
@@ -142,7 +143,8 @@ func (d *DataReader) Discard() error {
 			if line == dot {
 				return ErrAmbiguousEnd
 			}
-			line, clean = empty, true
+			// The LF of CR CR LF belongs to nobody's line end but ours.
+			line, clean = empty, clean || line != empty
 			continue
 		case line == dot:
 			return ErrAmbiguousEnd

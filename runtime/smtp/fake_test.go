@@ -1,0 +1,260 @@
+package smtp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"smtpd/compile"
+	"smtpd/compile/engine"
+	"smtpd/internal/smtptest"
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/mfa"
+)
+
+// A fakeQueue keeps messages in a directory and says what became of them.
+type fakeQueue struct {
+	dir         string
+	createErr   error
+	commitErr   error
+	mu          sync.Mutex
+	last        envelope.MessageID
+	open        map[envelope.MessageID]bool
+	committed   []envelope.MessageID
+	rolledBack  int
+	readOnly    bool // the descriptor cannot be written
+	inCommit    chan struct{}
+	leaveCommit chan struct{}
+}
+
+func (q *fakeQueue) path(id envelope.MessageID) string { return filepath.Join(q.dir, id.String()) }
+
+func (q *fakeQueue) Create(context.Context) (envelope.MessageID, *os.File, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.createErr != nil {
+		return 0, nil, q.createErr
+	}
+	q.last++
+	q.open[q.last] = true
+	f, err := os.Create(q.path(q.last))
+	if q.readOnly {
+		f.Close()
+		f, err = os.Open(q.path(q.last))
+	}
+	return q.last, f, err
+}
+
+func (q *fakeQueue) Commit(_ context.Context, id envelope.MessageID) error {
+	if q.inCommit != nil {
+		q.inCommit <- struct{}{}
+		<-q.leaveCommit
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.open, id)
+	if q.commitErr != nil {
+		return q.commitErr
+	}
+	q.committed = append(q.committed, id)
+	return nil
+}
+
+func (q *fakeQueue) Rollback(_ context.Context, id envelope.MessageID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.open, id)
+	q.rolledBack++
+}
+
+// A fakePolicy accepts everyone but a few, and keeps what it was asked.
+type fakePolicy struct {
+	mu    sync.Mutex
+	asked []mfa.Rcpt
+}
+
+func (p *fakePolicy) Rcpt(_ context.Context, r mfa.Rcpt) (string, []envelope.ID, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = append(p.asked, r)
+	switch r.Rcpt.User {
+	case "nobody":
+		return "550 Invalid recipient", nil, nil
+	case "later":
+		return "451 Temporary failure", nil, nil
+	case "goodbye":
+		return "421 Go away", nil, nil
+	case "broken":
+		return "", nil, errors.New("mfa is gone")
+	}
+	return "", []envelope.ID{envelope.ID(r.Message)<<32 | envelope.ID(len(p.asked))}, nil
+}
+
+// fakeNames knows one client.
+type fakeNames struct{ hang bool }
+
+func (n fakeNames) PTR(ctx context.Context, _ netip.Addr) (string, lka.FCrDNS, error) {
+	if n.hang {
+		<-ctx.Done()
+		return "", lka.Error, ctx.Err()
+	}
+	return "client.example", lka.Pass, nil
+}
+
+func (fakeNames) Lookup(_ context.Context, _ compile.TableID, s engine.Service, key string) (string, bool, error) {
+	if s == engine.AddrName && key == "127.0.0.1" {
+		return "reached.example", true, nil
+	}
+	return "", false, nil
+}
+
+// A rig is a server with one listener, and what stands around it.
+type rig struct {
+	t      *testing.T
+	rules  *compile.Ruleset
+	queue  *fakeQueue
+	policy *fakePolicy
+	server *server
+	addr   net.Addr
+	logs   *bytes.Buffer
+	stop   func() // ends the server and waits for it
+}
+
+// newRig starts a server. Its listener is as change leaves it.
+func newRig(t *testing.T, change ...func(*rig, *compile.Listener)) *rig {
+	t.Helper()
+	r := &rig{
+		t: t,
+		rules: &compile.Ruleset{
+			ServerName: "mx.example",
+			SMTP:       compile.SMTP{MaxMails: 100, MaxRcpt: 1000, MaxMessageSize: 36700160},
+			Listeners:  []compile.Listener{{Addr: netip.MustParseAddr("192.0.2.1"), Port: 25, Hostname: "mx.example", Origin: compile.Origin{File: "smtpd.conf", Line: 1}}},
+			Socket:     compile.Socket{Hostname: "mx.example"},
+		},
+		queue:  &fakeQueue{dir: t.TempDir(), open: make(map[envelope.MessageID]bool)},
+		policy: new(fakePolicy),
+		logs:   new(bytes.Buffer),
+	}
+	l := &r.rules.Listeners[0]
+	c := &Config{Rules: r.rules, Log: slog.New(slog.NewTextHandler(r.logs, nil)), MaxSessions: 64, Listeners: make([]net.Listener, 1)}
+	s, err := newServer(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.server = s
+	s.queue, s.mfa, s.names = r.queue, r.policy, fakeNames{}
+	for _, f := range change {
+		f(r, l)
+	}
+	s.socket = newSocketEndpoint(&r.rules.Socket)
+	certs, roots := testKeys(t)
+	tlsConfig, err := NewTLS(l, "", certs, roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = ln.Addr()
+	ctx, cancel := context.WithCancel(t.Context())
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := s.serve(ctx, ln, newEndpoint(l, tlsConfig)); err != nil {
+			t.Error(err)
+		}
+	})
+	r.stop = func() {
+		cancel()
+		served.Wait()
+		s.sessions.Wait()
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *rig) dial() *smtptest.Dialogue {
+	r.t.Helper()
+	conn, err := net.Dial("tcp", r.addr.String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { conn.Close() })
+	return &smtptest.Dialogue{Conn: conn}
+}
+
+// run holds a dialogue on a new connection.
+func (r *rig) run(script string) {
+	r.t.Helper()
+	runOn(r.t, r.dial(), script)
+}
+
+func runOn(t *testing.T, d *smtptest.Dialogue, script string) {
+	t.Helper()
+	if err := d.Run(script); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// messages returns what was committed.
+func (r *rig) messages() []string {
+	r.t.Helper()
+	r.queue.mu.Lock()
+	defer r.queue.mu.Unlock()
+	var all []string
+	for _, id := range r.queue.committed {
+		b, err := os.ReadFile(r.queue.path(id))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		all = append(all, string(b))
+	}
+	return all
+}
+
+// bodies returns what was committed without the Received field.
+func (r *rig) bodies() []string {
+	r.t.Helper()
+	all := r.messages()
+	for i, m := range all {
+		all[i] = withoutReceived(m)
+	}
+	return all
+}
+
+func withoutReceived(m string) string {
+	var rest strings.Builder
+	first := true
+	for line := range strings.Lines(m) {
+		if first && (strings.HasPrefix(line, "Received: ") || strings.HasPrefix(line, "\t")) {
+			continue
+		}
+		first = false
+		rest.WriteString(line)
+	}
+	return rest.String()
+}
+
+// settled waits for the sessions and checks that nothing is left in the queue
+// that is neither committed nor rolled back.
+func (r *rig) settled() {
+	r.t.Helper()
+	r.stop()
+	if len(r.queue.open) > 0 {
+		r.t.Errorf("messages %v are left open", r.queue.open)
+	}
+}
+
+func shortTimeout(d time.Duration) func(*rig, *compile.Listener) {
+	return func(r *rig, _ *compile.Listener) { r.server.timeout = d }
+}

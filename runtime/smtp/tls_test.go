@@ -1,0 +1,244 @@
+package smtp
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"smtpd/compile"
+)
+
+// keys are made once: an authority, two servers and a client.
+var keys = sync.OnceValues(func() (map[string]tls.Certificate, *x509.CertPool) {
+	serial := int64(0)
+	sign := func(cn string, parent *tls.Certificate) tls.Certificate {
+		serial++
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			panic(err)
+		}
+		c := &x509.Certificate{
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: cn}, DNSNames: []string{cn},
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+			IsCA: parent == nil, BasicConstraintsValid: true,
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		}
+		by, byKey := c, any(key)
+		if parent != nil {
+			by, byKey = parent.Leaf, parent.PrivateKey
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, by, &key.PublicKey, byKey)
+		if err != nil {
+			panic(err)
+		}
+		leaf, err := x509.ParseCertificate(der)
+		if err != nil {
+			panic(err)
+		}
+		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	}
+	ca := sign("ca.example", nil)
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.Leaf)
+	m := make(map[string]tls.Certificate)
+	for _, name := range []string{"mx.example", "other.example", "client.example"} {
+		m[name] = sign(name, &ca)
+	}
+	return m, pool
+})
+
+func testKeys(*testing.T) (map[string]tls.Certificate, map[string]*x509.CertPool) {
+	certs, pool := keys()
+	return certs, map[string]*x509.CertPool{"ca": pool}
+}
+
+func withTLS(mode compile.TLSMode) func(*rig, *compile.Listener) {
+	return func(_ *rig, l *compile.Listener) {
+		l.TLS, l.PKI = mode, []string{"mx.example", "other.example"}
+	}
+}
+
+func TestStartTLS(t *testing.T) {
+	r := newRig(t, withTLS(compile.StartTLS), func(_ *rig, l *compile.Listener) { l.ReceivedAuth = true })
+	r.run(`
+S: 220
+C: EHLO client.example
+S: 250-mx.example
+S: 250-8BITMIME
+S: 250-ENHANCEDSTATUSCODES
+S: 250-PIPELINING
+S: 250-SIZE
+S: 250-DSN
+S: 250-STARTTLS
+S: 250 HELP
+C: STARTTLS
+S: 220 2.0.0 Ready to start TLS
+tls
+C: MAIL FROM:<a@b>
+S: 503 5.5.1 Invalid command: Command not allowed at this point.
+C: EHLO client.example
+S: 250-mx.example
+S: 250-8BITMIME
+S: 250-ENHANCEDSTATUSCODES
+S: 250-PIPELINING
+S: 250-SIZE
+S: 250-DSN
+S: 250 HELP
+C: STARTTLS
+S: 503 5.5.1 Invalid command: Channel already secured
+C: MAIL FROM:<a@b>
+S: 250
+C: RCPT TO:<c@d>
+S: 250
+C: DATA
+S: 354
+C: .
+S: 250
+C: QUIT
+S: 221
+closed
+`)
+	r.settled()
+	want := regexp.MustCompile(`^Received: .*\n\tby mx\.example \(OpenSMTPD\) with ESMTPS id 00000001 \(TLSv1\.3:TLS_AES_128_GCM_SHA256:128:NO\) auth=no\n\tfor <c@d>;\n`)
+	if m := r.messages()[0]; !want.MatchString(m) {
+		t.Errorf("stored\n%s", m)
+	}
+	if !r.policy.asked[0].Session.TLS {
+		t.Error("mfa was not told of TLS")
+	}
+}
+
+// TestStartTLSInjection sends commands in clear behind STARTTLS. They are
+// never executed (CVE-2011-0411).
+func TestStartTLSInjection(t *testing.T) {
+	r := newRig(t, withTLS(compile.StartTLS))
+	r.run(hello + `
+c: STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@example.org>\r\n
+S: 220
+tls
+C: NOOP
+S: 250 2.0.0 Ok
+C: RCPT TO:<c@d>
+S: 503 5.5.1
+C: EHLO client.example
+S: 250-mx.example Hello client.example
+S: 250
+`)
+}
+
+func TestRequireTLS(t *testing.T) {
+	r := newRig(t, withTLS(compile.RequireTLS))
+	r.run(hello + `
+C: MAIL FROM:<a@b>
+S: 530 5.5.1 Invalid command: Must issue a STARTTLS command first
+C: STARTTLS
+S: 220
+tls
+C: EHLO client.example
+S: 250
+C: MAIL FROM:<a@b>
+S: 250
+`)
+}
+
+func TestSMTPS(t *testing.T) {
+	r := newRig(t, withTLS(compile.SMTPS))
+	r.run("tls\nS: 220 mx.example ESMTP\nC: EHLO client.example\nS: 250\nC: STARTTLS\nS: 503 5.5.1 Invalid command: Channel already secured")
+	r.run("C: EHLO in.clear.example\nclosed")
+	r.settled()
+	if !strings.Contains(r.logs.String(), "reason=tls-accept-failed") {
+		t.Error(r.logs)
+	}
+}
+
+func TestSNI(t *testing.T) {
+	r := newRig(t, withTLS(compile.SMTPS))
+	_, pool := keys()
+	for asked, want := range map[string]string{"other.example": "other.example", "mx.example": "mx.example", "": "mx.example", "unknown.example": "mx.example"} {
+		d := r.dial()
+		d.TLS = &tls.Config{ServerName: asked, InsecureSkipVerify: true, RootCAs: pool}
+		runOn(t, d, "tls\nS: 220")
+		if got := d.Conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName; got != want {
+			t.Errorf("SNI %q: certificate of %s, want %s", asked, got, want)
+		}
+	}
+}
+
+func TestVerify(t *testing.T) {
+	r := newRig(t, withTLS(compile.SMTPS), func(_ *rig, l *compile.Listener) { l.Verify, l.CA = true, "ca" })
+	certs, _ := keys()
+	d := r.dial()
+	d.TLS = &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{certs["client.example"]}}
+	runOn(t, d, "tls\n"+upToData+"C: .\nS: 250\nC: QUIT\nS: 221")
+	if m := r.messages()[0]; !strings.Contains(m, ":128:YES)\n") {
+		t.Errorf("stored\n%s", m)
+	}
+	bare := r.dial()
+	if err := bare.Run("tls\nS: 220"); err == nil {
+		t.Error("a client without a certificate was greeted")
+	}
+}
+
+func TestParseCiphers(t *testing.T) {
+	for in, want := range map[string]int{
+		"":                 0, // the library's
+		"HIGH:!aNULL:!MD5": 14,
+		"DEFAULT":          10,
+		"SECURE":           6,
+		"HIGH:!kRSA:!SHA1": 6,
+		"ECDHE+AESGCM":     4,
+		"ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256": 2,
+		"TLS_AES_256_GCM_SHA384:ECDHE-RSA-AES256-GCM-SHA384":        1,
+		"HIGH:-AES:@STRENGTH": 2,
+	} {
+		got, err := parseCiphers(in)
+		if err != nil || len(got) != want {
+			t.Errorf("parseCiphers(%q) = %d suites, %v, want %d", in, len(got), err, want)
+		}
+	}
+	for _, in := range []string{"RC4", "nonsense", "HIGH:!HIGH", "DHE-RSA-AES256-GCM-SHA384", "HIGH:!nonsense", "!aNULL", "TLS_NONE", ":"} {
+		if got, err := parseCiphers(in); err == nil {
+			t.Errorf("parseCiphers(%q) = %v, want an error", in, got)
+		}
+	}
+}
+
+func TestParseProtocols(t *testing.T) {
+	for in, want := range map[string][2]uint16{
+		"":                      {tls.VersionTLS12, tls.VersionTLS13},
+		"secure":                {tls.VersionTLS12, tls.VersionTLS13},
+		"TLSv1.3":               {tls.VersionTLS13, tls.VersionTLS13},
+		"all":                   {tls.VersionTLS10, tls.VersionTLS13},
+		"all,!tlsv1.0,!tlsv1.1": {tls.VersionTLS12, tls.VersionTLS13},
+		"!tlsv1.3":              {tls.VersionTLS10, tls.VersionTLS12},
+		"tlsv1.2,tlsv1.3":       {tls.VersionTLS12, tls.VersionTLS13},
+	} {
+		low, high, err := parseProtocols(in)
+		if err != nil || low != want[0] || high != want[1] {
+			t.Errorf("parseProtocols(%q) = %x, %x, %v", in, low, high, err)
+		}
+	}
+	for _, in := range []string{"sslv3", "tlsv1.0,tlsv1.3", "all,!all", ","} {
+		if _, _, err := parseProtocols(in); err == nil {
+			t.Errorf("parseProtocols(%q) accepts it", in)
+		}
+	}
+}
+
+func TestNewTLSRefuses(t *testing.T) {
+	certs, roots := testKeys(t)
+	l := compile.Listener{TLS: compile.StartTLS, PKI: []string{"mx.example"}, Ciphers: "RC4", Origin: compile.Origin{File: "smtpd.conf", Line: 7}}
+	_, err := NewTLS(&l, "", certs, roots)
+	if want := `smtpd.conf:7: ciphers "RC4": "RC4" is not available`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
