@@ -2,19 +2,21 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/mail"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"smtpd/compile"
 	"smtpd/runtime/envelope"
@@ -227,7 +229,7 @@ func TestDeliveredAtOnce(t *testing.T) {
 			got[tr.Rcpt] = true
 		}
 		want := map[string]bool{"a@one.example b@ONE.example": true, "c@two.example": true, "d@here": true, "e@here": true}
-		if d := cmp.Diff(want, got); d != "" {
+		if d := gocmp.Diff(want, got); d != "" {
 			t.Error(d)
 		}
 		f.empty()
@@ -250,36 +252,408 @@ func TestSmarthostTakesAll(t *testing.T) {
 	})
 }
 
+// down fails what goes to down.example, and takes the rest.
+func down(ev *envelope.Envelope) (Result, error) {
+	if ev.Dest.Domain == "down.example" {
+		return Result{Outcome: TempFail, Status: "4.4.1", Text: "Network error on destination MXs"}, nil
+	}
+	return ok(ev)
+}
+
 // TestOutage holds a destination down for longer than mail lives, and
 // compares every try with the law of the original: creation + 400 s × n².
+// Its sender hears of it twice: once that it is late, once that it failed.
 func TestOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, testRules(), nil)
 		defer f.stop()
-		f.set(tempfail)
+		f.set(down)
 		f.send("Subject: hi\n\nbody\n", to("a@down.example"))
 		var want []try
 		for n := time.Duration(0); n*n*400*time.Second < 4*day; n++ {
 			want = append(want, try{n * n * 400 * time.Second, "a@down.example"})
 		}
-		f.wait(4*day - 2*time.Second)
+		// The try before 4 h is the one after which none comes before.
+		late := try{5*5*400*time.Second + bounceGather, "sender@example.org"}
+		failed := try{4*day + bounceGather, "sender@example.org"}
+		want = append(want, late, failed)
+		f.wait(10 * day)
 		got := f.seen()
-		delayed := 0
-		for i := len(got) - 1; i >= 0; i-- {
-			if got[i].Rcpt == "sender@example.org" {
-				delayed++
-				got = append(got[:i], got[i+1:]...)
-			}
-		}
-		if d := cmp.Diff(want, got[:min(len(got), len(want))]); d != "" {
+		slices.SortStableFunc(want, func(a, b try) int { return cmp.Compare(a.At, b.At) })
+		if d := gocmp.Diff(want, got); d != "" {
 			t.Error("tries (-law +got)", d)
 		}
-		if len(got) != len(want) {
-			t.Errorf("%d tries to destination, want %d", len(got), len(want))
-		}
-		_ = delayed
+		f.empty()
 	})
 }
 
-var _ = fmt.Sprint
-var _ = mail.ReadMessage
+// TestDelayNotices checks that each age brings one notice, and that none
+// comes for those who do not want it.
+func TestDelayNotices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rules := testRules()
+		rules.Bounce = []time.Duration{time.Hour, 4 * time.Hour, 2 * day}
+		f := newFixture(t, rules, nil)
+		defer f.stop()
+		f.set(down)
+		silent := to("b@down.example")
+		silent.Sender.User, silent.Notify = "silent", envelope.NotifyFailure
+		f.send("Subject: hi\n\nbody\n", to("a@down.example"))
+		f.send("Subject: hi\n\nbody\n", silent)
+		f.wait(4*day - time.Second)
+		var at []time.Duration
+		for _, tr := range f.seen() {
+			switch tr.Rcpt {
+			case "sender@example.org":
+				at = append(at, tr.At.Round(time.Minute))
+			case "silent@example.org":
+				t.Errorf("a notice nobody asked for at %v", tr.At)
+			}
+		}
+		if len(at) != len(rules.Bounce) {
+			t.Errorf("notices at %v for ages %v", at, rules.Bounce)
+		}
+	})
+}
+
+// report waits for a report and returns it.
+func (f *fixture) report() (*mail.Message, string) {
+	f.t.Helper()
+	for ev, err := range f.store.List(0) {
+		if err != nil || ev.Flags&envelope.IsBounce == 0 {
+			continue
+		}
+		file, err := f.mda.Open(f.t.Context(), ev.ID.Message())
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		defer file.Close()
+		m, err := mail.ReadMessage(file)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		body, err := io.ReadAll(m.Body)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return m, string(body)
+	}
+	f.t.Fatal("no report in the queue")
+	return nil, ""
+}
+
+// refusing fails two recipients for good and holds reports in the queue.
+func refusing(ev *envelope.Envelope) (Result, error) {
+	switch {
+	case ev.Flags&envelope.IsBounce != 0:
+		return Result{Outcome: TempFail, Text: "later"}, nil
+	case ev.Dest.User == "loop":
+		return Result{Outcome: Loop, Text: "Loop detected"}, nil
+	}
+	return Result{Outcome: PermFail, Status: "5.1.1", Text: "550 5.1.1 no such user", Remote: "mx.remote.example"}, nil
+}
+
+func TestFailureReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		f.set(refusing)
+		f.send("Subject: hi\n\nbody\n", to("a@one.example"), to("b@two.example"), to("loop@three.example"))
+		f.wait(2 * time.Second)
+		m, body := f.report()
+		if got := m.Header.Get("Auto-Submitted"); got != "auto-replied" {
+			t.Errorf("Auto-Submitted: %q", got)
+		}
+		for _, want := range []string{
+			"Final-Recipient: rfc822; a@one.example\nAction: failed\nStatus: 5.1.1\nRemote-MTA: dns; mx.remote.example\nDiagnostic-Code: smtp; 550 5.1.1 no such user\n",
+			"Final-Recipient: rfc822; b@two.example\n",
+			"Final-Recipient: rfc822; loop@three.example\nAction: failed\nStatus: 5.4.6\n",
+			"\n\nSubject: hi\n",
+		} {
+			if !strings.Contains(body, want) {
+				t.Errorf("no %q in\n%s", want, body)
+			}
+		}
+		if n := len(slices.Collect(func(yield func(envelope.ID) bool) {
+			for ev := range f.store.List(0) {
+				if !yield(ev.ID) {
+					return
+				}
+			}
+		})); n != 1 {
+			t.Errorf("%d envelopes in the queue, want one: the report", n)
+		}
+	})
+}
+
+// TestNoReport is about those who get none.
+func TestNoReport(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*envelope.Envelope)
+		log    string
+	}{
+		{"null sender", func(ev *envelope.Envelope) { ev.Sender = envelope.Address{} }, "no return path!"},
+		{"a report", func(ev *envelope.Envelope) { ev.Sender, ev.Flags = envelope.Address{}, envelope.IsBounce }, "double bounce!"},
+		{"never", func(ev *envelope.Envelope) { ev.Notify = envelope.NotifyNever }, ""},
+		{"only success", func(ev *envelope.Envelope) { ev.Notify = envelope.NotifySuccess }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, testRules(), nil)
+				defer f.stop()
+				f.set(func(*envelope.Envelope) (Result, error) { return Result{Outcome: PermFail, Text: "550 no"}, nil })
+				ev := to("a@one.example")
+				tt.change(&ev)
+				f.send("Subject: hi\n\nbody\n", ev)
+				f.wait(time.Minute)
+				if got := f.seen(); len(got) != 1 {
+					t.Errorf("tries: %v", got)
+				}
+				if !strings.Contains(f.log.String(), tt.log) {
+					t.Errorf("no %q in the log:\n%s", tt.log, f.log)
+				}
+				f.empty()
+			})
+		})
+	}
+}
+
+// TestSuccessReport checks who reports success: we do, unless the next host
+// does.
+func TestSuccessReport(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ev   envelope.Envelope
+		dsn  bool
+		want string // in the report; "" for none
+	}{
+		{"local", local("a@here"), false, "Action: delivered\nStatus: 2.0.0\n"},
+		{"remote without DSN", to("a@one.example"), false, "Action: relayed\nStatus: 2.0.0\n"},
+		{"remote with DSN", to("a@one.example"), true, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, testRules(), nil)
+				defer f.stop()
+				f.set(func(ev *envelope.Envelope) (Result, error) {
+					if ev.Flags&envelope.IsBounce != 0 {
+						return Result{Outcome: TempFail}, nil
+					}
+					return Result{Outcome: Delivered, DSN: tt.dsn}, nil
+				})
+				tt.ev.Notify = envelope.NotifySuccess
+				f.send("Subject: hi\n\nbody\n", tt.ev)
+				f.wait(2 * time.Second)
+				if tt.want == "" {
+					f.empty()
+					return
+				}
+				if _, body := f.report(); !strings.Contains(body, tt.want) {
+					t.Errorf("no %q in\n%s", tt.want, body)
+				}
+			})
+		})
+	}
+}
+
+// TestReportIsRefused checks that a report which nobody takes ends with a
+// line in the log, and one that is put off is tried again.
+func TestReportIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		f.set(refusing)
+		f.refuse = errors.New("451 later")
+		f.send("Subject: hi\n\nbody\n", to("a@one.example"))
+		f.wait(15 * time.Second)
+		if !strings.Contains(f.log.String(), "TempFail injecting failure report") {
+			t.Errorf("log:\n%s", f.log)
+		}
+		f.mu.Lock()
+		f.refuse = errors.New("550 Invalid recipient")
+		f.mu.Unlock()
+		f.wait(time.Minute)
+		for _, want := range []string{"PermFail injecting failure report", "double bounce!"} {
+			if !strings.Contains(f.log.String(), want) {
+				t.Errorf("no %q in the log:\n%s", want, f.log)
+			}
+		}
+		f.empty()
+	})
+}
+
+// TestRestart stops the queue in the middle of things: what was committed
+// goes on, what was not is gone, and what was under way is tried again.
+func TestRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		f.set(down)
+		f.send("hello\n", to("late@down.example"))
+		if _, _, err := f.smtp.Create(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.wait(500 * time.Second)
+		f.mu.Lock()
+		f.hold = make(chan struct{})
+		f.mu.Unlock()
+		f.send("hello\n", to("cut@off.example"))
+		f.wait(0)
+		f.stop()
+		time.Sleep(time.Hour)
+
+		g := newFixture(t, testRules(), f.store)
+		defer g.stop()
+		g.wait(0)
+		got := make(map[string]bool)
+		for _, tr := range g.seen() {
+			got[tr.Rcpt] = true
+		}
+		if !got["late@down.example"] || !got["cut@off.example"] || len(got) != 2 {
+			t.Errorf("tried after the restart: %v", got)
+		}
+		g.empty()
+	})
+}
+
+// TestMissingAction checks that mail of an action that the configuration has
+// lost waits for it, however long.
+func TestMissingAction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		f.set(down)
+		f.send("hello\n", to("a@down.example"))
+		f.wait(0)
+		f.stop()
+
+		rules := testRules()
+		rules.Actions = rules.Actions[1:]
+		g := newFixture(t, rules, f.store)
+		g.wait(10 * day)
+		if got := g.seen(); len(got) > 0 {
+			t.Errorf("tried: %v", got)
+		}
+		if !strings.Contains(g.log.String(), "no such action") {
+			t.Errorf("log:\n%s", g.log)
+		}
+		g.stop()
+		if ev := list(t, f.store); len(ev) != 1 {
+			t.Fatalf("left in the queue: %v", ev)
+		}
+	})
+}
+
+// TestFairness queues more for one slow destination than fits into memory,
+// and then one message for another: it does not wait.
+func TestFairness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		hold := make(chan struct{})
+		f.hold = hold
+		const n = 3000
+		for i := range n {
+			f.send("hello\n", to(fmt.Sprintf("u%d@slow.example", i)))
+		}
+		f.mu.Lock()
+		f.hold = nil
+		f.mu.Unlock()
+		f.send("hello\n", to("a@quick.example"))
+		f.wait(0)
+		got := f.seen()
+		if last := got[len(got)-1]; last.Rcpt != "a@quick.example" || last.At != 0 {
+			t.Errorf("the quick one was not served; last of %d: %v", len(got), last)
+		}
+		if f.most["out slow.example"] != 50 {
+			t.Errorf("%d batches in flight for one destination, want 50", f.most["out slow.example"])
+		}
+		close(hold)
+		f.wait(0)
+		if got := f.seen(); len(got) != n-50 {
+			t.Errorf("%d tries, want %d", len(got), n-50)
+		}
+		f.empty()
+	})
+}
+
+// TestWindow has many destinations and little room: all are served, and no
+// more is in flight than is allowed.
+func TestWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rules := testRules()
+		rules.Scheduler.MaxInflight = 10
+		f := newFixture(t, rules, nil)
+		defer f.stop()
+		hold := make(chan struct{})
+		f.hold = hold
+		for i := range 300 {
+			f.send("hello\n", to(fmt.Sprintf("u@d%d.example", i)))
+		}
+		f.wait(0)
+		if got := f.seen(); len(got) != 10 {
+			t.Errorf("%d in flight, want 10", len(got))
+		}
+		close(hold)
+		f.wait(0)
+		if got := f.seen(); len(got) != 290 {
+			t.Errorf("%d tries, want 290", len(got))
+		}
+		f.empty()
+	})
+}
+
+// TestUntried checks that an agent that is lost costs no try.
+func TestUntried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		f.set(func(*envelope.Envelope) (Result, error) { return Result{}, errors.New("lost") })
+		f.send("hello\n", to("a@one.example"))
+		f.wait(time.Second)
+		ev := list(t, f.store)[0]
+		if ev.Tries != 0 || ev.NextTry.Sub(f.start) != 400*time.Second {
+			t.Errorf("tries %d, next after %v", ev.Tries, ev.NextTry.Sub(f.start))
+		}
+	})
+}
+
+// TestRollback checks that what is given up leaves nothing, and that an id
+// that is not open is refused.
+func TestRollback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		ctx := t.Context()
+		msg, file, err := f.smtp.Create(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+		if err := f.smtp.Commit(ctx, msg); err == nil {
+			t.Error("a message without an envelope was accepted")
+		}
+		if _, err := f.mfa.Submit(ctx, msg, []envelope.Envelope{to("a@one.example")}); err == nil {
+			t.Error("an envelope was added to a message that is gone")
+		}
+		msg, file, _ = f.smtp.Create(ctx)
+		file.Close()
+		bad := to("a@one.example")
+		bad.Action = "nothing"
+		if _, err := f.mfa.Submit(ctx, msg, []envelope.Envelope{bad}); err == nil {
+			t.Error("an envelope of an unknown action was taken")
+		}
+		f.smtp.Rollback(ctx, msg)
+		f.wait(0)
+		if err := f.smtp.Commit(ctx, msg); err == nil {
+			t.Error("a message was committed after its rollback")
+		}
+		// Each peer may ask only what is its own.
+		if _, _, err := f.mfa.Create(ctx); err == nil {
+			t.Error("mfa created a message")
+		}
+		if _, err := f.smtp.Open(ctx, msg); err == nil {
+			t.Error("smtp opened a message")
+		}
+		f.empty()
+	})
+}

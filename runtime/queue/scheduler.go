@@ -432,18 +432,22 @@ func (s *scheduler) walk() {
 	if !ok {
 		return
 	}
+	whole := true
 	for e, err := range s.store.Walk(Range{After: from}) {
 		if err != nil {
 			s.log.Error("queue: entry of the schedule cannot be read", "error", err)
 			continue
 		}
-		if !s.visit(e) {
-			return
+		if whole = s.visit(e); !whole {
+			break
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.soonest(time.Now().Add(idle))
+	if whole {
+		s.soonest(time.Now().Add(idle))
+	}
+	s.dispatch()
 }
 
 // idle is when the walk is due if nothing is: whatever is added calls it.
@@ -478,9 +482,11 @@ func (s *scheduler) visit(e Entry) bool {
 		s.next = time.Now().Add(idle) // finish wakes the walk
 		return false
 	}
+	if e.ID.Message() != s.place.ID.Message() {
+		s.dispatch() // not before: all of a message goes together
+	}
 	s.place = e.Mark
 	s.take(e, nil)
-	s.dispatch()
 	return true
 }
 
@@ -497,9 +503,12 @@ func (s *scheduler) fetch(name Destination) {
 			continue
 		}
 		if e.Due.After(time.Now()) || !s.fetched(e) {
-			return
+			break
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dispatch()
 }
 
 // fetched takes e, and reports whether its destination has room for more.
@@ -507,7 +516,6 @@ func (s *scheduler) fetched(e Entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.take(e, nil)
-	s.dispatch()
 	d := s.dests[e.Dest]
 	return d == nil || !d.more
 }
