@@ -1,0 +1,319 @@
+package mta
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"smtpd/compile"
+)
+
+// A destination is where a relay sends.
+type destination struct {
+	smarthost
+	name   string // domain or host, for logs and limits
+	byMX   bool   // name is a domain, to be asked for its MX
+	backup string // by MX: this host's name there; only better ones are used
+}
+
+// A relayID tells relays apart; the action says all that destination does not.
+type relayID struct {
+	action string
+	dest   destination
+}
+
+// A relay is a place that mail is sent to, with the tasks that wait for it and
+// the sessions that take them. Its fields are guarded by the agent's mutex.
+type relay struct {
+	a      *agent
+	id     relayID
+	dest   destination
+	action *compile.Action
+	limits compile.MTALimits
+
+	waiting    []*task
+	idle       []*seat // sessions without a task, the last used last
+	conns      int     // sessions, and those that would become one
+	connecting int     // of these, not ready
+	blocked    bool    // one of these waits for the limits
+}
+
+// A seat is where an idle session waits for a task.
+type seat struct{ task chan *task }
+
+// submit gives t to an idle session, or lets it wait for one.
+func (a *agent) submit(action *compile.Action, dest destination, t *task) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	id := relayID{action.Name, dest}
+	r := a.relays[id]
+	if r == nil {
+		r = &relay{a: a, id: id, dest: dest, action: action, limits: limitsFor(&a.rules.MTA, dest.name)}
+		a.relays[id] = r
+	}
+	if n := len(r.idle); n > 0 {
+		s := r.idle[n-1]
+		r.idle = r.idle[:n-1]
+		s.task <- t
+		return
+	}
+	r.waiting = append(r.waiting, t)
+	r.grow()
+}
+
+// grow starts as many sessions as the waiting tasks are worth.
+func (r *relay) grow() {
+	for !r.blocked && r.connecting < len(r.waiting) && (r.conns <= 2 || 2*r.conns < len(r.waiting)) {
+		r.conns++
+		r.connecting++
+		r.a.work.Go(func() { r.run(r.a.ctx) })
+	}
+}
+
+// run is the life of a session.
+func (r *relay) run(ctx context.Context) {
+	s, err := r.a.connect(ctx, r, nil, true)
+	if !r.connected(ctx, err) {
+		return
+	}
+	s.serve(ctx)
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	r.conns--
+	if len(r.waiting) > 0 && ctx.Err() == nil {
+		r.grow()
+	}
+	r.forget()
+}
+
+// connected notes that a session is ready, or that none came of it. With the
+// last hope the waiting tasks go, too.
+func (r *relay) connected(ctx context.Context, err error) bool {
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	r.connecting--
+	if err == nil {
+		r.grow() // the first session has shown that the host answers
+		return true
+	}
+	r.conns--
+	if r.conns == 0 && !errors.Is(err, errBlocked) && ctx.Err() == nil {
+		var f *failure
+		if !errors.As(err, &f) {
+			f = &failure{status: "4.4.0", text: err.Error()}
+		}
+		for _, t := range r.waiting {
+			t.fail(f)
+		}
+		r.waiting = nil
+	}
+	r.forget()
+	return false
+}
+
+// forget drops a relay without sessions and tasks.
+func (r *relay) forget() {
+	if r.conns == 0 && len(r.waiting) == 0 && r.a.relays[r.id] == r {
+		delete(r.a.relays, r.id)
+	}
+}
+
+// next returns the next task for a session, or nil if none comes while it may
+// stay idle.
+func (r *relay) next(ctx context.Context) *task {
+	a := r.a
+	a.mu.Lock()
+	if len(r.waiting) > 0 {
+		t := r.waiting[0]
+		r.waiting[0] = nil
+		r.waiting = r.waiting[1:]
+		a.mu.Unlock()
+		return t
+	}
+	s := &seat{make(chan *task, 1)}
+	r.idle = append(r.idle, s)
+	a.mu.Unlock()
+
+	keep := time.NewTimer(time.Duration(r.limits.SessionKeepalive) * time.Second)
+	defer keep.Stop()
+	select {
+	case t := <-s.task:
+		return t
+	case <-keep.C:
+	case <-ctx.Done():
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if i := slices.Index(r.idle, s); i >= 0 {
+		r.idle = slices.Delete(r.idle, i, i+1)
+		return nil
+	}
+	return <-s.task // it came at the same moment
+}
+
+// putBack makes t the next task.
+func (r *relay) putBack(t *task) {
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	r.waiting = slices.Insert(r.waiting, 0, t)
+}
+
+// block asks to wait for the limits. One session of a relay does, so that
+// there is one to go on; more would only wait for each other.
+func (r *relay) block() bool {
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	if r.blocked || len(r.waiting) == 0 {
+		return false
+	}
+	r.blocked = true
+	return true
+}
+
+func (r *relay) unblock() {
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	r.blocked = false
+}
+
+// A candidate is a host that may take the mail of a relay.
+type candidate struct {
+	host string // its name, verified with TLS
+	pref uint16
+	addr netip.Addr
+}
+
+// errBlocked is returned by connect when the limits allow no connection now.
+var errBlocked = errors.New("connection limits reached")
+
+// connect returns a session with the best host that may be had and is not in
+// tried. If only limits stand in the way it waits for them, if wait says so.
+func (a *agent) connect(ctx context.Context, r *relay, tried map[netip.Addr]bool, wait bool) (*session, error) {
+	hosts, err := a.resolve(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	acc, err := a.access(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err = usable(hosts, acc.source, r.limits.Family, tried)
+	if err != nil {
+		return nil, err
+	}
+	for ctx.Err() == nil {
+		changed := a.book.wait()
+		s, at, err := a.tryHosts(ctx, r, hosts, acc)
+		if !errors.Is(err, errBlocked) {
+			return s, err
+		}
+		if !wait || !r.block() {
+			return nil, errBlocked
+		}
+		var alarm <-chan time.Time
+		if !at.IsZero() {
+			alarm = time.After(time.Until(at))
+		}
+		select {
+		case <-changed:
+		case <-alarm:
+		case <-ctx.Done():
+		}
+		r.unblock()
+	}
+	return nil, ctx.Err()
+}
+
+// usable returns those of hosts that source can reach and that are not in
+// tried.
+func usable(hosts []candidate, source netip.Addr, family string, tried map[netip.Addr]bool) ([]candidate, error) {
+	if len(hosts) == 0 {
+		return nil, &failure{status: "4.4.4", text: "No MX found for destination"}
+	}
+	hosts = slices.DeleteFunc(hosts, func(c candidate) bool {
+		is4 := c.addr.Is4()
+		return source.IsValid() && source.Is4() != is4 || family == "inet4" && !is4 || family == "inet6" && is4
+	})
+	if len(hosts) == 0 {
+		return nil, &failure{status: "4.4.4", text: "Address family mismatch on destination MXs"}
+	}
+	hosts = slices.DeleteFunc(hosts, func(c candidate) bool { return tried[c.addr] })
+	if len(hosts) == 0 {
+		return nil, &failure{status: "4.4.4", text: "No valid route to destination"}
+	}
+	return hosts, nil
+}
+
+// tryHosts tries hosts, best preference first. A worse preference is only
+// tried if all of the better ones failed: a host that is busy with our own
+// sessions is no reason to bother its backup.
+func (a *agent) tryHosts(ctx context.Context, r *relay, hosts []candidate, acc access) (s *session, at time.Time, err error) {
+	blocked := false
+	for i := 0; i < len(hosts) && !blocked; {
+		n := i
+		for n < len(hosts) && hosts[n].pref == hosts[i].pref {
+			n++
+		}
+		level := slices.Clone(hosts[i:n])
+		slices.SortStableFunc(level, func(x, y candidate) int {
+			return a.book.conns(routeKey{acc.source, x.addr}) - a.book.conns(routeKey{acc.source, y.addr})
+		})
+		for _, c := range level {
+			s, t, err := a.tryHost(ctx, r, c, acc)
+			switch {
+			case err == nil:
+				return s, t, nil
+			case ctx.Err() != nil:
+				return nil, t, ctx.Err()
+			case errors.Is(err, errBlocked):
+				blocked = true
+				if at.IsZero() || !t.IsZero() && t.Before(at) {
+					at = t
+				}
+			}
+		}
+		i = n
+	}
+	if blocked {
+		return nil, at, errBlocked
+	}
+	return nil, at, &failure{status: "4.4.1", text: "Network error on destination MXs"}
+}
+
+// errDisabled is returned by tryHost for a host that failed a short while ago.
+var errDisabled = errors.New("route disabled")
+
+// tryHost opens a session with c, if limits and its past allow that.
+func (a *agent) tryHost(ctx context.Context, r *relay, c candidate, acc access) (*session, time.Time, error) {
+	route := routeKey{acc.source, c.addr}
+	switch a.routes.begin(route, time.Now()) {
+	case routeDisabled:
+		return nil, time.Time{}, errDisabled
+	case routeBusy:
+		return nil, time.Time{}, errBlocked
+	}
+	limits := limitsOf(r, acc.source, c.addr)
+	ok, at := a.book.take(limits, time.Now())
+	if !ok {
+		a.routes.abandon(route)
+		return nil, at, errBlocked
+	}
+	s, err := a.open(ctx, r, c, acc)
+	if err == nil {
+		s.limits = limits
+		a.routes.ready(route)
+		a.book.notify()
+		return s, at, nil
+	}
+	if ctx.Err() != nil {
+		a.routes.abandon(route)
+	} else {
+		off := a.routes.failed(route, time.Now())
+		a.log.WarnContext(ctx, "smtp-out: Disabling route", "source", sourceText(acc.source), "host", c.addr.String(),
+			"name", c.host, "for", off.String())
+	}
+	a.book.release(limits, time.Now())
+	return nil, at, err
+}

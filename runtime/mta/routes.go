@@ -1,0 +1,106 @@
+package mta
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	routeBase  = 15 * time.Second
+	routeCap   = time.Hour
+	hostMemory = 4 * time.Hour // how long what a host did is remembered
+)
+
+// A route is the way from a source to a host, and how it fared.
+type route struct {
+	valid    bool // a session has been ready since the last failure
+	trying   bool // a first session is being set up
+	failures int  // since the last success
+	until    time.Time
+	used     time.Time
+}
+
+// routes remembers which hosts do not answer.
+type routes struct {
+	mu     sync.Mutex
+	routes map[routeKey]*route
+}
+
+// A routeState is whether a route may be used.
+type routeState uint8
+
+const (
+	routeOpen     routeState = iota + 1
+	routeBusy                // its first session is not ready yet
+	routeDisabled            // it failed a short while ago
+)
+
+// begin asks to use a route. If it is open the caller must report what came of
+// it with ready, failed or abandon.
+func (rs *routes) begin(key routeKey, now time.Time) routeState {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r := rs.routes[key]
+	switch {
+	case r == nil:
+		if rs.routes == nil {
+			rs.routes = make(map[routeKey]*route)
+		}
+		rs.forget(now)
+		r = new(route)
+		rs.routes[key] = r
+	case now.Before(r.until):
+		return routeDisabled
+	case r.trying:
+		return routeBusy
+	}
+	r.used = now
+	r.trying = !r.valid
+	return routeOpen
+}
+
+// ready says that a session over the route is ready.
+func (rs *routes) ready(key routeKey) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r := rs.routes[key]; r != nil {
+		r.valid, r.trying, r.failures = true, false, 0
+	}
+}
+
+// failed disables the route for a time that grows with each failure, and
+// returns it.
+func (rs *routes) failed(key routeKey, now time.Time) time.Duration {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r := rs.routes[key]
+	if r == nil {
+		return 0
+	}
+	r.valid, r.trying = false, false
+	r.failures = min(r.failures+1, 100)
+	pause := min(routeBase*time.Duration(r.failures*r.failures), routeCap)
+	r.until = now.Add(pause)
+	return pause
+}
+
+// abandon says that nothing was learnt.
+func (rs *routes) abandon(key routeKey) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r := rs.routes[key]; r != nil {
+		r.trying = false
+	}
+}
+
+// forget drops routes not used for long, once there are many.
+func (rs *routes) forget(now time.Time) {
+	if len(rs.routes) < 10_000 {
+		return
+	}
+	for key, r := range rs.routes {
+		if !r.trying && now.Sub(r.used) > hostMemory {
+			delete(rs.routes, key)
+		}
+	}
+}

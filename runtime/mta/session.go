@@ -1,0 +1,376 @@
+package mta
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// connectTimeout bounds how long a host is called before the next one is.
+	connectTimeout = 30 * time.Second
+
+	// dialogueTimeout bounds each later read and write.
+	dialogueTimeout = 300 * time.Second
+
+	defaultPort      = 25
+	defaultSMTPSPort = 465
+
+	// maxFruitless is how many transactions in a row may deliver nothing
+	// before a session ends.
+	maxFruitless = 10
+)
+
+// A session is a connection to a host, past its greeting and all that comes
+// before the first message.
+type session struct {
+	a      *agent
+	r      *relay
+	id     uint64
+	host   candidate
+	access access
+	limits []limit
+	conn   *conn
+	stop   func() bool // of closing the connection when the context ends
+	caps   caps
+	tls    bool
+	ptr    <-chan string // the reverse name of the host, once known
+	name   string        // what came from ptr
+
+	mails     int
+	refused   int // recipients in a row
+	fruitless int // transactions in a row
+}
+
+// caps are what a host offered in its reply to EHLO.
+type caps struct {
+	startTLS, pipelining, dsn, eightBit, utf8 bool
+	authPlain, authLogin                      bool
+	size                                      int64 // 0: no limit known
+}
+
+// errDowngrade is returned, wrapped, when TLS failed where clear text is allowed.
+var errDowngrade = errors.New("opportunistic TLS failed, downgrading to plain")
+
+// open connects to host and says all that comes before the first message.
+func (a *agent) open(ctx context.Context, r *relay, host candidate, acc access) (*session, error) {
+	s, err := a.openOnce(ctx, r, host, acc, false)
+	if errors.Is(err, errDowngrade) {
+		return a.openOnce(ctx, r, host, acc, true)
+	}
+	return s, err
+}
+
+// openOnce is open; clear says to do without TLS.
+func (a *agent) openOnce(ctx context.Context, r *relay, host candidate, acc access, clear bool) (*session, error) {
+	s := &session{a: a, r: r, id: a.sessions.Add(1), host: host, access: acc}
+	s.lookUpName(ctx)
+	port := cmp.Or(r.dest.port, a.port)
+	if r.dest.mode == smtps {
+		port = cmp.Or(r.dest.port, uint16(defaultSMTPSPort))
+	}
+	s.log(ctx, "mta connecting", slog.String("address", r.dest.mode.String()+"://"+netip.AddrPortFrom(host.addr, port).String()),
+		slog.String("host", host.host))
+	dialer := net.Dialer{Timeout: connectTimeout}
+	if acc.source.IsValid() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(acc.source, 0))
+	}
+	nc, err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(host.addr, port).String())
+	if err == nil {
+		s.log(ctx, "mta connected")
+		s.conn = newConn(nc, a.timeout)
+		s.stop = context.AfterFunc(ctx, func() { nc.Close() })
+		if err = s.setUp(ctx, clear); err == nil {
+			return s, nil
+		}
+		s.stop()
+		s.conn.nc.Close()
+	}
+	s.log(ctx, "mta error", slog.String("reason", printable(err.Error())))
+	return nil, err
+}
+
+// lookUpName asks for the reverse name of the host, for logs.
+func (s *session) lookUpName(ctx context.Context) {
+	c := make(chan string, 1)
+	s.ptr = c
+	s.a.work.Go(func() {
+		name, _, err := s.a.tables.PTR(ctx, s.host.addr)
+		if err != nil {
+			name = ""
+		}
+		c <- name
+	})
+}
+
+// relayText names the host in logs.
+func (s *session) relayText() string {
+	select {
+	case name := <-s.ptr:
+		s.name = name
+	default:
+	}
+	return s.host.addr.String() + " (" + cmp.Or(s.name, s.host.host) + ")"
+}
+
+// sourceText names a local address in logs.
+func sourceText(a netip.Addr) string {
+	if !a.IsValid() {
+		return "-"
+	}
+	return a.String()
+}
+
+// replyError is a refusal of something before the first message.
+func replyError(step string, r reply) error { return fmt.Errorf("%s rejected: %s", step, r.text) }
+
+// setUp speaks with the host until it is ready for messages.
+func (s *session) setUp(ctx context.Context, clear bool) error {
+	m := s.r.dest.mode
+	if m == smtps {
+		if err := s.startTLS(ctx); err != nil {
+			return err
+		}
+	}
+	greeting, err := s.conn.recv()
+	if err != nil {
+		return err
+	}
+	if !greeting.ok() {
+		return replyError("connection", greeting)
+	}
+	if err := s.hello(); err != nil {
+		return err
+	}
+	if m == startTLS || m == opportunistic && s.caps.startTLS && !clear {
+		if err := s.upgrade(ctx); err != nil {
+			return err
+		}
+	}
+	if s.access.user == "" {
+		return nil
+	}
+	return s.authenticate()
+}
+
+// hello says EHLO, or what comes closest, and notes what the host offers.
+func (s *session) hello() error {
+	verb := "EHLO "
+	if s.r.dest.mode == lmtp {
+		verb = "LHLO "
+	}
+	s.caps = caps{}
+	r, err := s.conn.cmd(verb, s.access.helo)
+	if err != nil {
+		return err
+	}
+	if r.ok() {
+		s.caps = parseCaps(r.lines[1:])
+		return nil
+	}
+	if s.r.dest.mode.secure() || s.access.user != "" || s.r.dest.mode == lmtp {
+		return replyError(strings.TrimSpace(verb), r)
+	}
+	if r, err = s.conn.cmd("HELO ", s.access.helo); err == nil && !r.ok() {
+		err = replyError("HELO", r)
+	}
+	return err
+}
+
+// parseCaps reads the lines of a reply to EHLO after the first.
+func parseCaps(lines []string) caps {
+	var c caps
+	for _, line := range lines {
+		word, args, _ := strings.Cut(line, " ")
+		switch strings.ToUpper(word) {
+		case "STARTTLS":
+			c.startTLS = true
+		case "PIPELINING":
+			c.pipelining = true
+		case "DSN":
+			c.dsn = true
+		case "8BITMIME":
+			c.eightBit = true
+		case "SMTPUTF8":
+			c.utf8 = true
+		case "SIZE":
+			if n, err := strconv.ParseInt(strings.TrimSpace(args), 10, 64); err == nil && n > 0 {
+				c.size = n
+			}
+		case "AUTH":
+			for mech := range strings.FieldsSeq(strings.ToUpper(args)) {
+				c.authPlain = c.authPlain || mech == "PLAIN"
+				c.authLogin = c.authLogin || mech == "LOGIN"
+			}
+		}
+	}
+	return c
+}
+
+// upgrade turns the session to TLS by STARTTLS. All that was learnt in clear
+// is forgotten (RFC 3207, section 4.2).
+func (s *session) upgrade(ctx context.Context) error {
+	required := s.r.dest.mode == startTLS
+	if !s.caps.startTLS {
+		return errors.New("TLS required but not supported by remote host")
+	}
+	r, err := s.conn.cmd("STARTTLS")
+	switch {
+	case err != nil:
+		return err
+	case r.ok():
+	case required:
+		return replyError("STARTTLS", r)
+	default: // it does not want to after all
+		return nil
+	}
+	if err := s.startTLS(ctx); err != nil {
+		if required || ctx.Err() != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %w", errDowngrade, err)
+	}
+	return s.hello()
+}
+
+// startTLS does the handshake.
+func (s *session) startTLS(ctx context.Context) error {
+	config, verified := s.a.keys.config(s.r, s.host.host)
+	state, err := s.conn.handshake(config)
+	if err != nil {
+		return fmt.Errorf("TLS: %w", err)
+	}
+	s.tls = true
+	s.log(ctx, "mta tls", slog.String("ciphers", tls.VersionName(state.Version)+":"+tls.CipherSuiteName(state.CipherSuite)))
+	result := "unverified"
+	if verified {
+		result = "valid"
+	}
+	if len(state.PeerCertificates) > 0 {
+		s.log(ctx, "mta cert-check", slog.String("result", result), slog.String("fingerprint", fingerprint(state.PeerCertificates[0])))
+	}
+	return nil
+}
+
+// authenticate says who we are; only ever over TLS.
+func (s *session) authenticate() error {
+	encode := base64.StdEncoding.EncodeToString
+	var r reply
+	var err error
+	switch {
+	case !s.tls:
+		return errors.New("credentials are not sent without TLS")
+	case s.caps.authPlain:
+		r, err = s.conn.cmd("AUTH PLAIN ", encode([]byte("\x00"+s.access.user+"\x00"+s.access.password)))
+	case s.caps.authLogin:
+		r, err = s.conn.cmd("AUTH LOGIN")
+		for _, answer := range []string{s.access.user, s.access.password} {
+			if err == nil && r.code == 334 {
+				r, err = s.conn.cmd(encode([]byte(answer)))
+			}
+		}
+	default:
+		return errors.New("remote host offers no AUTH that we know")
+	}
+	if err == nil && !r.ok() {
+		err = replyError("AUTH", r)
+	}
+	return err
+}
+
+// serve takes tasks until there are none, or the session must end.
+func (s *session) serve(ctx context.Context) {
+	var err error
+	for s.fit() {
+		t := s.r.next(ctx)
+		if t == nil {
+			break
+		}
+		if t.ctx.Err() != nil {
+			t.finish()
+			continue
+		}
+		if s.mails > 0 {
+			pause(ctx, time.Duration(s.r.limits.SessionTransactionDelay)*time.Second)
+		}
+		err = s.transact(ctx, t)
+		if errors.Is(err, errStale) {
+			s.r.putBack(t)
+			break
+		}
+		s.a.conclude(ctx, s.r, t)
+		if err != nil {
+			break
+		}
+	}
+	s.close(ctx, err)
+}
+
+// fit reports whether the session may take another message.
+func (s *session) fit() bool {
+	most := s.r.limits.SessionMailMax
+	return (most <= 0 || s.mails < most) && s.fruitless < maxFruitless && !s.unwelcome()
+}
+
+// unwelcome reports whether too many recipients in a row were refused.
+func (s *session) unwelcome() bool {
+	most := s.r.limits.MaxFailuresPerSession
+	return most > 0 && s.refused >= most
+}
+
+// conclude ends t. If other hosts are to be asked first that is not for the
+// session to wait for, which has other tasks to go on with.
+func (a *agent) conclude(ctx context.Context, r *relay, t *task) {
+	if len(t.pending()) == 0 {
+		t.finish()
+		return
+	}
+	a.work.Go(func() {
+		a.elsewhere(ctx, r, t)
+		t.finish()
+	})
+}
+
+// elsewhere offers what the first host of t put off to the others.
+func (a *agent) elsewhere(ctx context.Context, r *relay, t *task) {
+	for len(t.pending()) > 0 && ctx.Err() == nil && len(t.tried) < maxHosts {
+		s, err := a.connect(ctx, r, t.tried, false)
+		if err != nil {
+			return
+		}
+		s.close(ctx, s.transact(ctx, t))
+	}
+}
+
+// maxHosts is how many hosts are tried with one task.
+const maxHosts = 10
+
+// close says goodbye, unless err says that there is no one to say it to.
+func (s *session) close(ctx context.Context, err error) {
+	if err == nil && ctx.Err() == nil {
+		s.conn.timeout = min(s.conn.timeout, 10*time.Second) // for a mere courtesy
+		s.conn.cmd("QUIT")
+	}
+	s.stop()
+	s.conn.nc.Close()
+	s.a.book.release(s.limits, time.Now())
+	if err != nil && !errors.Is(err, errStale) {
+		s.log(ctx, "mta error", slog.String("reason", printable(err.Error())), slog.Int("messages", s.mails))
+		return
+	}
+	s.log(ctx, "mta disconnected", slog.String("reason", "quit"), slog.Int("messages", s.mails))
+}
+
+// log writes a line about the session.
+func (s *session) log(ctx context.Context, msg string, attrs ...slog.Attr) {
+	s.a.log.LogAttrs(ctx, slog.LevelInfo, msg, append([]slog.Attr{slog.String("session", fmt.Sprintf("%016x", s.id))}, attrs...)...)
+}

@@ -1,0 +1,389 @@
+package mta
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/queue"
+)
+
+// window is how many commands are sent before their replies are read, to a
+// host that offers PIPELINING (RFC 2920).
+const window = 50
+
+const (
+	// errStale is returned for a session that turned out to be over when the
+	// next message was begun. Nothing was said of that message yet.
+	errStale = textError("connection was closed while idle")
+
+	errClosing = textError("Remote host closes the connection")
+	errRefused = textError("Too many consecutive errors, closing connection")
+)
+
+// A verb is a command of a transaction.
+type verb uint8
+
+const (
+	verbMail verb = iota + 1
+	verbRcpt
+	verbData
+)
+
+// A step is a command of a transaction.
+type step struct {
+	verb verb
+	rcpt int // of verbRcpt: index of the envelope
+	text string
+}
+
+// A transaction is a message being sent.
+type transaction struct {
+	*session
+	t        *task
+	pending  []int // envelopes without an answer
+	accepted []int // envelopes whose RCPT was accepted
+	mail     reply // zero before it came
+	data     reply // zero if none came
+	sent     bool  // the final dot was sent
+}
+
+// transact sends the message of t to the recipients that are pending. An error
+// means that the session cannot be used again; unless it is errStale all is
+// known that will ever be.
+func (s *session) transact(ctx context.Context, t *task) error {
+	x := &transaction{session: s, t: t, pending: t.pending()}
+	for _, i := range x.pending {
+		t.outcomes[i] = outcome{}
+	}
+	t.tried[s.host.addr] = true
+	content, err := s.a.queue.Open(ctx, t.envelopes[0].ID.Message())
+	if err != nil {
+		x.all(outcome{Result: queue.Result{Outcome: queue.TempFail, Status: "4.3.0", Text: "message is not available"}})
+		return nil
+	}
+	defer content.Close()
+	body, err := inspect(content)
+	if err != nil {
+		x.all(outcome{Result: queue.Result{Outcome: queue.TempFail, Status: "4.3.0", Text: errContent.Error()}})
+		return nil
+	}
+	if !x.suits(body) {
+		return nil
+	}
+	err = x.run(content, body)
+	switch {
+	case err == nil:
+	case x.mail.code == 0 && s.mails > 0 && ctx.Err() == nil,
+		x.mail.code == 421 && s.mails > 0:
+		for _, i := range x.pending {
+			t.outcomes[i] = outcome{}
+		}
+		delete(t.tried, s.host.addr)
+		return errStale
+	default:
+		o := broken(err)
+		o.again = !x.sent
+		x.all(o)
+	}
+	s.mails++
+	s.fruitless++
+	for _, i := range x.accepted {
+		if t.outcomes[i].Outcome == queue.Delivered {
+			s.fruitless = 0
+		}
+	}
+	return err
+}
+
+// set notes what the host said of envelope i.
+func (x *transaction) set(i int, o outcome) {
+	o.source, o.relay, o.Remote = sourceText(x.access.source), x.relayText(), x.host.host
+	x.t.set(i, o)
+}
+
+// all notes o for every recipient that has no answer.
+func (x *transaction) all(o outcome) {
+	for _, i := range x.pending {
+		if x.t.outcomes[i].Outcome == 0 {
+			x.set(i, o)
+		}
+	}
+}
+
+// suits reports whether the host can take the message at all. If not all
+// recipients have their answer.
+func (x *transaction) suits(b body) bool {
+	if x.caps.size > 0 && b.size > x.caps.size {
+		x.all(outcome{Result: queue.Result{Outcome: queue.PermFail, Status: "5.3.4", Text: "message too large for peer"}})
+		return false
+	}
+	if x.caps.utf8 {
+		return true
+	}
+	left := x.pending[:0]
+	for _, i := range x.pending {
+		if isASCII(x.t.sender.String()) && isASCII(x.t.envelopes[i].Dest.String()) {
+			left = append(left, i)
+			continue
+		}
+		x.set(i, outcome{Result: queue.Result{Outcome: queue.PermFail, Status: "5.6.7", Text: "internationalized address not supported by peer"}})
+	}
+	x.pending = left
+	return len(left) > 0
+}
+
+// run says the commands and sends the message.
+func (x *transaction) run(content *os.File, b body) error {
+	if err := x.negotiate(b); err != nil {
+		return err
+	}
+	switch {
+	case x.data.code == 354 && len(x.accepted) == 0:
+		// It wants a message for nobody. An empty one ends the matter, and
+		// without a way to tell what it will do with it, so does the session.
+		return errBadReply
+	case x.data.code == 354:
+		return x.sendContent(content)
+	case x.data.code != 0 && len(x.accepted) > 0:
+		o := replied(x.data)
+		if o.Outcome == queue.Delivered { // 2xx in place of 354
+			o = broken(fmt.Errorf("%w: %s", errBadReply, x.data.text))
+		}
+		x.all(o)
+	}
+	return x.reset()
+}
+
+// negotiate says MAIL, every RCPT, and DATA if anyone is left to get it, as
+// many at a time as the host takes. A refused MAIL or RCPT is an answer, not an
+// error.
+func (x *transaction) negotiate(b body) error {
+	steps := x.steps(b)
+	n := 1
+	if x.caps.pipelining {
+		n = window
+	}
+	for len(steps) > 0 {
+		now := steps[:min(n, len(steps))]
+		steps = steps[len(now):]
+		if now[0].verb == verbData && len(x.accepted) == 0 {
+			return nil
+		}
+		for _, s := range now {
+			x.conn.send(s.text)
+		}
+		for _, s := range now {
+			r, err := x.conn.recv()
+			if err != nil {
+				return err
+			}
+			x.note(s, r)
+			if r.code == 421 { // RFC 5321, section 3.8: it closes
+				return errClosing
+			}
+		}
+		if !x.mail.ok() {
+			return nil
+		}
+		if x.unwelcome() && x.data.code == 0 {
+			x.all(outcome{Result: queue.Result{Outcome: queue.TempFail, Status: "4.5.0", Text: errRefused.Error()}})
+			return nil
+		}
+	}
+	return nil
+}
+
+// note takes the reply to a step for what it says of the recipients.
+func (x *transaction) note(s step, r reply) {
+	switch s.verb {
+	case verbMail:
+		x.mail = r
+		if !r.ok() {
+			x.all(replied(r))
+		}
+	case verbRcpt:
+		switch {
+		case !x.mail.ok(): // a consequence of that
+		case r.ok():
+			x.accepted = append(x.accepted, s.rcpt)
+			x.refused = 0
+		default:
+			x.set(s.rcpt, replied(r))
+			x.refused++
+		}
+	case verbData:
+		x.data = r
+	}
+}
+
+// steps returns the commands of the transaction.
+func (x *transaction) steps(b body) []step {
+	first := &x.t.envelopes[x.pending[0]]
+	steps := []step{{verb: verbMail, text: "MAIL FROM:<" + x.t.sender.String() + ">" + x.mailParams(first, b)}}
+	for _, i := range x.pending {
+		ev := &x.t.envelopes[i]
+		steps = append(steps, step{verbRcpt, i, "RCPT TO:<" + ev.Dest.String() + ">" + x.rcptParams(ev)})
+	}
+	return append(steps, step{verb: verbData, text: "DATA"})
+}
+
+// mailParams returns the parameters of MAIL that the host knows.
+func (x *transaction) mailParams(ev *envelope.Envelope, b body) string {
+	var p strings.Builder
+	if x.caps.size > 0 {
+		p.WriteString(" SIZE=" + strconv.FormatInt(b.size, 10))
+	}
+	if x.caps.eightBit && b.eightBit {
+		p.WriteString(" BODY=8BITMIME")
+	}
+	if x.caps.utf8 && !x.isASCII() {
+		p.WriteString(" SMTPUTF8")
+	}
+	if x.caps.dsn && ev.Ret != "" {
+		p.WriteString(" RET=" + ev.Ret)
+	}
+	if x.caps.dsn && ev.EnvID != "" {
+		p.WriteString(" ENVID=" + ev.EnvID)
+	}
+	return p.String()
+}
+
+// rcptParams returns the parameters of RCPT that the host knows.
+func (x *transaction) rcptParams(ev *envelope.Envelope) string {
+	if !x.caps.dsn {
+		return ""
+	}
+	p := ""
+	if words := notifyWords(ev.Notify); words != "" {
+		p = " NOTIFY=" + words
+	}
+	if ev.ORcpt != "" {
+		p += " ORCPT=" + ev.ORcpt
+	}
+	return p
+}
+
+// notifyWords returns the value of NOTIFY (RFC 3461, section 4.1), "" for the
+// default.
+func notifyWords(n envelope.Notify) string {
+	var words []string
+	for _, w := range []struct {
+		bit  envelope.Notify
+		word string
+	}{{envelope.NotifySuccess, "SUCCESS"}, {envelope.NotifyFailure, "FAILURE"}, {envelope.NotifyDelay, "DELAY"}} {
+		if n&w.bit != 0 {
+			words = append(words, w.word)
+		}
+	}
+	if n&envelope.NotifyNever != 0 {
+		return "NEVER"
+	}
+	return strings.Join(words, ",")
+}
+
+// isASCII reports whether sender and recipients are.
+func (x *transaction) isASCII() bool {
+	for _, i := range x.pending {
+		if !isASCII(x.t.envelopes[i].Dest.String()) {
+			return false
+		}
+	}
+	return isASCII(x.t.sender.String())
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
+}
+
+// sendContent sends the message and notes the answer: one for all, or in LMTP
+// one for each recipient that was accepted, in order.
+func (x *transaction) sendContent(content *os.File) error {
+	if err := x.conn.sendMessage(io.NewSectionReader(content, 0, math.MaxInt64)); err != nil {
+		return err
+	}
+	x.sent = true
+	if x.r.dest.mode != lmtp {
+		r, err := x.conn.recv()
+		if err != nil {
+			return err
+		}
+		x.all(x.final(r))
+		return closing(r)
+	}
+	var last reply
+	for _, i := range x.accepted {
+		r, err := x.conn.recv()
+		if err != nil {
+			return err
+		}
+		x.set(i, x.final(r))
+		last = r
+	}
+	return closing(last)
+}
+
+// final returns the outcome that the reply to a message stands for.
+func (x *transaction) final(r reply) outcome {
+	o := replied(r)
+	o.DSN = o.Outcome == queue.Delivered && x.caps.dsn
+	return o
+}
+
+func closing(r reply) error {
+	if r.code == 421 {
+		return errClosing
+	}
+	return nil
+}
+
+// reset ends a transaction in which nothing was sent.
+func (x *transaction) reset() error {
+	if !x.mail.ok() {
+		return nil
+	}
+	r, err := x.conn.cmd("RSET")
+	if err == nil && !r.ok() {
+		err = replyError("RSET", r)
+	}
+	return err
+}
+
+// A body is what the commands tell of a message.
+type body struct {
+	size     int64 // with CRLF at the ends of lines
+	eightBit bool
+}
+
+// inspect reads content once.
+func inspect(content *os.File) (body, error) {
+	var b body
+	r := bufio.NewReaderSize(io.NewSectionReader(content, 0, math.MaxInt64), 64<<10)
+	for {
+		if _, err := r.Peek(1); err == io.EOF {
+			return b, nil
+		} else if err != nil {
+			return b, err
+		}
+		p, _ := r.Peek(r.Buffered())
+		b.size += int64(len(p) + bytes.Count(p, []byte("\n")))
+		b.eightBit = b.eightBit || !isASCIIBytes(p)
+		r.Discard(len(p))
+	}
+}
+
+func isASCIIBytes(p []byte) bool {
+	for _, c := range p {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
