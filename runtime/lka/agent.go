@@ -24,6 +24,9 @@ type Config struct {
 	ResolvConf string // "": /etc/resolv.conf
 	Hosts      string // "": /etc/hosts
 
+	// LibexecDirs are searched for the programs that serve tables.
+	LibexecDirs []string
+
 	SMTP, MFA, MDA, MTA imsg.Conn
 	Control             imsg.Conn // may ask for updates; may be nil
 }
@@ -37,6 +40,7 @@ func Main(ctx context.Context, c Config) error {
 	defer cancel()
 	a := newAgent(ctx, c)
 	defer a.directory.resolver.wait()
+	defer a.helpers.Wait()
 	defer cancel()
 
 	var wg sync.WaitGroup
@@ -69,6 +73,7 @@ type agent struct {
 	rules     *compile.Ruleset
 	tables    []table // as Rules.Tables
 	directory *directory
+	helpers   sync.WaitGroup
 }
 
 func newAgent(ctx context.Context, c Config) *agent {
@@ -84,21 +89,32 @@ func newAgent(ctx context.Context, c Config) *agent {
 	}
 	a.directory = &directory{hosts: hosts{path: c.Hosts}, resolver: newResolver(ctx, c.Resolver, c.ResolvConf)}
 	for i := range c.Rules.Tables {
-		a.tables = append(a.tables, open(&c.Rules.Tables[i], c.Rules.SMTP.SubAddrDelim))
+		t := open(&c.Rules.Tables[i], c.Rules.SMTP.SubAddrDelim, c.LibexecDirs, a.log)
+		if h, ok := t.(*helper); ok {
+			a.helpers.Go(func() { h.run(ctx) })
+		}
+		a.tables = append(a.tables, t)
 	}
 	return a
 }
 
 // open returns the table that t declares.
-func open(t *compile.Table, delim byte) table {
+func open(t *compile.Table, delim byte, dirs []string, log *slog.Logger) table {
 	switch t.Backend {
 	case "static":
 		return newStatic(t, delim)
 	case "getpwnam":
 		return system{}
 	}
+	if isServed(t.Backend) {
+		return newHelper(t, dirs, log)
+	}
 	return unserved{t.Backend}
 }
+
+// isServed reports whether lka has answers from tables of a backend: its own
+// or those of a program.
+func isServed(backend string) bool { return backend != "db" && backend != "proc" && backend != "" }
 
 // unserved stands for a backend that is not there. Unsupported keeps a
 // configuration with one from being started.

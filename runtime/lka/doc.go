@@ -5,8 +5,8 @@
 //	user       _smtpd
 //	root       none: table files and include files are read where they lie
 //	promises   no lookup waits for another; every answer has a deadline
-//	peers      smtp, mfa, mda, mta (they ask); nobody is asked
-//	messages   in: lookup, check, fetch, user, include, mx, addrs, ptr
+//	peers      smtp, mfa, mda, mta, control (they ask); nobody is asked
+//	messages   in: lookup, check, fetch, user, include, mx, addrs, ptr, update
 //	keeps      Ruleset.Tables
 //
 // What must never happen here: an error turned into "not there"; a slow

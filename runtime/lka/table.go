@@ -31,6 +31,7 @@ type updater interface {
 
 var (
 	_ updater = (*static)(nil)
+	_ updater = (*helper)(nil)
 	_ table   = system{}
 )
 

@@ -11,7 +11,7 @@ func Unsupported(rs *compile.Ruleset) diag.List {
 	var l diag.List
 	for i := range rs.Tables {
 		t := &rs.Tables[i]
-		if _, ok := open(t, rs.SMTP.SubAddrDelim).(unserved); !ok {
+		if isServed(t.Backend) {
 			continue
 		}
 		at := token.At(token.Pos{Filename: t.Origin.File, Line: t.Origin.Line, Column: t.Origin.Column})
