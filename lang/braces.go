@@ -98,6 +98,3 @@ func (l *lexer) strayStatement(t *tok) bool {
 	c, _ := l.peek()
 	return is(c, inWord) || c == '<' && t.text != "match" || t.text == "match" && c == '!'
 }
-
-// endStatement forgets braces that a broken statement left open.
-func (l *lexer) endStatement() { l.depth = 0 }

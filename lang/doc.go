@@ -21,4 +21,3 @@
 // statement that held it an ast.Bad. Memory and time are linear in the size
 // of the input, and both are bounded (see limits).
 package lang
-

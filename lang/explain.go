@@ -2,26 +2,39 @@ package lang
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"smtpd/ast"
 	"smtpd/lang/diag"
 	"smtpd/lang/token"
 )
 
-// parseTokens returns the statement that toks are, or an ast.Bad and the
-// reasons in p.diags. toks ends with the token that ended the statement.
-func (p *parser) parseTokens(toks []tok) *ast.Stmt {
-	st, at, err := parseReference(toks)
-	if err == nil {
-		if bad := misfit(st); bad != nil {
-			at = bad.Span.Start
-			p.reject(toks, at, bad)
-			return badStatement(toks)
-		}
-		return st
+// maxExplained bounds the work that is done for broken statements: the
+// reference parser is slow, and nobody reads the thousandth message.
+const (
+	maxExplained = 200    // statements
+	maxReference = 20_000 // tokens of one
+)
+
+// parseTokens explains why toks, which the descent refused at token bad, are
+// no statement. The reference parser has the last word on whether they are.
+func (p *parser) parseTokens(toks []tok, bad int) *ast.Stmt {
+	if p.explained++; p.explained > maxExplained || len(toks) > maxReference {
+		p.reject(toks, bad, nil)
+		return badStatement(toks)
 	}
-	p.reject(toks, at, nil)
-	return badStatement(toks)
+	st, at, err := parseReference(toks)
+	if err != nil {
+		p.reject(toks, min(at, bad), nil)
+		return badStatement(toks)
+	}
+	if d := misfit(st); d != nil {
+		p.reject(toks, bad, d)
+		return badStatement(toks)
+	}
+	st.EndPos = toks[len(toks)-1].pos
+	return st
 }
 
 // badStatement keeps what a statement that was refused may have declared.
@@ -38,18 +51,17 @@ func badStatement(toks []tok) *ast.Stmt {
 	return &ast.Stmt{Pos: toks[0].pos, Bad: bad}
 }
 
-// reject reports what is wrong with a statement: the token at which it stops
-// being one, and what the lexer complained about.
-func (p *parser) reject(toks []tok, at token.Pos, known *diag.Diagnostic) {
-	i := 0
-	for i < len(toks)-1 && toks[i].pos.Offset < at.Offset {
-		i++
-	}
+// reject reports what is wrong with a statement: the token i at which it
+// stops being one, unless known says it already, and what the lexer
+// complained about.
+func (p *parser) reject(toks []tok, i int, known *diag.Diagnostic) {
 	switch {
 	case known != nil:
 		p.report(known)
 	case toks[i].diag == nil:
-		p.report(p.explain(toks, i))
+		if d := p.explain(toks, i); d != nil {
+			p.report(d)
+		}
 	}
 	for j := range toks {
 		if toks[j].diag != nil {
@@ -58,11 +70,160 @@ func (p *parser) reject(toks []tok, at token.Pos, known *diag.Diagnostic) {
 	}
 }
 
+// explain says what is wrong at token i of a statement.
 func (p *parser) explain(toks []tok, i int) *diag.Diagnostic {
 	t := &toks[i]
-	return &diag.Diagnostic{
-		Span:    token.Span{Start: t.pos, End: t.end},
-		Code:    "syntax",
-		Message: fmt.Sprintf("syntax error at `%s`", clip(t.text)),
+	d := &diag.Diagnostic{
+		Span: token.Span{Start: t.pos, End: t.end},
+		Code: "syntax",
 	}
+	if i == 0 && p.explainFirst(d, toks) {
+		return d
+	} else if d.Code == "" {
+		return nil // another statement of the older generation
+	}
+	d.Message = found(toks, i)
+	if t.kind == unclosed || t.kind == endOfInput && p.depth > 0 {
+		p.explainUnclosed(d, t)
+		return d
+	}
+	if p.explained > maxExplained || len(toks) > maxReference {
+		return d
+	}
+	expected, at := expectedAt(toks)
+	if at != i {
+		// A list that mixes strings with pairs, or a phase that does not
+		// know the condition: the grammar goes on where the language stops.
+		return d
+	}
+	d.Label = expectation(expected)
+	p.hint(d, toks, i, expected)
+	return d
+}
+
+// found says what stands at token i, and after what.
+func found(toks []tok, i int) string {
+	t := &toks[i]
+	var what string
+	switch t.kind {
+	case newline:
+		what = "the line ends too early"
+	case endOfInput:
+		what = "the file ends too early"
+	case separator:
+		if t.text != "," {
+			return "the line ends inside a pair"
+		}
+		what = "misplaced comma"
+	case quoted:
+		what = fmt.Sprintf("string %q does not belong here", clip(t.text))
+	case keyword:
+		what = fmt.Sprintf("keyword `%s` does not belong here", t.text)
+	case number:
+		what = fmt.Sprintf("number %s does not belong here", t.text)
+	default:
+		what = fmt.Sprintf("`%s` does not belong here", printable(t.text))
+	}
+	if i > 0 && (t.kind == newline || t.kind == endOfInput) {
+		what += fmt.Sprintf(" after `%s`", printable(toks[i-1].text))
+	}
+	return what
+}
+
+// printable is text with what a terminal would not show as itself escaped.
+func printable(s string) string {
+	q := strconv.Quote(clip(s))
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+}
+
+// expectation lists what could have stood there, if that is few.
+func expectation(expected []string) string {
+	const most = 5
+	var words []string
+	str := false
+	for _, e := range expected {
+		switch e {
+		case "":
+			words = append(words, "the end of the line")
+		case "<word>", "<string>":
+			if !str {
+				words = append(words, "a string")
+			}
+			str = true
+		case "<number>":
+			words = append(words, "a number")
+		case "<sep>":
+			words = append(words, "`,`")
+		default:
+			words = append(words, "`"+e+"`")
+		}
+	}
+	if len(words) > most {
+		words = append(words[:most-1:most-1], fmt.Sprintf("one of %d other words", len(words)-most+1))
+	}
+	switch n := len(words); n {
+	case 0:
+		return ""
+	case 1:
+		return "expected " + words[0]
+	default:
+		return "expected " + strings.Join(words[:n-1], ", ") + " or " + words[n-1]
+	}
+}
+
+// explainUnclosed says that a brace was never closed.
+func (p *parser) explainUnclosed(d *diag.Diagnostic, t *tok) {
+	d.Code = "unclosed-brace"
+	d.Message = "the file ends inside braces"
+	if t.kind == unclosed {
+		d.Message = "a statement begins inside braces"
+	}
+	d.Label = "expected `}` before this"
+	d.Notes = append(d.Notes, diag.Note{Span: token.At(p.braces.open), Message: "opened here"})
+}
+
+// oldStatements are words that began a statement in older generations of
+// the language.
+var oldStatements = map[string]bool{
+	"accept": true, "reject": true, "map": true, "expire": true, "limit": true,
+	"max-message-size": true, "bounce-warn": true, "hostname": true, "size": true,
+	"ssmtp": true, "set": true, "subaddressing-delimiter": true, "ciphers": true,
+	"curve": true, "enqueuer": true, "filterchain": true, "max-mta-deferred": true,
+}
+
+// explainFirst explains a statement that begins with the wrong word, and
+// reports whether there is no more to say. Statements of an older generation
+// are one mistake: the first is explained and the others, for which it makes
+// the code empty, are only counted.
+func (p *parser) explainFirst(d *diag.Diagnostic, toks []tok) bool {
+	t := &toks[0]
+	if (t.kind == word || t.kind == keyword) && oldStatements[t.text] && !toks[1].is(punct, "=") {
+		if p.old != nil {
+			p.oldMore++
+			p.old.Notes[0].Message = fmt.Sprintf("statements of the old language: %d", p.oldMore+1)
+			d.Code = ""
+			return false
+		}
+		d.Code = "old-generation"
+		d.Message = fmt.Sprintf("`%s` is a statement of the language before OpenSMTPD 6.4", t.text)
+		d.Label = "the present language has `action` and `match` instead"
+		d.Help = append(d.Help, "`smtpd-check migrate` converts the whole file")
+		d.Notes = []diag.Note{{Message: "statements of the old language: 1"}}
+		p.old = d
+		return true
+	}
+	if t.kind != word && t.kind != keyword && t.kind != quoted || toks[1].is(punct, "=") {
+		return false
+	}
+	d.Code = "unknown-statement"
+	d.Message = fmt.Sprintf("unknown statement `%s`", printable(t.text))
+	switch {
+	case t.kind == quoted && opensStatement(t.text):
+		d.Help = append(d.Help, fmt.Sprintf("a quoted word is never a keyword: write `%s` without quotes", t.text))
+	case t.kind == keyword:
+		d.Message = fmt.Sprintf("keyword `%s` does not begin a statement", t.text)
+	default:
+		p.suggest(d, toks, 0, theGrammar().firsts(theGrammar().rules["Stmt"]))
+	}
+	return true
 }

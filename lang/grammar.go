@@ -3,13 +3,13 @@ package lang
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/alecthomas/participle/v2"
 	plex "github.com/alecthomas/participle/v2/lexer"
 
 	"smtpd/ast"
-	"smtpd/lang/token"
 )
 
 // reference is the parser that the struct tags of package ast describe. It
@@ -72,20 +72,21 @@ func (l *tokenList) Next() (plex.Token, error) {
 }
 
 // parseReference parses one statement with the reference parser. toks ends
-// with the token that ended the statement. On an error it returns the place
+// with the token that ended the statement. On an error it returns the index
 // of the token that the grammar does not take.
-func parseReference(toks []tok) (*ast.Stmt, token.Pos, error) {
+func parseReference(toks []tok) (*ast.Stmt, int, error) {
 	peeker, err := plex.Upgrade(&tokenList{toks: toks}, gap)
 	if err != nil {
-		return nil, toks[0].pos, err
+		return nil, 0, err
 	}
 	st, err := reference().ParseFromLexer(peeker)
 	if err == nil {
-		return st, token.Pos{}, nil
+		return st, 0, nil
 	}
 	var perr participle.Error
 	if errors.As(err, &perr) {
-		return nil, token.Pos(perr.Position()), err
+		at := perr.Position()
+		return nil, slices.IndexFunc(toks, func(t tok) bool { return plex.Position(t.pos) == at }), err
 	}
-	return nil, toks[0].pos, err
+	return nil, 0, err
 }

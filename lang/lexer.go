@@ -86,7 +86,9 @@ func (l *lexer) pop() bool {
 	if len(l.stack) == 0 {
 		return false
 	}
-	l.cur = l.stack[len(l.stack)-1]
+	// A copy, so that restore can return to the middle of the included text.
+	src := *l.stack[len(l.stack)-1]
+	l.cur = &src
 	l.stack = l.stack[:len(l.stack)-1]
 	return true
 }
@@ -495,7 +497,7 @@ func (l *lexer) wordText() string {
 // number reads a number, or the word that begins like one. A minus that no
 // digit follows stands alone.
 func (l *lexer) number(start token.Pos) tok {
-	save := l.state()
+	exp, src := l.exp, *l.cur
 	var b strings.Builder
 	c, n := l.peek()
 	for {
@@ -509,11 +511,11 @@ func (l *lexer) number(start token.Pos) tok {
 	switch {
 	case text != "-" && (c == -1 || is(c, endsNum)):
 		return l.checkNumber(start, text)
-	case text[0] == '-':
-		l.restore(save)
+	}
+	l.exp, *l.cur = exp, src
+	if text[0] == '-' {
 		return l.badWord(start)
 	}
-	l.restore(save)
 	return l.word(start)
 }
 
@@ -558,15 +560,24 @@ func (l *lexer) badWord(start token.Pos) tok {
 }
 
 // A lexerState is a place to which a lexer can return, as long as no source
-// was pushed or popped since.
+// was pushed since.
 type lexerState struct {
-	src source
-	exp expansion
+	cur      *source
+	src      source
+	stack    []*source
+	exp      expansion
+	expanded int
+	braces   braces
 }
 
-func (l *lexer) state() lexerState { return lexerState{*l.cur, l.exp} }
+func (l *lexer) state() lexerState {
+	return lexerState{l.cur, *l.cur, l.stack, l.exp, l.expanded, l.braces}
+}
 
-func (l *lexer) restore(s lexerState) { *l.cur, l.exp = s.src, s.exp }
+func (l *lexer) restore(s *lexerState) {
+	*s.cur = s.src
+	l.cur, l.stack, l.exp, l.expanded, l.braces = s.cur, s.stack, s.exp, s.expanded, s.braces
+}
 
 // clip shortens text for a message.
 func clip(s string) string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"smtpd/ast"
@@ -56,14 +57,17 @@ func Parse(name string, opts Options) (*ast.File, diag.List) {
 // A parser makes statements of tokens.
 type parser struct {
 	lexer
-	open     func(string) ([]byte, error)
-	file     *ast.File
-	diags    diag.List
-	read     int // bytes of all sources
-	includes int
-	old      *diag.Diagnostic // the finding about an older generation
+	open      func(string) ([]byte, error)
+	file      *ast.File
+	diags     diag.List
+	read      int // bytes of all sources
+	includes  int
+	explained int              // statements that were refused
+	old       *diag.Diagnostic // the finding about an older generation
+	oldMore   int              // statements that it speaks for besides its own
 
-	toks []tok // of the present statement
+	descent descent
+	toks    []tok // of a statement that the descent refused
 }
 
 func newParser(name string, opts Options) *parser {
@@ -73,6 +77,7 @@ func newParser(name string, opts Options) *parser {
 		open:  opts.Open,
 		file:  &ast.File{Name: name, Set: set},
 	}
+	p.descent.lex = &p.lexer
 	if p.open == nil {
 		p.open = readFile
 	}
@@ -142,17 +147,23 @@ func (p *parser) byteOrderMark(src *source) {
 
 // statement reads one statement and reports whether there may be another.
 func (p *parser) statement() bool {
-	p.collect()
-	if len(p.toks) == 1 {
-		return p.toks[0].kind != endOfInput
+	start := p.state()
+	p.descent.begin()
+	switch p.descent.peek().kind {
+	case newline:
+		return true
+	case endOfInput:
+		return false
 	}
-	end := p.toks[len(p.toks)-1]
-	st := p.parseTokens(p.toks)
-	st.EndPos = end.pos
+	st := p.descent.statement()
+	if p.descent.failed {
+		p.restore(&start)
+		p.collect()
+		st = p.parseTokens(p.toks, p.descent.bad)
+	}
 	p.file.Stmts = append(p.file.Stmts, st)
 	p.carryOut(st)
-	p.endStatement()
-	return end.kind != endOfInput
+	return true
 }
 
 // collect reads the tokens of one statement, with the one that ends it.
@@ -212,11 +223,9 @@ func (p *parser) include(path *ast.Str) {
 		}
 		return
 	}
-	for _, src := range append(p.stack, p.cur) {
-		if src.name == path.Text {
-			fail("include-loop", "%s includes itself", path.Text).Label = "this file is being read already"
-			return
-		}
+	if p.reading(path.Text) {
+		fail("include-loop", "%s includes itself", path.Text).Label = "this file is being read already"
+		return
 	}
 	if len(p.stack)+1 >= maxNesting {
 		fail("include-limit", "files included more than %d deep", maxNesting)
@@ -228,4 +237,9 @@ func (p *parser) include(path *ast.Str) {
 		return
 	}
 	p.enter(path.Text, text, path.Pos)
+}
+
+// reading reports whether the named file is on the include stack.
+func (p *parser) reading(name string) bool {
+	return p.cur.name == name || slices.ContainsFunc(p.stack, func(s *source) bool { return s.name == name })
 }

@@ -16,12 +16,31 @@ type Report struct {
 	Hidden int // findings that were cut off
 }
 
-// Cap cuts the list to n findings and counts the rest. n 0 is no limit.
+// Cap cuts the list to n findings and counts the rest. What makes the
+// language wrong is kept before all else. n 0 is no limit.
 func (r *Report) Cap(n int) {
-	if n > 0 && len(r.List) > n {
-		r.Hidden += len(r.List) - n
-		r.List = r.List[:n]
+	if n <= 0 || len(r.List) <= n {
+		return
 	}
+	r.Hidden += len(r.List) - n
+	grave := 0
+	for _, d := range r.List {
+		if d.Class == Language {
+			grave++
+		}
+	}
+	others := max(n-grave, 0)
+	var kept List
+	for _, d := range r.List {
+		if d.Class != Language {
+			if others == 0 {
+				continue
+			}
+			others--
+		}
+		kept = append(kept, d)
+	}
+	r.List = kept[:n]
 }
 
 // line returns the text of the line of p.

@@ -114,7 +114,7 @@ func (p *textPrinter) snippet(s token.Span, label string, width int, color strin
 	if !ok {
 		return
 	}
-	before, marked, after := p.split(line, s)
+	before, marked, after := p.split(strings.TrimRight(line, " \t\r"), s)
 	fmt.Fprintf(p, "%*s %s\n", width, "", bar)
 	fmt.Fprintf(p, "%s %s %s\n", p.paint(blue, fmt.Sprintf("%*d", width, s.Start.Line)), bar, before+marked+after)
 	marks := strings.Repeat(string(mark), max(1, utf8.RuneCountInString(marked)))

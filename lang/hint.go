@@ -1,0 +1,131 @@
+package lang
+
+import (
+	"fmt"
+	"strings"
+
+	"smtpd/lang/diag"
+	"smtpd/lang/token"
+)
+
+// hint adds to d what would help with token i, given what was expected.
+func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) {
+	t := &toks[i]
+	wantsString := has(expected, "<word>")
+	switch {
+	case t.kind == keyword && wantsString:
+		d.Message = fmt.Sprintf("keyword `%s` where a string belongs", t.text)
+		p.quote(d, toks, i, "a reserved word must be quoted to be a name or a value")
+	case t.kind == keyword && i > 0 && toks[i-1].kind == keyword && opensStatement(t.text) && has(expected, ""):
+		d.Help = append(d.Help, "one line holds one statement")
+	case t.kind == number && wantsString:
+		d.Message = fmt.Sprintf("number %s where a string belongs", t.text)
+		p.quote(d, toks, i, "a number must be quoted to be a string; times and sizes need a unit")
+	case t.kind == invalid && len(t.text) > 1 && wantsString:
+		d.Message = fmt.Sprintf("a bare word cannot begin with `%s`", printable(t.text[:1]))
+		if t.text[0] == '$' {
+			d.Message = "the text of a macro is not expanded again"
+			return
+		}
+		p.quote(d, toks, i, "quote what begins with anything but a letter, a digit, `:` or `_`")
+	case t.kind == invalid && t.text == "*" && wantsString:
+		d.Message = "a bare word cannot begin with `*`"
+		p.quote(d, toks, i, "quote it")
+	case t.kind == separator, t.is(punct, "}") && i > 0 && toks[i-1].kind == separator:
+		p.comma(d, toks, i)
+	case t.kind == quoted && has(expected, t.text):
+		d.Help = append(d.Help, "a quoted word is never a keyword: write it without quotes")
+	case t.kind == word && wantsString:
+	case t.kind == word && strings.HasSuffix(t.text, ";"):
+		d.Help = append(d.Help, "`;` does not end a statement, the end of the line does")
+	case t.kind == word:
+		p.suggest(d, toks, i, expected)
+	}
+	if i > 0 && toks[i-1].kind == word && strings.HasSuffix(toks[i-1].text, ";") {
+		d.Help = append(d.Help, "`;` does not end a statement, the end of the line does")
+	}
+}
+
+func has(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
+
+// quote offers to put token i into quotes.
+func (p *parser) quote(d *diag.Diagnostic, toks []tok, i int, why string) {
+	text := `"` + toks[i].text + `"`
+	d.Help = append(d.Help, fmt.Sprintf("%s: `%s`", why, printable(text)))
+	as := toks[i]
+	as.kind = quoted
+	if strings.ContainsAny(toks[i].text, `"\`) || !p.parses(toks, i, as) {
+		return
+	}
+	p.fix(d, toks, i, "quote it", text, diag.Safe)
+}
+
+// comma explains a comma that may not stand where it does.
+func (p *parser) comma(d *diag.Diagnostic, toks []tok, i int) {
+	switch {
+	case toks[i].text == "}":
+		d.Code = "trailing-comma"
+		d.Message = "comma before the closing brace"
+		d.Label = "expected another element before this"
+		i--
+	case toks[i].text == "," && i > 0 && toks[i-1].kind == separator && toks[i-1].text == "\n":
+		d.Code = "leading-comma"
+		d.Message = "comma at the beginning of a line"
+		d.Label = "the newline separates already"
+	default:
+		return
+	}
+	d.Help = append(d.Help, "leave the comma out")
+	p.fix(d, toks, i, "leave the comma out", "", diag.Safe)
+}
+
+// suggest offers a word that was expected, if one is close to token i and
+// the statement is right with it.
+func (p *parser) suggest(d *diag.Diagnostic, toks []tok, i int, expected []string) {
+	var words []string
+	for _, e := range expected {
+		if Keyword(e) {
+			words = append(words, e)
+		}
+	}
+	best, ok := nearest(strings.ToLower(toks[i].text), words)
+	if !ok {
+		return
+	}
+	as := toks[i]
+	as.kind, as.text = keyword, best
+	if !p.parses(toks, i, as) {
+		return
+	}
+	d.Help = append(d.Help, fmt.Sprintf("did you mean `%s`?", best))
+	p.fix(d, toks, i, "write `"+best+"`", best, diag.Suggested)
+}
+
+// parses reports whether toks is a statement with as for token i.
+func (p *parser) parses(toks []tok, i int, as tok) bool {
+	was := toks[i]
+	toks[i] = as
+	defer func() { toks[i] = was }()
+	_, _, err := parseReference(toks)
+	return err == nil
+}
+
+// fix offers to replace the text of token i, unless that came out of a macro
+// and is nowhere in a file.
+func (p *parser) fix(d *diag.Diagnostic, toks []tok, i int, message, text string, grade diag.Grade) {
+	if len(p.set.Trace(toks[i].pos)) > 0 && p.set.Trace(toks[i].pos)[0].Kind == token.Macro {
+		return
+	}
+	d.Fixes = append(d.Fixes, diag.Fix{
+		Message: message,
+		Grade:   grade,
+		Edits:   []diag.Edit{{Span: token.Span{Start: toks[i].pos, End: toks[i].end}, New: text}},
+	})
+}
