@@ -32,7 +32,8 @@ type StoreConfig struct {
 	// process.
 	Fatal func(err error)
 
-	fs vfs.FS // nil: the system's
+	fs   vfs.FS                // nil: the system's
+	tune func(*pebble.Options) // for tests
 }
 
 // pebbleStore is the Store on Pebble: small content, envelopes and both
@@ -85,11 +86,15 @@ func openPebble(c StoreConfig) (*pebbleStore, error) {
 		rec:   rec, group: c.Grouping, fatal: fatal,
 	}
 	for _, dir := range []string{c.Dir, s.spool.dir} {
-		if err := c.fs.MkdirAll(dir, 0o700); err != nil {
+		if err := makeDir(c.fs, dir); err != nil {
 			return nil, err
 		}
 	}
-	s.db, err = pebble.Open(c.fs.PathJoin(c.Dir, "store"), pebbleOptions(c.fs, pebbleLogger{c.Log, fatal}))
+	o := pebbleOptions(c.fs, pebbleLogger{c.Log, fatal})
+	if c.tune != nil {
+		c.tune(o)
+	}
+	s.db, err = pebble.Open(c.fs.PathJoin(c.Dir, "store"), o)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +102,14 @@ func openPebble(c StoreConfig) (*pebbleStore, error) {
 		return nil, errors.Join(err, s.db.Close())
 	}
 	return s, nil
+}
+
+// makeDir makes a directory that a crash leaves in place.
+func makeDir(fs vfs.FS, dir string) error {
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(fs, fs.PathDir(dir))
 }
 
 // pebbleOptions fit a queue: most of what is written is deleted soon after

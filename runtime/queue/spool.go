@@ -52,7 +52,12 @@ func (s *spool) store(id envelope.MessageID, content *os.File, size int64) (err 
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	d, err := s.fs.OpenDir(s.dir)
+	return syncDir(s.fs, s.dir)
+}
+
+// syncDir returns when the names in a directory are on disk.
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
 	if err != nil {
 		return err
 	}
