@@ -24,9 +24,10 @@ import (
 )
 
 // Compile returns the rule table of f on host h, and all that is to be said
-// of it. The Ruleset is nil if any of it is of class Language or Host. f must
-// not hold statements that the parser had to give up if the Ruleset is to be
-// used: the caller looks at the parser's diagnostics as well.
+// of it. The Ruleset is nil if any of it is of class Language or Host, and if
+// the parser had to give up a statement of f. There are mistakes of the text
+// that leave no trace in the tree, so the caller looks at what the parser
+// said as well before it uses the Ruleset.
 func Compile(f *ast.File, h Host) (*Ruleset, diag.List) {
 	rs, list := Draft(f, h)
 	if list.Has(diag.Host) {
@@ -51,7 +52,7 @@ func Draft(f *ast.File, h Host) (*Ruleset, diag.List) {
 	for _, d := range c.diags[before:] {
 		d.AtEnd = true
 	}
-	if c.diags.Has(diag.Language) {
+	if c.partial || c.errors > 0 {
 		return nil, c.diags
 	}
 	return c.rs, c.diags
@@ -68,6 +69,7 @@ type compiler struct {
 
 	errors  int  // complaints of class Language so far
 	hints   int  // suggestions made so far; see maxHints
+	partial bool // a statement was not understood: the Ruleset is not what was meant
 	lost    bool // a statement that cannot be guessed at was lost: anything may be declared
 	matched bool // there is a match statement, good or bad
 
@@ -188,7 +190,7 @@ func (c *compiler) include(i *ast.Include) {
 		return
 	}
 	if _, ok := c.file.Set.Source(i.Path.Text); !ok {
-		c.lost = true
+		c.lost, c.partial = true, true
 	}
 }
 
@@ -197,7 +199,7 @@ func (c *compiler) finish() {
 	c.stmt = nil
 	c.resolveTTL()
 	if !c.matched && c.errors == 0 && !c.lost {
-		d := c.diags.Errorf(token.Span{}, "no-rules", "no rules: without a match statement no mail is accepted from anybody")
+		d := c.errorf(token.Span{}, token.Pos{}, "no-rules", "no rules: without a match statement no mail is accepted from anybody")
 		d.Help = append(d.Help, `the smallest rule is: match for local action "local"`)
 	}
 	c.checkQueueKey()

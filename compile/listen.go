@@ -332,10 +332,9 @@ func markFatal(l diag.List) {
 // where OpenSMTPD drops the listener without looking up its certificates.
 func (p *pending) addresses() (addrs []netip.Addr, silent bool) {
 	c, on := p.c, p.stmt.On
-	if list, ok := c.host.Interface(on.Text); ok {
-		if addrs = p.family(list); len(addrs) > 0 {
-			return addrs, false
-		}
+	ours, _ := c.host.Interface(on.Text)
+	if addrs = p.family(ours); len(addrs) > 0 {
+		return addrs, false
 	}
 	if a, err := netip.ParseAddr(on.Text); err == nil {
 		if p.inet6 && a.Is4() || p.inet4 && !a.Is4() {
@@ -359,7 +358,7 @@ func (p *pending) addresses() (addrs []netip.Addr, silent bool) {
 	}
 	d := c.lacks(span(on), "unknown-address", "nowhere to listen: %q is no interface, address or host name", on.Text)
 	d.Fatal = true
-	if p.inet4 || p.inet6 {
+	if len(ours)+len(list) > 0 {
 		d.Label = "none with an address of the family that is asked for"
 	}
 	return []netip.Addr{{}}, false

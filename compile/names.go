@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"strings"
 
 	"smtpd/ast"
 	"smtpd/lang/diag"
@@ -82,6 +83,7 @@ func (s *scope[T]) spoil(name string) {
 // have been meant to declare, so that one mistake is not reported once more
 // at every use.
 func (c *compiler) poison(b *ast.Bad) {
+	c.partial = true
 	for _, n := range b.Strings {
 		switch b.Keyword {
 		case "table":
@@ -169,7 +171,7 @@ func (c *compiler) duplicate(what string, name, first *ast.Str, seen token.Pos) 
 
 // show returns a name as it is written where it is used.
 func show(what, name string) string {
-	if what == "table" {
+	if what == "table" && !strings.HasPrefix(name, "<") {
 		return "<" + name + ">"
 	}
 	return strconv.Quote(name)

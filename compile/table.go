@@ -307,8 +307,8 @@ func (c *compiler) suits(id TableID, arg *ast.TableArg, p purpose, regex bool) b
 		t.Kind == List && p.list, t.Kind == Mapping && p.mapping:
 		return true
 	case t.Kind == Dynamic:
-		d = c.errorf(at, arg.EndPos, "table-service", "table %s cannot be used for %s: it only knows system users", t.Name, p.name)
-		d.Label = "getpwnam serves userbase alone"
+		d = c.errorf(at, arg.EndPos, "table-service", "%s cannot use table %s, which knows system users alone", p.name, show("table", t.Name))
+		d.Label = "getpwnam serves as userbase, and for nothing else"
 	default:
 		d = c.errorf(at, arg.EndPos, "table-kind", "%s needs %s, not %s", p.name, wants(p), kindText(t.Kind))
 		d.Label = "this is " + kindText(t.Kind)

@@ -52,7 +52,7 @@ func parseSize(s string) (n int64, ok bool) {
 		return 0, true
 	}
 	number := strings.TrimLeft(s, "+-")
-	if len(s)-len(number) > 1 || s[0] == '-' && strings.Trim(number, "0.") != "" && isDigitOrPoint(number) {
+	if len(s)-len(number) > 1 {
 		return 0, false
 	}
 	end := 0
@@ -61,6 +61,10 @@ func parseSize(s string) (n int64, ok bool) {
 	}
 	digits, unit := number[:end], number[end:]
 	if strings.Count(digits, ".") > 1 {
+		return 0, false
+	}
+	// The sign is that of the whole part alone.
+	if whole, _, _ := strings.Cut(digits, "."); s[0] == '-' && strings.Trim(whole, "0") != "" {
 		return 0, false
 	}
 	shift := 0

@@ -65,7 +65,6 @@ func run(args []string, s *streams) int {
 		kong.Description("Judge, explain and show configurations of smtpd. Exit status: 0 good, 1 bad, 2 could not run, 3 good with conditions or remarks."),
 		kong.Writers(s.out, s.err),
 		kong.Exit(func(code int) { exited = code }),
-		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

@@ -71,7 +71,7 @@ func (p *textPrinter) diagnostic(d *Diagnostic) {
 		p.snippet(d.Span, d.Label, width, color, '^')
 		p.origin(d.Span.Start, width)
 	} else {
-		fmt.Fprintf(p, "%*s %s\n", width+2, p.paint(blue, "-->"), p.File)
+		fmt.Fprintf(p, "%*s%s %s\n", width, "", p.paint(blue, "-->"), p.File)
 	}
 	for _, n := range d.Notes {
 		p.remark("note", n.Message, width)
