@@ -79,6 +79,7 @@ func newServer(c *Config) (*server, error) {
 		log:     c.Log,
 		timeout: c.Timeout,
 		socket:  newSocketEndpoint(&c.Rules.Socket),
+		users:   make(map[uint32]int),
 	}
 	if s.timeout == 0 {
 		s.timeout = defaultTimeout
@@ -160,10 +161,11 @@ func (s *server) handler(ctx context.Context) imsg.Handler {
 		if m.Type != typeSession {
 			return imsg.Message{}, fmt.Errorf("no requests of type %d here", m.Type)
 		}
-		if _, err := parseSessionRequest(m.Data); err != nil {
+		r, err := parseSessionRequest(m.Data)
+		if err != nil {
 			return imsg.Message{}, err
 		}
-		f, err := s.local(ctx)
+		f, err := s.local(ctx, r.UID)
 		return imsg.Message{File: f}, err
 	}
 }

@@ -47,6 +47,9 @@ type server struct {
 	socket  *endpoint
 
 	sessions sync.WaitGroup
+
+	mu    sync.Mutex
+	users map[uint32]int // sessions on the local socket by user id
 }
 
 // serve accepts connections on ln until ctx is done. It returns nil then,
@@ -113,21 +116,49 @@ func (s *server) session(ctx context.Context, conn net.Conn, at *endpoint) {
 	n.run()
 }
 
-// local opens a session on the local socket and returns the client's end.
-func (s *server) local(ctx context.Context) (*os.File, error) {
-	select {
-	case s.slots <- struct{}{}:
-	default:
+// maxLocal is how many sessions on the local socket one user may have: no
+// user can keep the others, or the network, out.
+const maxLocal = 32
+
+// local opens a session on the local socket for user uid and returns the
+// client's end.
+func (s *server) local(ctx context.Context, uid uint32) (*os.File, error) {
+	if !s.enter(uid) {
 		return nil, errors.New("too many sessions")
 	}
 	ours, theirs, err := socketPair()
 	if err != nil {
-		s.release()
+		s.leave(uid)
 		return nil, err
 	}
 	s.sessions.Go(func() {
-		defer s.release()
+		defer s.leave(uid)
 		s.session(ctx, ours, s.socket)
 	})
 	return theirs, nil
+}
+
+// enter takes a slot for a local session of user uid if there is one.
+func (s *server) enter(uid uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users[uid] >= maxLocal {
+		return false
+	}
+	select {
+	case s.slots <- struct{}{}:
+		s.users[uid]++
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *server) leave(uid uint32) {
+	s.release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users[uid]--; s.users[uid] == 0 {
+		delete(s.users, uid)
+	}
 }

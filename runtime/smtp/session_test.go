@@ -660,7 +660,7 @@ func TestSessionLimit(t *testing.T) {
 
 func TestLocalSession(t *testing.T) {
 	r := newRig(t)
-	f, err := r.server.local(t.Context())
+	f, err := r.server.local(t.Context(), 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -735,4 +735,24 @@ func TestDeadResolver(t *testing.T) {
 func TestHostnames(t *testing.T) {
 	r := newRig(t, func(_ *rig, l *compile.Listener) { l.Hostnames = 1 })
 	r.run("S: 220 reached.example ESMTP")
+}
+
+// TestLocalLimit has one user open as many sessions as there may be, and
+// another come after.
+func TestLocalLimit(t *testing.T) {
+	r := newRig(t)
+	for i := range maxLocal + 1 {
+		f, err := r.server.local(t.Context(), 1000)
+		if (err == nil) != (i < maxLocal) {
+			t.Fatalf("session %d: %v", i+1, err)
+		}
+		if err == nil {
+			defer f.Close()
+		}
+	}
+	f, err := r.server.local(t.Context(), 1001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
 }

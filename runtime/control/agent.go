@@ -1,0 +1,166 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"smtpd/runtime/imsg"
+	"smtpd/runtime/smtp"
+)
+
+// A Config says where to listen and whom to ask.
+type Config struct {
+	Log        *slog.Logger
+	Submission *net.UnixListener // for every user
+	Admin      *net.UnixListener // for root and the daemon's account
+	SMTP       imsg.Conn
+}
+
+// MaxPerUser is how many connections one user may have at a time.
+const MaxPerUser = 32
+
+// Main serves both sockets until ctx is done.
+func Main(ctx context.Context, c Config) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	peer := imsg.NewPeer(c.SMTP, nil)
+	a := &agent{
+		log:     c.Log,
+		smtp:    smtp.NewClient(peer),
+		started: time.Now(),
+		users:   make(map[uint32]int),
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		defer cancel() // without smtp there is nothing to offer
+		peer.Run(ctx)
+	})
+	wg.Go(func() { a.accept(ctx, c.Submission, false) })
+	a.accept(ctx, c.Admin, true)
+	return nil
+}
+
+// An agent answers local programs.
+type agent struct {
+	log     *slog.Logger
+	smtp    *smtp.Client
+	started time.Time
+
+	mu    sync.Mutex
+	users map[uint32]int // connections by user id
+}
+
+// accept serves the connections of ln until ctx is done.
+func (a *agent) accept(ctx context.Context, ln *net.UnixListener, admin bool) {
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for ctx.Err() == nil {
+		c, err := ln.AcceptUnix()
+		if err == nil {
+			wg.Go(func() { a.serve(ctx, c, admin) })
+			continue
+		}
+		if ctx.Err() == nil {
+			a.log.Warn("control: accept", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+		}
+	}
+}
+
+const acceptPause = 100 * time.Millisecond
+
+// serve answers one connection until it ends or says what is no request.
+func (a *agent) serve(ctx context.Context, c *net.UnixConn, admin bool) {
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	uid, err := peerUser(c)
+	if err != nil {
+		a.log.Warn("control: peer credentials", "error", err)
+		return
+	}
+	if admin && uid != 0 && int(uid) != os.Geteuid() {
+		a.log.Warn("control: refused", "uid", uid)
+		return
+	}
+	if !a.enter(uid) {
+		a.log.Warn("control: too many connections", "uid", uid)
+		return
+	}
+	defer a.leave(uid)
+	conn := imsg.NewUnix(c)
+	for {
+		f, err := conn.Recv()
+		if err != nil {
+			return
+		}
+		reply, err := a.answer(ctx, f, uid, admin)
+		if errors.Is(err, errProtocol) {
+			a.log.Warn("control: connection closed", "uid", uid, "error", err)
+			return
+		}
+		if err != nil {
+			reply = imsg.Frame{Type: typeFailed, Data: []byte(err.Error())}
+		}
+		reply.ID = f.ID
+		c.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if conn.Send(reply) != nil {
+			return
+		}
+	}
+}
+
+// writeTimeout bounds how long a client may leave an answer unread.
+const writeTimeout = 10 * time.Second
+
+var errProtocol = errors.New("not a request")
+
+// answer does what a frame asks for. It owns f.File.
+func (a *agent) answer(ctx context.Context, f imsg.Frame, uid uint32, admin bool) (imsg.Frame, error) {
+	if f.File != nil {
+		f.File.Close()
+		return imsg.Frame{}, fmt.Errorf("a descriptor: %w", errProtocol)
+	}
+	if len(f.Data) > 0 {
+		return imsg.Frame{}, fmt.Errorf("%d bytes behind the header: %w", len(f.Data), errProtocol)
+	}
+	switch {
+	case f.Type == typeSession:
+		file, err := a.smtp.Session(ctx, uid)
+		return imsg.Frame{Type: typeSession, File: file}, err
+	case f.Type == typeStatus && admin:
+		s := Status{os.Getpid(), a.started}
+		return imsg.Frame{Type: typeStatus, Data: s.append(nil)}, nil
+	}
+	return imsg.Frame{}, fmt.Errorf("type %d: %w", f.Type, errProtocol)
+}
+
+func (a *agent) enter(uid uint32) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.users[uid] >= MaxPerUser {
+		return false
+	}
+	a.users[uid]++
+	return true
+}
+
+func (a *agent) leave(uid uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.users[uid]--; a.users[uid] == 0 {
+		delete(a.users, uid)
+	}
+}

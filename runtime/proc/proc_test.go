@@ -1,0 +1,87 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestChoose(t *testing.T) {
+	a, err := Choose("")
+	if err != nil || a.UID == 0 || a.Name == "" {
+		t.Errorf("Choose = %+v, %v", a, err)
+	}
+	if _, err := Choose("root"); err == nil && os.Geteuid() == 0 {
+		t.Error("root is a daemon's account")
+	}
+	if _, err := Choose("no-such-account"); err == nil {
+		t.Error("an unknown account is accepted")
+	}
+}
+
+func TestPrepareAndLock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "spool")
+	if err := Prepare(dir, Account{UID: os.Geteuid(), GID: os.Getegid()}); err != nil {
+		t.Fatal(err)
+	}
+	first, err := Acquire(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Acquire(dir); err == nil || !strings.Contains(err.Error(), "another smtpd, process") {
+		t.Errorf("second lock: %v", err)
+	}
+	first.Release()
+	again, err := Acquire(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Release()
+}
+
+func TestPrepareRefusesFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Prepare(path, Account{}); err == nil {
+		t.Error("a file is a spool")
+	}
+}
+
+// TestLocalOrder checks that the rest outlives the front.
+func TestLocalOrder(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var order []string
+	part := func(name string) Component {
+		return Component{name, func(ctx context.Context) error {
+			<-ctx.Done()
+			order = append(order, name)
+			return nil
+		}}
+	}
+	cancel()
+	if err := Local(ctx, []Component{part("smtp")}, []Component{part("queue")}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Join(order, " ") != "smtp queue" {
+		t.Error(order)
+	}
+}
+
+// TestLocalFailure checks that one component's end ends all, with its reason.
+func TestLocalFailure(t *testing.T) {
+	waits := Component{"smtp", func(ctx context.Context) error { <-ctx.Done(); return nil }}
+	broken := errors.New("disk full")
+	err := Local(t.Context(), []Component{waits}, []Component{{"queue", func(context.Context) error { return broken }}})
+	if !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "queue: ") {
+		t.Errorf("got %v", err)
+	}
+	err = Local(t.Context(), []Component{waits}, []Component{{"queue", func(context.Context) error { return nil }}})
+	if err == nil {
+		t.Error("a component that ends by itself is no failure")
+	}
+}
