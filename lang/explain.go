@@ -33,7 +33,6 @@ func (p *parser) parseTokens(toks []tok, bad int) *ast.Stmt {
 		p.reject(toks, bad, d)
 		return badStatement(toks)
 	}
-	st.EndPos = toks[len(toks)-1].pos
 	return st
 }
 

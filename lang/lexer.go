@@ -358,16 +358,23 @@ func (l *lexer) undefinedMacro(name string) *diag.Diagnostic {
 		Message: fmt.Sprintf("macro `%s` is not defined", clip(name)),
 		Label:   "no definition above this line",
 	}
-	var names []string
-	for n := range l.macros {
-		names = append(names, n)
-	}
-	if best, ok := nearest(name, names); ok {
+	if best, ok := nearest(name, l.macroNames()); ok {
 		d.Help = append(d.Help, fmt.Sprintf("did you mean `$%s`?", best))
 	} else if c, _ := l.peek(); is(c, inWord) {
 		d.Help = append(d.Help, "the name in a reference ends before any character but letters, digits and `_`")
 	}
 	return d
+}
+
+// macroNames returns the names of all macros, or none if there are too many
+// to look for one that was misspelt.
+func (l *lexer) macroNames() (names []string) {
+	if len(l.macros) <= 500 {
+		for n := range l.macros {
+			names = append(names, n)
+		}
+	}
+	return names
 }
 
 // quotedString reads a string up to the quote that closes it.

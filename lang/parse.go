@@ -160,6 +160,7 @@ func (p *parser) statement() bool {
 		p.restore(&start)
 		p.collect()
 		st = p.parseTokens(p.toks, p.descent.bad)
+		st.EndPos = p.toks[len(p.toks)-1].pos
 	}
 	p.file.Stmts = append(p.file.Stmts, st)
 	p.carryOut(st)
