@@ -23,7 +23,6 @@ type Report struct {
 	Server     string // who reports
 	To         envelope.Address
 	Kind       envelope.BounceKind
-	Delay      time.Duration // the age at which a Delayed one is due
 	Arrival    time.Time
 	EnvID      string // xtext, as the sender gave it
 	Full       bool   // RET=FULL: a failure returns the whole message
@@ -50,7 +49,7 @@ type Recipient struct {
 func New(server string, group []envelope.Envelope) *Report {
 	first := &group[0]
 	r := &Report{
-		Server: server, To: first.Sender, Kind: first.BounceKind, Delay: first.BounceDelay,
+		Server: server, To: first.Sender, Kind: first.BounceKind,
 		Arrival: first.Arrival, EnvID: first.EnvID, Full: first.Ret == "FULL",
 	}
 	for i := range group {
@@ -130,8 +129,7 @@ func (r *Report) explain(w io.Writer) {
 		fmt.Fprintf(w, "%s\n", name)
 	}
 	if r.Kind == envelope.Delayed {
-		fmt.Fprintf(w, "\n    It is more than %s old. It is tried again until %s;\n    you need not send it again.\n",
-			units(r.Delay), date(r.Recipients[0].Until))
+		fmt.Fprintf(w, "\n    It is tried again until %s;\n    you need not send it again.\n", date(r.Recipients[0].Until))
 	}
 	fmt.Fprint(w, "\n    Below is a copy of the original message:\n")
 }
@@ -226,18 +224,3 @@ func copyHeader(w *bufio.Writer, r io.Reader) error {
 }
 
 func date(t time.Time) string { return t.Format("Mon, 2 Jan 2006 15:04:05 -0700") }
-
-// units returns d in the largest whole unit, as the original's reports do.
-func units(d time.Duration) string {
-	for _, u := range []struct {
-		size time.Duration
-		name string
-	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
-		if n := d / u.size; n > 1 {
-			return fmt.Sprintf("%d %ss", n, u.name)
-		} else if n == 1 {
-			return "1 " + u.name
-		}
-	}
-	return "0 seconds"
-}

@@ -1,0 +1,156 @@
+package queue
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"smtpd/runtime/envelope"
+)
+
+// benchDir returns a directory on a disk: temporary ones are often in memory.
+func benchDir(b *testing.B) string {
+	b.Helper()
+	dir, err := os.MkdirTemp(os.Getenv("BENCH_DIR"), "queue")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkCommit measures what a 250 waits for: a message of 4 KB with one
+// envelope, durable, from writers that wait at the same time.
+func BenchmarkCommit(b *testing.B) {
+	for _, writers := range []int{1, 8, 32, 50} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			s := openTest(b, StoreConfig{Dir: benchDir(b)})
+			content := fileOf(b, strings.Repeat("0123456789abcde\n", 256))
+			commit := func(n int64) {
+				msg := envelope.MessageID(n)
+				err := s.Commit(&Message{ID: msg, Content: content, Envelopes: []envelope.Envelope{testEnvelope(msg, 1, "a.example")}})
+				if err != nil {
+					b.Error(err)
+				}
+			}
+			measure(b, writers, commit)
+		})
+	}
+}
+
+// BenchmarkPass measures a mail's whole way through the store: committed,
+// opened, and removed.
+func BenchmarkPass(b *testing.B) {
+	for _, writers := range []int{1, 8, 50} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			s := openTest(b, StoreConfig{Dir: benchDir(b)})
+			content := fileOf(b, strings.Repeat("0123456789abcde\n", 256))
+			measure(b, writers, func(n int64) {
+				msg := envelope.MessageID(n)
+				ev := testEnvelope(msg, 1, "a.example")
+				err := s.Commit(&Message{ID: msg, Content: content, Envelopes: []envelope.Envelope{ev}})
+				if err != nil {
+					b.Error(err)
+				}
+				f, err := s.Open(msg)
+				if err != nil {
+					b.Fatal(err)
+				}
+				f.Close()
+				if err := s.Apply(&Changes{Remove: []envelope.ID{ev.ID}}); err != nil {
+					b.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func measure(b *testing.B, writers int, f func(n int64)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	start := cpu()
+	b.ResetTimer()
+	for range writers {
+		wg.Go(func() {
+			for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+				f(n)
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "mails/s")
+	b.ReportMetric((cpu()-start).Seconds()*1000/float64(b.N), "cpu-s/1000")
+}
+
+// TestMillion fills a queue with as many envelopes as BENCH_ENVELOPES says
+// and reports what a restart takes.
+func TestMillion(t *testing.T) {
+	var total int
+	if fmt.Sscan(os.Getenv("BENCH_ENVELOPES"), &total); total == 0 {
+		t.Skip("set BENCH_ENVELOPES to a number, and BENCH_DIR to a disk, to measure a large queue")
+	}
+	dir, err := os.MkdirTemp(os.Getenv("BENCH_DIR"), "queue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	s := openTest(t, StoreConfig{Dir: dir})
+	fill(t, s, total)
+	s.Close()
+
+	start := time.Now()
+	s = openTest(t, StoreConfig{Dir: dir})
+	opened := time.Since(start)
+	for range s.Walk(Range{}) {
+		break
+	}
+	first := time.Since(start)
+	n := 0
+	for range s.List(0) {
+		n++
+	}
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	status, _ := os.ReadFile("/proc/self/status")
+	t.Logf("%d envelopes: open %v, first due %v, list of all %v, heap %d MB", n, opened, first, time.Since(start)-first, m.HeapInuse>>20)
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmRSS") || strings.HasPrefix(line, "VmHWM") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+func fill(t *testing.T, s Store, total int) {
+	content := fileOf(t, strings.Repeat("0123456789abcde\n", 64))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for n := next.Add(1); n <= int64(total); n = next.Add(1) {
+				msg := envelope.MessageID(n)
+				ev := testEnvelope(msg, 1, fmt.Sprintf("d%d.example", n%5000))
+				ev.NextTry = epoch.Add(time.Duration(n) * time.Millisecond)
+				if err := s.Commit(&Message{ID: msg, Content: content, Envelopes: []envelope.Envelope{ev}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
