@@ -35,7 +35,7 @@ type world interface {
 const (
 	maxDepth        = 10
 	maxForward      = 4096  // bytes of a .forward, exclusive
-	maxForwardItems = 100   // of one .forward
+	maxForwardNodes = 100   // of one .forward, with those that led to it
 	maxNodes        = 10000 // in all
 )
 
@@ -272,8 +272,8 @@ func (e *expansion) follow(ctx context.Context, n *node, account lka.UserInfo, l
 		return refuse(replyListTemp, ".forward of %s: %w", account.Name, err)
 	case len(items) == 0:
 		return e.deliverUser(n, local)
-	case len(items) > maxForwardItems:
-		return refuse(replyListTemp, ".forward of %s: more than %d entries", account.Name, maxForwardItems)
+	case n.depth+1+len(items) > maxForwardNodes:
+		return refuse(replyListTemp, ".forward of %s: %d entries", account.Name, len(items))
 	}
 	n.forwarded = true
 	return e.add(n, n, items)

@@ -23,7 +23,7 @@ var errDown = errors.New("down")
 type scene struct {
 	aliases  map[string]string // of the actions alias, forwardonly, expandonly
 	virtual  map[string]string
-	users    []string // root has uid 0
+	users    []string // root… has uid 0
 	forwards map[string]string
 	includes map[string]string
 
@@ -87,7 +87,7 @@ func (s *scene) user(_ context.Context, t compile.TableID, name string) (lka.Use
 	for i, u := range s.users {
 		if u == name {
 			uid := uint32(1000 + i)
-			if u == "root" {
+			if strings.HasPrefix(u, "root") {
 				uid = 0
 			}
 			return lka.UserInfo{Name: u, UID: uid, Home: "/home/" + u}, true, nil
@@ -148,6 +148,15 @@ func (s *scene) expand(t *testing.T, rcpt string) string {
 		lines = append(lines, line)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// numbered returns n addresses, one a line.
+func numbered(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "u%d@remote.net\n", i)
+	}
+	return b.String()
 }
 
 type rows []struct {
@@ -342,7 +351,7 @@ func TestExpandKeys(t *testing.T) {
 
 func TestExpandForward(t *testing.T) {
 	s := &scene{
-		users: []string{"alice", "bob", "carol", "dave", "empty", "temp", "perm", "bad", "long", "many", "full",
+		users: []string{"alice", "bob", "carol", "dave", "empty", "temp", "perm", "bad", "long", "many", "most", "full",
 			"cmd", "err", "inc", "root", "ping", "pong", "down"},
 		aliases: map[string]string{"staff": "bob, alice", "cmd2": "cmd"},
 		forwards: map[string]string{
@@ -355,7 +364,8 @@ func TestExpandForward(t *testing.T) {
 			"bad":   "not a name\n",
 			"long":  strings.Repeat("#", maxForward),
 			"full":  strings.Repeat("#", maxForward-2) + "\n",
-			"many":  strings.Repeat("a@b.net\n", maxForwardItems+1),
+			"many":  numbered(maxForwardNodes - 1),
+			"most":  numbered(maxForwardNodes - 2),
 			"cmd":   "|/bin/prog\n/home/cmd/mbox\n",
 			"err":   "error:550 gone away",
 			"inc":   ":include:/etc/shadow\n",
@@ -373,6 +383,7 @@ func TestExpandForward(t *testing.T) {
 		{"empty", "empty@alias.example", "alias empty@alias.example user=empty"},
 		{"longest", "full@alias.example", "alias full@alias.example user=full"},
 		{"too long", "long@alias.example", "424 4.2.4 Mailing list expansion problem"},
+		{"most", "most@alias.example", strings.TrimSpace(strings.ReplaceAll(numbered(maxForwardNodes-2), "u", "relay u"))},
 		{"too many", "many@alias.example", "424 4.2.4 Mailing list expansion problem"},
 		{"temporary", "temp@alias.example", "424 4.2.4 Mailing list expansion problem"},
 		{"bad permissions", "perm@alias.example", "524 5.2.4 Mailing list expansion problem"},
