@@ -60,12 +60,14 @@ func (a *agent) submit(action *compile.Action, dest destination, t *task) {
 		return
 	}
 	r.waiting = append(r.waiting, t)
-	r.grow()
+	r.grow(0)
 }
 
-// grow starts as many sessions as the waiting tasks are worth.
-func (r *relay) grow() {
-	for !r.blocked && r.connecting < len(r.waiting) && (r.conns <= 2 || 2*r.conns < len(r.waiting)) {
+// grow starts as many sessions as the waiting tasks are worth, but for those
+// that a session is about to take.
+func (r *relay) grow(taken int) {
+	tasks := len(r.waiting) - taken
+	for !r.blocked && r.connecting < tasks && (r.conns <= 2 || 2*r.conns < tasks) {
 		r.conns++
 		r.connecting++
 		r.a.work.Go(func() { r.run(r.a.ctx) })
@@ -83,7 +85,7 @@ func (r *relay) run(ctx context.Context) {
 	defer r.a.mu.Unlock()
 	r.conns--
 	if len(r.waiting) > 0 && ctx.Err() == nil {
-		r.grow()
+		r.grow(0)
 	}
 	r.forget()
 }
@@ -95,7 +97,7 @@ func (r *relay) connected(ctx context.Context, err error) bool {
 	defer r.a.mu.Unlock()
 	r.connecting--
 	if err == nil {
-		r.grow() // the first session has shown that the host answers
+		r.grow(1) // more may now be had of a host that has answered
 		return true
 	}
 	r.conns--

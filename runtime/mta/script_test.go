@@ -1,0 +1,360 @@
+package mta
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"smtpd/runtime/queue"
+)
+
+// A peer plays the same script to every connection: a greeting, then a reply
+// to each command, and to the end of each message. It closes when the script
+// ends, or when it has said as many bytes as it may.
+type peer struct {
+	script []string
+	limit  int // bytes to say; negative: all
+
+	mu    sync.Mutex
+	heard []string // what each connection was told
+}
+
+func (p *peer) start(t *testing.T) uint16 {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { p.play(c) })
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		wg.Wait()
+	})
+	return netip.MustParseAddrPort(ln.Addr().String()).Port()
+}
+
+func (p *peer) play(c net.Conn) {
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	var told strings.Builder
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.heard = append(p.heard, told.String())
+	}()
+	r := bufio.NewReader(io.TeeReader(c, &told))
+	left := p.limit
+	for i, reply := range p.script {
+		if i > 0 && !next(r, strings.HasPrefix(p.script[i-1], "354")) {
+			return
+		}
+		if left >= 0 && len(reply) > left {
+			io.WriteString(c, reply[:left])
+			return
+		}
+		io.WriteString(c, reply)
+		if left >= 0 {
+			left -= len(reply)
+		}
+	}
+}
+
+// next reads a command, or a message.
+func next(r *bufio.Reader, message bool) bool {
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return false
+		}
+		if !message || line == ".\r\n" {
+			return true
+		}
+	}
+}
+
+// all returns what every connection was told, once there are n.
+func (p *peer) all(t *testing.T, n int) []string {
+	t.Helper()
+	for range 500 {
+		p.mu.Lock()
+		heard := append([]string(nil), p.heard...)
+		p.mu.Unlock()
+		if len(heard) >= n {
+			return heard
+		}
+		time.Sleep(10 * time.Millisecond) // its goroutine has yet to see our close
+	}
+	t.Fatalf("fewer than %d connections", n)
+	return nil
+}
+
+var goodScript = []string{
+	"220 remote ESMTP\r\n", "250-remote\r\n250 SIZE 1000\r\n", "250 2.1.0 ok\r\n", "250 2.1.5 ok\r\n", "354 go\r\n", "250 2.0.0 queued\r\n", "221 bye\r\n",
+}
+
+const goodDialogue = "EHLO here.example\r\nMAIL FROM:<bob@example.net> SIZE=30\r\nRCPT TO:<alice@remote.example>\r\nDATA\r\n" +
+	"Subject: hello\r\n\r\n..dot\r\ntext\r\n.\r\n"
+
+func TestDialogue(t *testing.T) {
+	p := &peer{script: goodScript, limit: -1}
+	rs := testRules()
+	rs.MTA.Limits.SessionMailMax = 1 // so that QUIT follows at once
+	a, _ := newTestAgent(t, rs, p.start(t))
+	wantOne(t, deliver(t, a, batch("remote.example", "alice")), queue.Delivered, "2.0.0", "250 2.0.0 queued")
+	if got, want := p.all(t, 1)[0], goodDialogue+"QUIT\r\n"; got != want {
+		t.Errorf("said:\n%q\nwant:\n%q", got, want)
+	}
+}
+
+func TestDialogueHELO(t *testing.T) {
+	script := append([]string{goodScript[0], "502 what?\r\n", "250 remote\r\n"}, goodScript[2:]...)
+	a, _ := newTestAgent(t, testRules(), (&peer{script: script, limit: -1}).start(t))
+	wantOne(t, deliver(t, a, batch("remote.example", "alice")), queue.Delivered, "2.0.0", "queued")
+}
+
+// TestCut loses the connection after each byte that the host says. Only with
+// the whole of the last reply is the mail delivered; it is never lost.
+func TestCut(t *testing.T) {
+	total := len(strings.Join(goodScript[:6], ""))
+	for n := range total {
+		p := &peer{script: goodScript, limit: n}
+		a, _ := newTestAgent(t, testRules(), p.start(t))
+		r := deliver(t, a, batch("remote.example", "alice"))
+		if r[0].Outcome != queue.TempFail || r[0].Status[0] != '4' {
+			t.Errorf("cut after %d of %d bytes: %+v, want a temporary failure", n, total, r[0])
+		}
+		if told := p.all(t, 1); len(told) > 1 || !strings.HasPrefix(goodDialogue, told[0]) {
+			t.Errorf("cut after %d bytes: said %q", n, told)
+		}
+	}
+}
+
+// TestHostileReplies answers with garbage at each step.
+func TestHostileReplies(t *testing.T) {
+	for _, bad := range []string{
+		"\r\n", "nonsense\r\n", "25", "999 x\r\n", "000 x\r\n", "250-a\r\n550 b\r\n", "\x00\x00\x00\r\n", "\xff\xfe 250\r\n", "450 a\rb\x00c\r\n",
+		strings.Repeat("2", 1<<20), strings.Repeat("250-x\r\n", 1<<17), "250 " + strings.Repeat("x", 1<<20) + "\r\n",
+		"421 closing\r\n", "450 later\r\n", "350 what\r\n",
+	} {
+		for i := range 6 {
+			script := append([]string(nil), goodScript[:i]...)
+			script = append(script, bad, "250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "250 ok\r\n")
+			p := &peer{script: script, limit: -1}
+			a, w := newTestAgent(t, testRules(), p.start(t))
+			a.timeout = 300 * time.Millisecond // for the line that does not end
+			r := deliver(t, a, batch("remote.example", "alice"))
+			// A refused EHLO is followed by HELO, which the rest of the script accepts.
+			if fellBack := i == 1 && strings.HasPrefix(bad, "4") || i == 1 && strings.HasPrefix(bad, "350"); fellBack {
+				continue
+			}
+			if r[0].Outcome != queue.TempFail {
+				t.Errorf("step %d answered with %.20q: %+v, want a temporary failure", i, bad, r[0])
+			}
+			if r[0].Text != printable(r[0].Text) || len(r[0].Text) > maxReplyText+50 {
+				t.Errorf("step %d answered with %.20q: text %q", i, bad, r[0].Text)
+			}
+			if strings.ContainsAny(strings.ReplaceAll(w.logged(), "\n", ""), "\x00\r\xff") {
+				t.Errorf("step %d answered with %.20q: log %q", i, bad, w.logged())
+			}
+		}
+	}
+}
+
+func TestUnsolicitedReply(t *testing.T) {
+	script := append([]string(nil), goodScript...)
+	script[2] += "250 2.1.5 and the recipient, too\r\n"
+	a, _ := newTestAgent(t, testRules(), (&peer{script: script, limit: -1}).start(t))
+	wantOne(t, deliver(t, a, batch("remote.example", "alice")), queue.TempFail, "4.4.2", "Remote host sent too much data")
+}
+
+// TestStartTLSInjection puts a reply behind that to STARTTLS, in clear: were
+// it believed after the handshake, anyone on the way could say it.
+func TestStartTLSInjection(t *testing.T) {
+	cert := newCertificate(t, "mx.remote.example")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	said := make(chan string, 1)
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		io.WriteString(c, "220 x\r\n")
+		r := bufio.NewReader(c)
+		next(r, false)
+		io.WriteString(c, "250-x\r\n250 STARTTLS\r\n")
+		next(r, false)
+		io.WriteString(c, "220 go\r\n250-injected\r\n250 AUTH PLAIN\r\n")
+		line, _ := bufio.NewReader(tls.Server(c, cert.tls)).ReadString('\n')
+		said <- line
+	}()
+	a, _ := newTestAgent(t, testRules(), netip.MustParseAddrPort(ln.Addr().String()).Port())
+	r := deliver(t, a, batch("remote.example", "alice"))
+	if r[0].Outcome != queue.TempFail {
+		t.Errorf("result = %+v", r[0])
+	}
+	select {
+	case line := <-said:
+		// Nothing was said in clear that a second EHLO would not follow.
+		if line != "" && line != "EHLO here.example\r\n" {
+			t.Errorf("said %q after the handshake", line)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("no end")
+	}
+}
+
+// TestPipelining checks that a host that offers it gets a whole envelope at
+// once, and that refusals find their recipients.
+func TestPipelining(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	chunks := make(chan string, 1)
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		io.WriteString(c, "220 x\r\n")
+		r := bufio.NewReader(c)
+		next(r, false)
+		io.WriteString(c, "250-x\r\n250 PIPELINING\r\n")
+		var chunk strings.Builder
+		for !strings.HasSuffix(chunk.String(), "DATA\r\n") { // nothing is answered before all is there
+			line, err := r.ReadString('\n')
+			if err != nil {
+				break
+			}
+			chunk.WriteString(line)
+		}
+		chunks <- chunk.String()
+		io.WriteString(c, "250 ok\r\n250 ok\r\n550 5.1.1 no\r\n450 4.2.1 later\r\n354 go\r\n")
+		next(r, true)
+		io.WriteString(c, "250 2.0.0 queued\r\n")
+		next(r, false)
+	}()
+	a, _ := newTestAgent(t, testRules(), netip.MustParseAddrPort(ln.Addr().String()).Port())
+	r := deliver(t, a, batch("remote.example", "a", "b", "c"))
+	wantOne(t, r[0:], queue.Delivered, "2.0.0", "queued")
+	wantOne(t, r[1:], queue.PermFail, "5.1.1", "no")
+	wantOne(t, r[2:], queue.TempFail, "4.2.1", "later")
+	want := "MAIL FROM:<bob@example.net>\r\nRCPT TO:<a@remote.example>\r\nRCPT TO:<b@remote.example>\r\nRCPT TO:<c@remote.example>\r\nDATA\r\n"
+	if got := <-chunks; got != want {
+		t.Errorf("first chunk:\n%swant:\n%s", got, want)
+	}
+}
+
+// TestPipelinedRefusal checks that a message for nobody is not sent, even to a
+// host that asks for it.
+func TestPipelinedRefusal(t *testing.T) {
+	for name, replies := range map[string]string{
+		"sender":                               "550 5.7.1 not you\r\n503 no\r\n503 no\r\n",
+		"recipient":                            "250 ok\r\n550 5.7.1 not her\r\n503 no\r\n",
+		"sender, but the message is wanted":    "550 5.7.1 not you\r\n503 no\r\n354 go\r\n",
+		"recipient, but the message is wanted": "250 ok\r\n550 5.7.1 not her\r\n354 go\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &peer{script: []string{"220 x\r\n", "250-x\r\n250 PIPELINING\r\n", replies, "", "", "250 reset\r\n"}, limit: -1}
+			a, _ := newTestAgent(t, testRules(), p.start(t))
+			wantOne(t, deliver(t, a, batch("remote.example", "alice")), queue.PermFail, "5.7.1", "not ")
+			if told := p.all(t, 1)[0]; strings.Contains(told, "Subject") {
+				t.Errorf("the message was sent:\n%s", told)
+			}
+		})
+	}
+}
+
+// TestStaleSession checks that a session that was closed while it was idle is
+// replaced without anyone noticing.
+func TestStaleSession(t *testing.T) {
+	for name, last := range map[string]string{"closed": "", "closed with a word": "421 4.4.2 idle too long\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			script := append([]string(nil), goodScript[:6]...)
+			script[5] += last
+			p := &peer{script: script, limit: -1}
+			a, _ := newTestAgent(t, testRules(), p.start(t))
+			for range 3 {
+				wantOne(t, deliver(t, a, batch("remote.example", "alice")), queue.Delivered, "2.0.0", "queued")
+				p.all(t, 1) // the host has closed
+			}
+			for _, told := range p.all(t, 3) {
+				if !strings.HasPrefix(told, goodDialogue) {
+					t.Errorf("said %q", told)
+				}
+			}
+		})
+	}
+}
+
+// TestLostAfterDot checks that a message is not offered to another host when
+// nobody knows whether the first has taken it.
+func TestLostAfterDot(t *testing.T) {
+	p := &peer{script: goodScript[:5], limit: -1}
+	port := p.start(t)
+	second := new(remote)
+	second.start(t, fmt.Sprintf("127.0.0.2:%d", port), nil)
+	a, w := newTestAgent(t, testRules(), port)
+	w.mx["remote.example"] = twoMX()
+	wantOne(t, deliver(t, a, batch("remote.example", "alice")), queue.TempFail, "4.4.2", "Connection closed unexpectedly")
+	if second.conns > 0 {
+		t.Error("the message was offered to the backup at once")
+	}
+}
+
+func TestLMTP(t *testing.T) {
+	rs := testRules()
+	rs.Actions[0].Relay.Host = 1
+	p := &peer{script: []string{
+		"220 x\r\n", "250 x\r\n", "250 ok\r\n", "250 a\r\n", "550 5.1.1 b\r\n", "250 c\r\n", "354 go\r\n",
+		"250 2.0.0 a stored\r\n452 4.2.2 c is full\r\n", "221 bye\r\n",
+	}, limit: -1}
+	port := p.start(t)
+	a, w := newTestAgent(t, rs, 1)
+	w.fetch = []string{fmt.Sprintf("lmtp://[127.0.0.1]:%d", port)}
+	r := deliver(t, a, batch("remote.example", "a", "b", "c"))
+	wantOne(t, r[0:], queue.Delivered, "2.0.0", "a stored")
+	wantOne(t, r[1:], queue.PermFail, "5.1.1", "b")
+	wantOne(t, r[2:], queue.TempFail, "4.2.2", "c is full")
+
+	t.Run("lost between the replies", func(t *testing.T) {
+		p := &peer{script: []string{"220 x\r\n", "250 x\r\n", "250 ok\r\n", "250 a\r\n", "250 b\r\n", "354 go\r\n", "250 2.0.0 a stored\r\n"}, limit: -1}
+		a, w := newTestAgent(t, rs, 1)
+		w.fetch = []string{fmt.Sprintf("lmtp://[127.0.0.1]:%d", p.start(t))}
+		r := deliver(t, a, batch("remote.example", "a", "b"))
+		wantOne(t, r[0:], queue.Delivered, "2.0.0", "a stored")
+		wantOne(t, r[1:], queue.TempFail, "4.4.2", "Connection closed unexpectedly")
+		if told := p.all(t, 1); len(told) != 1 || !strings.HasPrefix(told[0], "LHLO here.example\r\n") {
+			t.Errorf("said %q", told)
+		}
+	})
+	t.Run("no fallback", func(t *testing.T) {
+		p := &peer{script: []string{"220 x\r\n", "500 what?\r\n", "250 ok\r\n"}, limit: -1}
+		a, w := newTestAgent(t, rs, 1)
+		w.fetch = []string{fmt.Sprintf("lmtp://[127.0.0.1]:%d", p.start(t))}
+		wantOne(t, deliver(t, a, batch("remote.example", "a")), queue.TempFail, "4.4.1", "Network error")
+	})
+}
