@@ -70,16 +70,16 @@ func (r *Report) githubPlace(d *Diagnostic) string {
 
 // full returns everything a finding says, without quoting the source.
 func (d *Diagnostic) full() string {
-	lines := []string{d.text()}
+	lines := []string{Printable(d.text())}
 	for _, n := range d.Notes {
-		text := "note: " + n.Message
+		text := "note: " + Printable(n.Message)
 		if n.Span.Start.IsValid() {
-			text += ": " + n.Span.String()
+			text += ": " + Printable(n.Span.String())
 		}
 		lines = append(lines, text)
 	}
 	for _, h := range d.Help {
-		lines = append(lines, "help: "+h)
+		lines = append(lines, "help: "+Printable(h))
 	}
 	return strings.Join(lines, "\n")
 }

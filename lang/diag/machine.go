@@ -5,7 +5,6 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"strings"
 
 	"smtpd/lang/token"
 )
@@ -182,7 +181,7 @@ func (r *Report) junit(fails func(Class) bool) junitSuite {
 	s := junitSuite{Name: r.File}
 	for _, d := range r.List {
 		c := junitCase{Class: r.File, Name: fmt.Sprintf("%s at %s", d.Code, r.place(d))}
-		text := Printable(d.Span.String()) + ": " + d.Class.String() + ": " + strings.Map(xmlRune, d.full())
+		text := Printable(r.place(d)) + ": " + d.Class.String() + ": " + d.full()
 		if fails(d.Class) {
 			c.Failure = &junitFailure{string(d.Code), Printable(d.Message), text}
 			s.Failures++
@@ -204,12 +203,4 @@ func (r *Report) place(d *Diagnostic) string {
 		return d.Span.String()
 	}
 	return r.File
-}
-
-// xmlRune replaces what XML cannot hold.
-func xmlRune(c rune) rune {
-	if c < ' ' && c != '\n' && c != '\t' {
-		return '?'
-	}
-	return c
 }

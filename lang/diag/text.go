@@ -9,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/width"
+
 	"smtpd/lang/token"
 )
 
@@ -66,32 +68,32 @@ func (p *textPrinter) diagnostic(d *Diagnostic) {
 	color := hue(d.Class)
 	head := p.paint(color, d.Class.String()+"["+string(d.Code)+"]")
 	fmt.Fprintf(p, "%s: %s\n", head, p.paint(bold, Printable(d.Message)))
-	width := p.gutter(d)
+	margin := p.gutter(d)
 	if d.Span.Start.IsValid() {
-		p.snippet(d.Span, d.Label, width, color, '^')
-		p.origin(d.Span.Start, width)
+		p.snippet(d.Span, d.Label, margin, color, '^')
+		p.origin(d.Span.Start, margin)
 	} else {
-		fmt.Fprintf(p, "%*s%s %s\n", width, "", p.paint(blue, "-->"), p.File)
+		fmt.Fprintf(p, "%*s%s %s\n", margin, "", p.paint(blue, "-->"), p.File)
 	}
 	for _, n := range d.Notes {
-		p.remark("note", n.Message, width)
+		p.remark("note", n.Message, margin)
 		if n.Span.Start.IsValid() {
-			p.snippet(n.Span, "", width, blue, '-')
+			p.snippet(n.Span, "", margin, blue, '-')
 		}
 	}
 	for _, h := range d.Help {
-		p.remark("help", h, width)
+		p.remark("help", h, margin)
 	}
 	for _, f := range d.Fixes {
 		if f.Grade == Safe {
-			p.remark("fix", f.Message+" (smtpd-check --fix does it)", width)
+			p.remark("fix", f.Message+" (smtpd-check --fix does it)", margin)
 		}
 	}
 	p.WriteByte('\n')
 }
 
-func (p *textPrinter) remark(kind, text string, width int) {
-	fmt.Fprintf(p, "%*s %s %s: %s\n", width, "", p.paint(blue, "="), p.paint(bold, kind), Printable(text))
+func (p *textPrinter) remark(kind, text string, margin int) {
+	fmt.Fprintf(p, "%*s %s %s: %s\n", margin, "", p.paint(blue, "="), p.paint(bold, kind), Printable(text))
 }
 
 // gutter returns the width of the line numbers that d shows.
@@ -107,21 +109,37 @@ func (p *textPrinter) gutter(d *Diagnostic) int {
 }
 
 // snippet writes the line at span and marks the span.
-func (p *textPrinter) snippet(s token.Span, label string, width int, color string, mark rune) {
+func (p *textPrinter) snippet(s token.Span, label string, margin int, color string, mark rune) {
 	bar := p.paint(blue, "|")
-	fmt.Fprintf(p, "%*s%s %s\n", width, "", p.paint(blue, "-->"), s.Start)
+	fmt.Fprintf(p, "%*s%s %s\n", margin, "", p.paint(blue, "-->"), s.Start)
 	line, ok := p.line(s.Start)
 	if !ok {
 		return
 	}
 	before, marked, after := p.split(strings.TrimRight(line, " \t\r"), s)
-	fmt.Fprintf(p, "%*s %s\n", width, "", bar)
-	fmt.Fprintf(p, "%s %s %s\n", p.paint(blue, fmt.Sprintf("%*d", width, s.Start.Line)), bar, before+marked+after)
-	marks := strings.Repeat(string(mark), max(1, utf8.RuneCountInString(marked)))
+	fmt.Fprintf(p, "%*s %s\n", margin, "", bar)
+	fmt.Fprintf(p, "%s %s %s\n", p.paint(blue, fmt.Sprintf("%*d", margin, s.Start.Line)), bar, before+marked+after)
+	marks := strings.Repeat(string(mark), max(1, cells(marked)))
 	if label != "" {
 		marks += " " + Printable(label)
 	}
-	fmt.Fprintf(p, "%*s %s %*s%s\n", width, "", bar, utf8.RuneCountInString(before), "", p.paint(color, marks))
+	fmt.Fprintf(p, "%*s %s %*s%s\n", margin, "", bar, cells(before), "", p.paint(color, marks))
+}
+
+// cells returns how many columns of a terminal a text takes.
+func cells(s string) int {
+	n := 0
+	for _, r := range s {
+		switch width.LookupRune(r).Kind() {
+		case width.EastAsianWide, width.EastAsianFullwidth:
+			n += 2
+		default:
+			if !unicode.Is(unicode.Mn, r) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // maxContext is how many characters are shown on each side of what is
@@ -146,16 +164,16 @@ func (p *textPrinter) split(line string, s token.Span) (before, marked, after st
 }
 
 // origin writes the macros and includes that led to a place.
-func (p *textPrinter) origin(at token.Pos, width int) {
+func (p *textPrinter) origin(at token.Pos, margin int) {
 	for _, f := range p.trace(at) {
 		switch {
 		case f.Kind == token.Include:
-			p.remark("note", "included from "+f.Use.String(), width)
+			p.remark("note", "included from "+f.Use.String(), margin)
 		case f.Def.IsValid():
-			p.remark("note", "in the text of macro "+f.Name+", defined here", width)
-			p.snippet(token.At(f.Def), "", width, blue, '-')
+			p.remark("note", "in the text of macro "+f.Name+", defined here", margin)
+			p.snippet(token.At(f.Def), "", margin, blue, '-')
 		default:
-			p.remark("note", "in the text of macro "+f.Name+", defined on the command line", width)
+			p.remark("note", "in the text of macro "+f.Name+", defined on the command line", margin)
 		}
 	}
 }
