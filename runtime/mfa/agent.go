@@ -115,14 +115,25 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (imsg.Message, error
 	if m.File != nil {
 		m.File.Close()
 	}
-	if m.Type != msgRcpt {
-		return imsg.Message{}, fmt.Errorf("mfa: no requests of type %d", m.Type)
+	switch m.Type {
+	case msgRcpt:
+		var q Rcpt
+		if err := q.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		return imsg.Message{Data: a.rcpt(ctx, &q).append(nil)}, nil
+	case msgPhase:
+		var q Phase
+		if err := q.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		if q.Filter == 0 || int(q.Filter) > len(a.rules.Filters) {
+			return imsg.Message{}, fmt.Errorf("mfa: no filter %d", q.Filter)
+		}
+		v := a.phase(ctx, &q)
+		return imsg.Message{Data: v.append(nil)}, nil
 	}
-	var q Rcpt
-	if err := q.parse(m.Data); err != nil {
-		return imsg.Message{}, err
-	}
-	return imsg.Message{Data: a.rcpt(ctx, &q).append(nil)}, nil
+	return imsg.Message{}, fmt.Errorf("mfa: no requests of type %d", m.Type)
 }
 
 // rcpt resolves one recipient of a transaction.

@@ -32,3 +32,18 @@ func (c *Client) Rcpt(ctx context.Context, r Rcpt) (reply string, ids []envelope
 	}
 	return v.Reply, v.IDs, nil
 }
+
+// Phase asks the built-in filters of a listener. An error means that the
+// agent could not be asked: a temporary failure.
+func (c *Client) Phase(ctx context.Context, p Phase) (PhaseVerdict, error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgPhase, Data: p.append(nil)})
+	if err != nil {
+		return PhaseVerdict{}, err
+	}
+	if m.File != nil {
+		m.File.Close()
+	}
+	var v PhaseVerdict
+	err = v.parse(m.Data)
+	return v, err
+}

@@ -7,8 +7,8 @@
 //	promises   a recipient is accepted whole or refused whole
 //	peers      smtp (asks), queue (asks for reports, is asked), lka and
 //	           parent (are asked)
-//	messages   in: rcpt; from queue: report
-//	keeps      Ruleset.Rules, Actions, Tables
+//	messages   in: rcpt, phase; from queue: report
+//	keeps      Ruleset.Rules, Actions, Filters, Tables
 //
 // What must never happen here: a lookup error that becomes a permanent
 // refusal; a recipient answered before all its envelopes are with the queue;

@@ -3,14 +3,17 @@ package mfa
 import (
 	"net/netip"
 
+	"smtpd/compile"
 	"smtpd/compile/engine"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/lka"
 )
 
 // The requests.
 const (
 	msgRcpt uint32 = iota + 1
+	msgPhase
 )
 
 // A Session is what rules can ask about a client, and what envelopes keep of
@@ -125,6 +128,66 @@ func (v *verdict) parse(b []byte) error {
 	v.IDs = nil
 	for range r.Count(8) {
 		v.IDs = append(v.IDs, envelope.ID(r.Uint64()))
+	}
+	return r.Close()
+}
+
+// A Phase is the moment of a session at which its filters are asked. What is
+// not known yet is empty.
+type Phase struct {
+	Filter  compile.FilterID // of the listener; not 0
+	Name    string           // as filters name it: "connect", "helo", "mail-from", …
+	Session Session
+	Forward lka.FCrDNS // of the client's reverse name
+	Sender  envelope.Address
+	Rcpt    envelope.Address
+}
+
+func (p *Phase) append(b []byte) []byte {
+	b = imsg.AppendUint32(b, uint32(p.Filter))
+	b = imsg.AppendString(b, p.Name)
+	b = p.Session.append(b)
+	b = append(b, byte(p.Forward))
+	return appendAddress(appendAddress(b, p.Sender), p.Rcpt)
+}
+
+func (p *Phase) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	p.Filter = compile.FilterID(r.Uint32())
+	p.Name = r.String()
+	p.Session.read(r)
+	p.Forward = lka.FCrDNS(r.Byte())
+	p.Sender = readAddress(r)
+	p.Rcpt = readAddress(r)
+	return r.Close()
+}
+
+// A PhaseVerdict is what the filters say.
+type PhaseVerdict struct {
+	Do      compile.Verdict // Reject, Disconnect, Rewrite or Junk; 0: go on
+	Text    string          // the reply, or the new parameter for Rewrite
+	Reports []string        // for programs that listen, in order
+}
+
+func (v *PhaseVerdict) append(b []byte) []byte {
+	b = imsg.AppendString(append(b, byte(v.Do)), v.Text)
+	b = imsg.AppendUint32(b, uint32(len(v.Reports)))
+	for _, text := range v.Reports {
+		b = imsg.AppendString(b, text)
+	}
+	return b
+}
+
+func (v *PhaseVerdict) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	v.Do = compile.Verdict(r.Byte())
+	if v.Do > compile.Bypass {
+		r.Fail()
+	}
+	v.Text = r.String()
+	v.Reports = nil
+	for range r.Count(4) {
+		v.Reports = append(v.Reports, r.String())
 	}
 	return r.Close()
 }
