@@ -50,8 +50,12 @@ type agent struct {
 	submitter Submitter
 }
 
-// Main serves until ctx is done. Deliveries under way are cut off then: what
-// they did not report is tried again at the next start.
+// patience is how long a stopping queue waits for what agents are doing: a
+// delivery that they cannot report any more is made twice.
+const patience = 10 * time.Second
+
+// Main serves until ctx is done. It then hands out nothing more, waits a
+// while for the deliveries under way, and returns nil.
 func Main(ctx context.Context, c Config) (err error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -65,14 +69,16 @@ func Main(ctx context.Context, c Config) (err error) {
 	if s, ok := a.store.(spacer); ok {
 		a.reception.space = newSpaceWatch(s, c.Log).check
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })
 	var peers sync.WaitGroup
 	defer peers.Wait()
+	defer cancel()
+	defer stop()
 	run := func(name string, conn imsg.Conn, h imsg.Handler, gone func()) *imsg.Peer {
 		p := imsg.NewPeer(orAbsent(conn), h)
 		peers.Go(func() {
-			err := p.Run(ctx)
+			err := p.Run(work)
 			gone()
 			if conn != nil && ctx.Err() == nil {
 				c.Log.Error("queue: lost a component", "component", name, "error", err)
@@ -88,7 +94,7 @@ func Main(ctx context.Context, c Config) (err error) {
 		envelope.MDA: remoteDeliverer{run("mda", c.MDA, a.serveAgents, nothing)},
 		envelope.MTA: remoteDeliverer{run("mta", c.MTA, a.serveAgents, nothing)},
 	}
-	a.scheduler.loop(ctx)
+	a.scheduler.loop(ctx, work)
 	return nil
 }
 

@@ -109,10 +109,6 @@ func (f *fixture) SubmitReport(ctx context.Context, msg envelope.MessageID, serv
 
 func ok(*envelope.Envelope) (Result, error) { return Result{Outcome: Delivered}, nil }
 
-func tempfail(*envelope.Envelope) (Result, error) {
-	return Result{Outcome: TempFail, Status: "4.4.1", Text: "Network error on destination MXs"}, nil
-}
-
 // newFixture starts a queue on store, or on an empty one in memory.
 func newFixture(t *testing.T, rules *compile.Ruleset, store Store) *fixture {
 	f := &fixture{t: t, start: time.Now(), answer: ok, log: new(bytes.Buffer), store: store,
@@ -611,7 +607,7 @@ func TestUntried(t *testing.T) {
 		f.send("hello\n", to("a@one.example"))
 		f.wait(time.Second)
 		ev := list(t, f.store)[0]
-		if ev.Tries != 0 || ev.NextTry.Sub(f.start) != 400*time.Second {
+		if ev.Tries != 0 || ev.NextTry.Sub(f.start) != retryUntried {
 			t.Errorf("tries %d, next after %v", ev.Tries, ev.NextTry.Sub(f.start))
 		}
 	})

@@ -124,6 +124,9 @@ func (r *reception) commit(msg envelope.MessageID, reported []envelope.ID) ([]en
 		return nil, fmt.Errorf("commit message %v: %w", msg, ErrNotFound)
 	}
 	defer in.content.Close()
+	if len(in.evs) == 0 && in.report {
+		return nil, errNoRecipient
+	}
 	if len(in.evs) == 0 {
 		return nil, fmt.Errorf("commit message %v: no envelope", msg)
 	}

@@ -15,7 +15,7 @@ import (
 func (s *scheduler) report(ctx context.Context, batch []envelope.Envelope, w *work) {
 	batch = append(batch, s.gather(batch[0].ID.Message(), w)...)
 	for _, group := range reportGroups(batch) {
-		s.settleReport(ctx, group, s.inject(ctx, group), w)
+		s.settleReport(group, s.inject(ctx, group), w)
 	}
 }
 
@@ -73,8 +73,8 @@ func reportGroups(batch []envelope.Envelope) [][]envelope.Envelope {
 
 // settleReport adds to w what becomes of group after err. A report that was
 // sent has taken its envelopes away already.
-func (s *scheduler) settleReport(ctx context.Context, group []envelope.Envelope, err error, w *work) {
-	if err == nil || ctx.Err() != nil {
+func (s *scheduler) settleReport(group []envelope.Envelope, err error, w *work) {
+	if err == nil || s.stopping() {
 		return
 	}
 	final := strings.HasPrefix(err.Error(), "5")

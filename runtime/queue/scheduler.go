@@ -35,7 +35,7 @@ type scheduler struct {
 	wake chan struct{} // capacity 1: the walk has something to do
 
 	mu       sync.Mutex
-	ctx      context.Context
+	work     context.Context // of batches; nil: none is begun
 	batches  sync.WaitGroup
 	known    map[envelope.ID]bool // in memory: ready or in flight
 	inflight int
@@ -201,7 +201,7 @@ func (s *scheduler) offer(d *destination) {
 
 // dispatch hands out what may be handed out.
 func (s *scheduler) dispatch() {
-	for len(s.turn) > 0 && s.ctx != nil && s.ctx.Err() == nil {
+	for len(s.turn) > 0 && s.work != nil {
 		d := s.turn[0]
 		if !s.paused[d.name.Type] && s.inflight > 0 && s.inflight+len(d.tasks[0].items) > s.maxInflight {
 			return
@@ -223,7 +223,7 @@ func (s *scheduler) dispatch() {
 		s.inflight += len(t.items)
 		s.offer(d)
 		s.wantMore(d)
-		ctx := s.ctx
+		ctx := s.work
 		s.batches.Go(func() { s.run(ctx, t) })
 	}
 }
@@ -313,9 +313,6 @@ func (s *scheduler) try(ctx context.Context, typ envelope.Type, batch []envelope
 		return
 	}
 	results, err := s.carriers[typ].Deliver(ctx, batch)
-	if ctx.Err() != nil && err != nil {
-		return // stopping: what was not tried is as it was
-	}
 	now := time.Now()
 	byID := make(map[envelope.ID]*Result, len(results))
 	for i := range results {
@@ -334,15 +331,22 @@ func (s *scheduler) try(ctx context.Context, typ envelope.Type, batch []envelope
 	}
 }
 
+// retryUntried is when an envelope that an agent was asked to try, and did
+// not, is handed out again: the agent is lost, and will be started again.
+const retryUntried = 30 * time.Second
+
 // untried puts off an envelope that no agent has tried. It does not count as
-// a try.
+// a try. When the queue stops the envelope stays as it is.
 func (s *scheduler) untried(ev *envelope.Envelope, err error, now time.Time, w *work) {
+	if s.stopping() {
+		return
+	}
 	if err == nil {
 		err = errors.New("the agent said nothing about it")
 	}
 	s.log.Warn("queue: envelope was not tried", "evpid", ev.ID, "error", err)
 	later := *ev
-	later.NextTry = nextTry(ev.Type, ev.Created, ev.Tries, now)
+	later.NextTry = now.Add(retryUntried)
 	w.changes.Put = append(w.changes.Put, later)
 }
 
@@ -391,10 +395,17 @@ func (s *scheduler) finish(t *task, w *work, stuck error) {
 	}
 }
 
-// loop walks the store until ctx is done and waits for the batches in flight.
-func (s *scheduler) loop(ctx context.Context) {
+func (s *scheduler) stopping() bool {
 	s.mu.Lock()
-	s.ctx = ctx
+	defer s.mu.Unlock()
+	return s.work == nil
+}
+
+// loop walks the store until ctx is done, and then waits for the batches in
+// flight, which end with work.
+func (s *scheduler) loop(ctx, work context.Context) {
+	s.mu.Lock()
+	s.work = work
 	s.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -402,13 +413,14 @@ func (s *scheduler) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
+			s.walk()
 		case <-timer.C:
+			s.walk()
 		}
-		s.walk()
 		timer.Reset(s.pause())
 	}
 	s.mu.Lock()
-	s.ctx = nil // no batch is begun after this
+	s.work = nil
 	s.mu.Unlock()
 	s.batches.Wait()
 }

@@ -1,0 +1,195 @@
+package queue
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("QUEUE_KILL_DIR"); dir != "" {
+		if err := victim(dir, os.Getenv("QUEUE_KILL_ROUND")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// A sink is an agent that writes down what it delivers.
+type sink struct {
+	file *os.File
+	mda  *Client
+	sent atomic.Int64
+}
+
+func (s *sink) Deliver(ctx context.Context, batch []envelope.Envelope) ([]Result, error) {
+	f, err := s.mda.Open(ctx, batch[0].ID.Message())
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	l := make([]Result, len(batch))
+	for i := range batch {
+		l[i] = Result{ID: batch[i].ID, Outcome: Delivered}
+		if name, _, _ := strings.Cut(string(content), "\n"); name != batch[i].Dest.User {
+			l[i] = Result{ID: batch[i].ID, Outcome: TempFail, Text: "content of another message: " + name}
+		}
+		fmt.Fprintln(s.file, batch[i].Dest.User)
+		s.sent.Add(1)
+	}
+	return l, nil
+}
+
+// victim is the process that is killed: a queue that is sent messages, each
+// written to the file "acknowledged" once it is committed. In round "drain"
+// it only delivers what is left.
+func victim(dir, round string) error {
+	acked, err := os.OpenFile(dir+"/acknowledged", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	delivered, err := os.OpenFile(dir+"/delivered", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c := Config{Rules: testRules(), Dir: dir + "/spool"}
+	smtp, mfa, mda := connectTo(ctx, &c.SMTP, nil), connectTo(ctx, &c.MFA, nil), &sink{file: delivered}
+	mda.mda = connectTo(ctx, &c.MDA, DelivererHandler(mda))
+	done := make(chan error, 1)
+	go func() { done <- Main(ctx, c) }()
+	if round == "drain" {
+		for before := int64(-1); before != mda.sent.Load(); time.Sleep(300 * time.Millisecond) {
+			before = mda.sent.Load()
+		}
+		cancel()
+		return <-done
+	}
+	for w := range 8 {
+		go func() {
+			for n := 0; ; n++ {
+				name := fmt.Sprintf("%s.%d.%d", round, w, n)
+				if sendNamed(ctx, smtp, mfa, name, n) == nil {
+					fmt.Fprintln(acked, name)
+				}
+			}
+		}()
+	}
+	return <-done
+}
+
+func connectTo(ctx context.Context, to *imsg.Conn, h imsg.Handler) *Client {
+	var other imsg.Conn
+	*to, other = imsg.Pipe()
+	p := imsg.NewPeer(other, h)
+	go p.Run(ctx)
+	return NewClient(p)
+}
+
+// sendNamed queues a message that names itself; one in ten is large, one in
+// seven is given up.
+func sendNamed(ctx context.Context, smtp, mfa *Client, name string, n int) error {
+	msg, f, err := smtp.Create(ctx)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size := 100
+	if n%10 == 9 {
+		size = maxInline
+	}
+	if _, err := io.WriteString(f, name+"\n"+strings.Repeat("x", size)); err != nil {
+		return err
+	}
+	a := envelope.Address{User: name, Domain: "here"}
+	if _, err := mfa.Submit(ctx, msg, []envelope.Envelope{{Type: envelope.MDA, Action: "local", LocalUser: "u", Dest: a}}); err != nil {
+		return err
+	}
+	if n%7 == 6 {
+		smtp.Rollback(ctx, msg)
+		return io.EOF
+	}
+	return smtp.Commit(ctx, msg)
+}
+
+// TestKill kills a queue under load, over and over: what was acknowledged is
+// delivered, and what was given up is not.
+func TestKill(t *testing.T) {
+	rounds := 5
+	fmt.Sscan(os.Getenv("QUEUE_KILLS"), &rounds)
+	dir := t.TempDir()
+	for n := range rounds {
+		v := startVictim(t, dir, fmt.Sprint(n))
+		time.Sleep(time.Duration(50+rand.IntN(250)) * time.Millisecond)
+		v.Process.Kill()
+		v.Wait()
+	}
+	if err := startVictim(t, dir, "drain").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	acked, delivered := names(t, dir+"/acknowledged"), names(t, dir+"/delivered")
+	for name := range acked {
+		if delivered[name] == 0 {
+			t.Errorf("%s was acknowledged and is lost", name)
+		}
+	}
+	twice := 0
+	for name, times := range delivered {
+		var round, writer, n int
+		fmt.Sscanf(name, "%d.%d.%d", &round, &writer, &n)
+		if n%7 == 6 {
+			t.Errorf("%s was given up and delivered", name)
+		}
+		twice += times - 1
+	}
+	t.Logf("%d kills, %d messages acknowledged, %d delivered, %d duplicates (killed between a delivery and its flush)",
+		rounds, len(acked), len(delivered), twice)
+}
+
+func startVictim(t *testing.T, dir, round string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(exe)
+	c.Env = append(os.Environ(), "QUEUE_KILL_DIR="+dir, "QUEUE_KILL_ROUND="+round)
+	c.Stderr = os.Stderr
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// names counts the lines of a file. The last may be cut off.
+func names(t *testing.T, file string) map[string]int {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	l := make(map[string]int)
+	for s := bufio.NewScanner(f); s.Scan(); {
+		l[s.Text()]++
+	}
+	return l
+}
