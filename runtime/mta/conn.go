@@ -115,7 +115,8 @@ func (c *conn) handshake(config *tls.Config) (tls.ConnectionState, error) {
 // A bare CR ends a line, too. To pass it on would let the next server see
 // another end of the message than this one.
 func (c *conn) sendMessage(content io.Reader) error {
-	r := bufio.NewReaderSize(content, 64<<10)
+	r := getReader(content)
+	defer putReader(r)
 	start := true // of a line
 	for {
 		part, err := r.ReadSlice('\n')

@@ -36,7 +36,7 @@ import (
 
 // A world fakes mta's peers and collects what it logs.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	content string
 	mx      map[string][]lka.MX
 	addrs   map[string][]netip.Addr
@@ -44,8 +44,9 @@ type world struct {
 	fetch   []string
 	err     error
 
-	mu  sync.Mutex
-	log bytes.Buffer
+	mu           sync.Mutex
+	log          bytes.Buffer
+	path, stored string // where the content is, and which
 }
 
 func (w *world) Write(p []byte) (int, error) {
@@ -61,11 +62,15 @@ func (w *world) logged() string {
 }
 
 func (w *world) Open(context.Context, envelope.MessageID) (*os.File, error) {
-	f, err := os.CreateTemp(w.t.TempDir(), "content")
-	if err == nil {
-		_, err = f.WriteString(w.content)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stored != w.content || w.path == "" {
+		w.path, w.stored = filepath.Join(w.t.TempDir(), "content"), w.content
+		if err := os.WriteFile(w.path, []byte(w.content), 0o600); err != nil {
+			return nil, err
+		}
 	}
-	return f, err
+	return os.Open(w.path)
 }
 
 func (w *world) Lookup(_ context.Context, _ compile.TableID, _ engine.Service, key string) (string, bool, error) {
@@ -118,7 +123,7 @@ func testRules() *compile.Ruleset {
 
 // newTestAgent returns an agent that calls port and finds the mail exchanger
 // of remote.example at 127.0.0.1.
-func newTestAgent(t *testing.T, rs *compile.Ruleset, port uint16) (*agent, *world) {
+func newTestAgent(t testing.TB, rs *compile.Ruleset, port uint16) (*agent, *world) {
 	t.Helper()
 	w := &world{
 		t: t, content: "Subject: hello\n\n.dot\ntext\n",

@@ -123,8 +123,10 @@ func (r *relay) forget() {
 }
 
 // next returns the next task for a session, or nil if none comes while it may
-// stay idle.
-func (r *relay) next(ctx context.Context) *task {
+// stay idle. It calls last once the session is there to be found: who waits
+// for the end of one task to bring the next must not meet a relay without an
+// idle session.
+func (r *relay) next(ctx context.Context, last func()) *task {
 	a := r.a
 	a.mu.Lock()
 	if len(r.waiting) > 0 {
@@ -132,11 +134,13 @@ func (r *relay) next(ctx context.Context) *task {
 		r.waiting[0] = nil
 		r.waiting = r.waiting[1:]
 		a.mu.Unlock()
+		last()
 		return t
 	}
 	s := &seat{make(chan *task, 1)}
 	r.idle = append(r.idle, s)
 	a.mu.Unlock()
+	last()
 
 	keep := time.NewTimer(time.Duration(r.limits.SessionKeepalive) * time.Second)
 	defer keep.Stop()

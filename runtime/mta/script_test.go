@@ -169,7 +169,7 @@ func TestHostileReplies(t *testing.T) {
 			if r[0].Text != printable(r[0].Text) || len(r[0].Text) > maxReplyText+50 {
 				t.Errorf("step %d answered with %.20q: text %q", i, bad, r[0].Text)
 			}
-			if strings.ContainsAny(strings.ReplaceAll(w.logged(), "\n", ""), "\x00\r\xff") {
+			if log := strings.ReplaceAll(w.logged(), "\n", ""); log != printable(log) {
 				t.Errorf("step %d answered with %.20q: log %q", i, bad, w.logged())
 			}
 		}

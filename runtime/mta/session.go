@@ -290,9 +290,10 @@ func (s *session) authenticate() error {
 // serve takes tasks until there are none, or the session must end.
 func (s *session) serve(ctx context.Context) {
 	var err error
-	for s.fit() {
-		t := s.r.next(ctx)
-		if t == nil {
+	last := func() {} // ends the last task
+	for s.fit() && err == nil {
+		t := s.r.next(ctx, last)
+		if last = func() {}; t == nil {
 			break
 		}
 		if t.ctx.Err() != nil {
@@ -302,16 +303,13 @@ func (s *session) serve(ctx context.Context) {
 		if s.mails > 0 {
 			pause(ctx, time.Duration(s.r.limits.SessionTransactionDelay)*time.Second)
 		}
-		err = s.transact(ctx, t)
-		if errors.Is(err, errStale) {
+		if err = s.transact(ctx, t); errors.Is(err, errStale) {
 			s.r.putBack(t)
 			break
 		}
-		s.a.conclude(ctx, s.r, t)
-		if err != nil {
-			break
-		}
+		last = func() { s.a.conclude(ctx, s.r, t) }
 	}
+	last()
 	s.close(ctx, err)
 }
 

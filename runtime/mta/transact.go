@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/queue"
@@ -365,7 +366,8 @@ type body struct {
 // inspect reads content once.
 func inspect(content *os.File) (body, error) {
 	var b body
-	r := bufio.NewReaderSize(io.NewSectionReader(content, 0, math.MaxInt64), 64<<10)
+	r := getReader(io.NewSectionReader(content, 0, math.MaxInt64))
+	defer putReader(r)
 	for {
 		if _, err := r.Peek(1); err == io.EOF {
 			return b, nil
@@ -377,6 +379,21 @@ func inspect(content *os.File) (body, error) {
 		b.eightBit = b.eightBit || !isASCIIBytes(p)
 		r.Discard(len(p))
 	}
+}
+
+// readers holds the buffers through which contents are read, each of them twice
+// and by many sessions at once.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
+
+func getReader(src io.Reader) *bufio.Reader {
+	r := readers.Get().(*bufio.Reader)
+	r.Reset(src)
+	return r
+}
+
+func putReader(r *bufio.Reader) {
+	r.Reset(nil)
+	readers.Put(r)
 }
 
 func isASCIIBytes(p []byte) bool {
