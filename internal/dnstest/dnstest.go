@@ -17,18 +17,18 @@ import (
 // A Server answers for the names of its zone; it knows no others, and says
 // so with NXDOMAIN.
 type Server struct {
-	// Hook, if it returns a message, answers in place of the zone; it may
-	// also return Drop. Set it before the first question.
-	Hook func(q *dns.Msg, tcp bool) *dns.Msg
-
 	addr     string
 	udp, tcp *dns.Server
 	done     sync.WaitGroup
 
 	mu    sync.Mutex
+	hook  Hook
 	names map[string][]dns.RR // by lower case name
 	asked []string
 }
+
+// A Hook answers a question in place of the zone, unless it returns nil.
+type Hook func(q *dns.Msg, tcp bool) *dns.Msg
 
 // Drop is an answer that is not sent.
 var Drop = new(dns.Msg)
@@ -113,6 +113,13 @@ func (s *Server) Set(zone string) error {
 	return nil
 }
 
+// SetHook lets h answer from now on.
+func (s *Server) SetHook(h Hook) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hook = h
+}
+
 // Asked returns the questions so far, as "name TYPE", sorted.
 func (s *Server) Asked() []string {
 	s.mu.Lock()
@@ -127,8 +134,9 @@ func (s *Server) handler(tcp bool) dns.HandlerFunc {
 		}
 		s.mu.Lock()
 		s.asked = append(s.asked, q.Question[0].Name+" "+dns.TypeToString[q.Question[0].Qtype])
+		hook := s.hook
 		s.mu.Unlock()
-		m := s.reply(q, tcp)
+		m := s.reply(q, hook, tcp)
 		if m == Drop {
 			return
 		}
@@ -136,9 +144,9 @@ func (s *Server) handler(tcp bool) dns.HandlerFunc {
 	}
 }
 
-func (s *Server) reply(q *dns.Msg, tcp bool) *dns.Msg {
-	if s.Hook != nil {
-		if m := s.Hook(q, tcp); m != nil {
+func (s *Server) reply(q *dns.Msg, hook Hook, tcp bool) *dns.Msg {
+	if hook != nil {
+		if m := hook(q, tcp); m != nil {
 			return m
 		}
 	}

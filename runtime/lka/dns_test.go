@@ -206,7 +206,7 @@ func TestPTR(t *testing.T) {
 func TestServerFailure(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeServerFailure, dns.RcodeRefused, dns.RcodeFormatError} {
 		s := dnstest.Start(t, testZone)
-		s.Hook = func(q *dns.Msg, _ bool) *dns.Msg { return new(dns.Msg).SetRcode(q, rcode) }
+		s.SetHook(func(q *dns.Msg, _ bool) *dns.Msg { return new(dns.Msg).SetRcode(q, rcode) })
 		d := newTestDirectory(t, s.Addr())
 		if got := show(d.mx(t.Context(), "two.example")); got != "temporary: Temporary failure in MX lookup" {
 			t.Errorf("%s: %s", dns.RcodeToString[rcode], got)
@@ -219,9 +219,9 @@ func TestServerFailure(t *testing.T) {
 
 func TestNextServer(t *testing.T) {
 	silent := dnstest.Start(t, "")
-	silent.Hook = func(*dns.Msg, bool) *dns.Msg { return dnstest.Drop }
+	silent.SetHook(func(*dns.Msg, bool) *dns.Msg { return dnstest.Drop })
 	failing := dnstest.Start(t, "")
-	failing.Hook = func(q *dns.Msg, _ bool) *dns.Msg { return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure) }
+	failing.SetHook(func(q *dns.Msg, _ bool) *dns.Msg { return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure) })
 	good := dnstest.Start(t, testZone)
 	d := newTestDirectory(t, silent.Addr(), failing.Addr(), good.Addr())
 	d.resolver.timeout = 50 * time.Millisecond
@@ -232,7 +232,7 @@ func TestNextServer(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	s := dnstest.Start(t, "")
-	s.Hook = func(*dns.Msg, bool) *dns.Msg { return dnstest.Drop }
+	s.SetHook(func(*dns.Msg, bool) *dns.Msg { return dnstest.Drop })
 	d := newTestDirectory(t, s.Addr())
 	d.resolver.timeout = 20 * time.Millisecond
 	if got := show(d.mx(t.Context(), "two.example")); got != "temporary: Temporary failure in MX lookup" {
@@ -312,7 +312,7 @@ func TestHostile(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := dnstest.Start(t, "")
-			s.Hook = tt.hook
+			s.SetHook(tt.hook)
 			d := newTestDirectory(t, s.Addr())
 			d.resolver.timeout = 100 * time.Millisecond
 			if got := show(d.mx(t.Context(), "victim.example")); got != tt.want {
@@ -352,12 +352,12 @@ func TestHugeAnswer(t *testing.T) {
 // TestWithoutEDNS has a server from before RFC 6891.
 func TestWithoutEDNS(t *testing.T) {
 	s := dnstest.Start(t, testZone)
-	s.Hook = func(q *dns.Msg, _ bool) *dns.Msg {
+	s.SetHook(func(q *dns.Msg, _ bool) *dns.Msg {
 		if q.IsEdns0() != nil {
 			return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
 		}
 		return nil
-	}
+	})
 	d := newTestDirectory(t, s.Addr())
 	if got := show(d.mx(t.Context(), "implicit.example")); got != "implicit.example 0 192.0.2.3" {
 		t.Error(got)
@@ -405,11 +405,11 @@ func TestCoalesce(t *testing.T) {
 	s := dnstest.Start(t, testZone)
 	release := make(chan struct{})
 	var asked atomic.Int32
-	s.Hook = func(q *dns.Msg, _ bool) *dns.Msg {
+	s.SetHook(func(*dns.Msg, bool) *dns.Msg {
 		asked.Add(1)
 		<-release
 		return nil
-	}
+	})
 	d := newTestDirectory(t, s.Addr())
 	d.resolver.timeout = 10 * time.Second
 	q := question{"implicit.example.", dns.TypeA}
