@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -153,4 +154,45 @@ func fill(t *testing.T, s Store, total int) {
 		})
 	}
 	wg.Wait()
+}
+
+// BenchmarkQueue measures a mail's whole way through the component and its
+// frames, from Create until an agent that does nothing has delivered it:
+// what sessions that send one mail after the other see, and what is left to
+// do when the last is accepted.
+func BenchmarkQueue(b *testing.B) {
+	for _, sessions := range []int{1, 10, 50} {
+		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
+			ctx, cancel := context.WithCancel(b.Context())
+			c := Config{Rules: testRules(), Dir: benchDir(b)}
+			counts := make(chan int, b.N)
+			smtp, mfa := connectTo(ctx, &c.SMTP, nil), connectTo(ctx, &c.MFA, nil)
+			connectTo(ctx, &c.MTA, DelivererHandler(countingDeliverer(counts)))
+			done := make(chan error, 1)
+			go func() { done <- Main(ctx, c) }()
+			content := strings.Repeat("0123456789abcde\n", 256)
+			measure(b, sessions, func(n int64) {
+				msg, f, err := smtp.Create(ctx)
+				if err != nil {
+					b.Fatal(err)
+				}
+				f.WriteString(content)
+				f.Close()
+				if _, err := mfa.Submit(ctx, msg, []envelope.Envelope{to(fmt.Sprintf("u@d%d.example", n%100))}); err != nil {
+					b.Error(err)
+				}
+				if err := smtp.Commit(ctx, msg); err != nil {
+					b.Error(err)
+				}
+			})
+			for range b.N {
+				<-counts
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "accepted/s")
+			cancel()
+			if err := <-done; err != nil {
+				b.Error(err)
+			}
+		})
+	}
 }

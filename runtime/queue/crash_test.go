@@ -24,13 +24,14 @@ type diary struct {
 	begun     map[envelope.MessageID]string // content
 	committed map[envelope.MessageID]bool
 	removing  map[envelope.ID]bool
-	removed   map[envelope.ID]bool
+	applied   map[envelope.ID]bool // removals that have returned
+	removed   map[envelope.ID]bool // and must not be undone
 }
 
 func newDiary() *diary {
 	return &diary{
 		begun: make(map[envelope.MessageID]string), committed: make(map[envelope.MessageID]bool),
-		removing: make(map[envelope.ID]bool), removed: make(map[envelope.ID]bool),
+		removing: make(map[envelope.ID]bool), applied: make(map[envelope.ID]bool), removed: make(map[envelope.ID]bool),
 	}
 }
 
@@ -56,7 +57,12 @@ func (d *diary) live(t *testing.T, s *pebbleStore) {
 		if err := s.Commit(&Message{ID: msg, Content: fileOf(t, content), Envelopes: []envelope.Envelope{a, b}}); err != nil {
 			continue
 		}
-		d.note(func() { d.committed[msg] = true })
+		d.note(func() {
+			d.committed[msg] = true
+			for id := range d.applied { // a removal is on disk with the next commit
+				d.removed[id] = true
+			}
+		})
 		d.remove(s, a.ID)
 		if n%2 == 1 {
 			d.remove(s, b.ID)
@@ -67,7 +73,7 @@ func (d *diary) live(t *testing.T, s *pebbleStore) {
 func (d *diary) remove(s *pebbleStore, id envelope.ID) {
 	d.note(func() { d.removing[id] = true })
 	if s.Apply(&Changes{Remove: []envelope.ID{id}}) == nil {
-		d.note(func() { d.removed[id] = true })
+		d.note(func() { d.applied[id] = true })
 	}
 }
 

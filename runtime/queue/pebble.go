@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -49,6 +51,10 @@ type pebbleStore struct {
 	// is the last of its message, and where its index keys are.
 	change sync.Mutex
 
+	flushing atomic.Bool // a flush is about to come
+	flushes  sync.WaitGroup
+	stop     chan struct{} // closed by Close
+
 	closing sync.Once
 	closed  error
 }
@@ -83,7 +89,7 @@ func openPebble(c StoreConfig) (*pebbleStore, error) {
 	}
 	s := &pebbleStore{
 		spool: spool{c.fs, c.fs.PathJoin(c.Dir, "content"), rec},
-		rec:   rec, group: c.Grouping, fatal: fatal,
+		rec:   rec, group: c.Grouping, fatal: fatal, stop: make(chan struct{}),
 	}
 	for _, dir := range []string{c.Dir, s.spool.dir} {
 		if err := makeDir(c.fs, dir); err != nil {
@@ -160,7 +166,11 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 func (l pebbleLogger) Fatalf(format string, args ...any) { l.fatal(fmt.Errorf(format, args...)) }
 
 func (s *pebbleStore) Close() error {
-	s.closing.Do(func() { s.closed = s.db.Close() })
+	s.closing.Do(func() {
+		close(s.stop)
+		s.flushes.Wait()
+		s.closed = s.db.Close()
+	})
 	return s.closed
 }
 
@@ -330,15 +340,29 @@ func (s *pebbleStore) Apply(c *Changes) error {
 
 // applyChanges adds c to b, applies it and waits for the disk. Others may
 // read and change what it has changed while it waits.
+//
+// A step that does nothing but remove does not wait. Its flush would come
+// between those that sessions wait for, and all that a crash can do is to
+// have a mail delivered twice, which it can do before the flush anyway.
 func (s *pebbleStore) applyChanges(b *pebble.Batch, c *Changes) error {
 	s.change.Lock()
+	lazy := b.Empty() && len(c.Put) == 0
 	spooled, err := s.addChanges(b, c)
-	if err == nil {
+	lazy = lazy && len(spooled) == 0
+	switch {
+	case err != nil:
+	case lazy:
+		err = s.db.Apply(b, pebble.NoSync)
+	default:
 		err = s.db.ApplyNoSyncWait(b, pebble.Sync)
 	}
 	s.change.Unlock()
 	if err != nil {
 		return err
+	}
+	if lazy {
+		s.flushSoon()
+		return nil
 	}
 	if err := b.SyncWait(); err != nil {
 		s.fatal(fmt.Errorf("sync: %w", err))
@@ -350,6 +374,26 @@ func (s *pebbleStore) applyChanges(b *pebble.Batch, c *Changes) error {
 		}
 	}
 	return nil
+}
+
+// flushDelay bounds how long a removal waits for a commit to flush it.
+const flushDelay = 20 * time.Millisecond
+
+// flushSoon flushes the log a little later, once for all that ask by then.
+func (s *pebbleStore) flushSoon() {
+	if s.flushing.Swap(true) {
+		return
+	}
+	s.flushes.Go(func() {
+		select {
+		case <-time.After(flushDelay):
+		case <-s.stop:
+		}
+		s.flushing.Store(false)
+		if err := s.db.LogData(nil, pebble.Sync); err != nil {
+			s.fatal(fmt.Errorf("sync: %w", err))
+		}
+	})
 }
 
 // addChanges adds c to b and returns the messages that go with it and have a

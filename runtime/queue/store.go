@@ -20,7 +20,8 @@ type Store interface {
 	// on disk. It has taken a copy of the content then.
 	Commit(m *Message) error
 	// Apply changes envelopes, all of them or none, and returns when that
-	// is on disk. A message whose last envelope goes is removed.
+	// is on disk; mere removals may get there a little later, but not after
+	// what is committed later. A message whose last envelope goes is removed.
 	Apply(c *Changes) error
 	// Open returns the content of a message, at its beginning.
 	Open(id envelope.MessageID) (*os.File, error)
