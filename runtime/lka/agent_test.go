@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/miekg/dns"
+
 	"smtpd/compile"
 	"smtpd/compile/engine"
 	"smtpd/internal/dnstest"
@@ -273,6 +275,37 @@ func TestDNSOverWire(t *testing.T) {
 	name, forward, err = r.smtp.PTR(ctx, netip.MustParseAddr("fe80::1%lo"))
 	if name != "" || forward != Fail || err != nil {
 		t.Errorf("scoped address: %q, %v, %v", name, forward, err)
+	}
+}
+
+// TestDNSStallsNoOther has a name server that says nothing while tables and
+// literals are asked for.
+func TestDNSStallsNoOther(t *testing.T) {
+	s := dnstest.Start(t, "")
+	asked := make(chan struct{}, 16)
+	s.SetHook(func(*dns.Msg, bool) *dns.Msg {
+		asked <- struct{}{}
+		return dnstest.Drop
+	})
+	r := start(t, Config{Rules: testRules(t), Resolver: s.Addr()})
+	ctx, cancel := context.WithCancel(t.Context())
+	hung := make(chan error, 1)
+	go func() {
+		_, err := r.mta.MX(ctx, "slow.example")
+		hung <- err
+	}()
+	<-asked
+	for range 100 {
+		if v, ok, err := r.mta.Lookup(t.Context(), fileMap, engine.Alias, "root"); v != "alice" || !ok || err != nil {
+			t.Fatalf("%q, %v, %v", v, ok, err)
+		}
+		if addrs, err := r.mta.Addrs(t.Context(), "[192.0.2.1]"); len(addrs) != 1 || err != nil {
+			t.Fatalf("%v, %v", addrs, err)
+		}
+	}
+	cancel()
+	if err := <-hung; !errors.Is(err, context.Canceled) {
+		t.Errorf("the question ended before it was given up: %v", err)
 	}
 }
 

@@ -46,7 +46,11 @@ type Rcpt struct {
 func (s *Session) append(b []byte) []byte {
 	b = imsg.AppendUint64(b, s.ID)
 	b = append(b, byte(s.Kind))
-	b = imsg.AppendBytes(b, s.Addr.AsSlice())
+	var addr []byte
+	if s.Kind == engine.FromAddress { // of others no address is anyone's business
+		addr = s.Addr.AsSlice()
+	}
+	b = imsg.AppendBytes(b, addr)
 	for _, v := range [...]string{s.Tag, s.SMTPName, s.Helo, s.RDNS} {
 		b = imsg.AppendString(b, v)
 	}
