@@ -3,6 +3,8 @@ package mta
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +26,12 @@ import (
 type Config struct {
 	Rules *compile.Ruleset
 	Log   *slog.Logger
+
+	// Certs and Roots hold the certificates and authorities that relay
+	// actions name by pki and ca. They are read before the daemon gives up
+	// the rights to read them.
+	Certs map[string]tls.Certificate
+	Roots map[string]*x509.CertPool
 
 	// Port is where mail exchangers, and smart hosts that name no port, are
 	// called; 0 is 25. Tests call their own.
@@ -98,8 +106,8 @@ type (
 )
 
 func newAgent(ctx context.Context, c Config) (*agent, error) {
-	keys, err := newKeyring(c.Rules)
-	if err != nil {
+	keys := &keyring{c.Certs, c.Roots}
+	if err := keys.check(c.Rules); err != nil {
 		return nil, err
 	}
 	a := &agent{

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -123,14 +122,18 @@ func testRules() *compile.Ruleset {
 
 // newTestAgent returns an agent that calls port and finds the mail exchanger
 // of remote.example at 127.0.0.1.
-func newTestAgent(t testing.TB, rs *compile.Ruleset, port uint16) (*agent, *world) {
+func newTestAgent(t testing.TB, rs *compile.Ruleset, port uint16, changes ...func(*Config)) (*agent, *world) {
 	t.Helper()
 	w := &world{
 		t: t, content: "Subject: hello\n\n.dot\ntext\n",
 		mx: map[string][]lka.MX{"remote.example": {mx("mx.remote.example", 10, "127.0.0.1")}},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	a, err := newAgent(ctx, Config{Rules: rs, Port: port, Log: slog.New(slog.NewTextHandler(w, nil))})
+	c := Config{Rules: rs, Port: port, Log: slog.New(slog.NewTextHandler(w, nil))}
+	for _, change := range changes {
+		change(&c)
+	}
+	a, err := newAgent(ctx, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -679,11 +682,10 @@ func TestInternationalized(t *testing.T) {
 	}
 }
 
-// A certificate is made for the tests.
+// A certificate is made for the tests; it is its own authority.
 type certificate struct {
-	tls  *tls.Config
-	file string
-	key  string
+	tls  *tls.Config // of a server that has it
+	leaf *x509.Certificate
 }
 
 func newCertificate(t *testing.T, names ...string) certificate {
@@ -701,22 +703,20 @@ func newCertificate(t *testing.T, names ...string) certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := x509.MarshalECPrivateKey(key)
+	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	c := certificate{
-		tls:  &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
-		file: filepath.Join(dir, "cert"), key: filepath.Join(dir, "key"),
+	return certificate{&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, leaf}
+}
+
+// authorities returns the pool of certs under the name that tests use.
+func authorities(certs ...certificate) map[string]*x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range certs {
+		pool.AddCert(c.leaf)
 	}
-	err = errors.Join(
-		os.WriteFile(c.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(c.key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw}), 0o600))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return map[string]*x509.CertPool{"test": pool}
 }
 
 // TestTLS runs every mode against servers that offer no TLS, a good
@@ -751,20 +751,7 @@ func TestTLS(t *testing.T) {
 				rs := testRules()
 				o := &rs.Actions[0].Relay
 				o.Host, o.TLS, o.NoVerify, o.CA = 1, c.tls, c.nov, "test"
-				both := filepath.Join(t.TempDir(), "ca")
-				var pems []byte
-				for _, cert := range []certificate{good, other} {
-					p, err := os.ReadFile(cert.file)
-					if err != nil {
-						t.Fatal(err)
-					}
-					pems = append(pems, p...)
-				}
-				if err := os.WriteFile(both, pems, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				rs.CA = []compile.CA{{Name: "test", Cert: both}}
-				a, w := newTestAgent(t, rs, 1)
+				a, w := newTestAgent(t, rs, 1, func(c *Config) { c.Roots = authorities(good, other) })
 				a.timeout = time.Second // smtps with a server that waits for us
 				w.fetch = []string{fmt.Sprintf("%s://relay.example:%d", c.scheme, port)}
 				w.addrs = map[string][]netip.Addr{"relay.example": {netip.MustParseAddr("127.0.0.1")}}
@@ -795,9 +782,10 @@ func TestAuth(t *testing.T) {
 		rs := testRules()
 		o := &rs.Actions[0].Relay
 		o.Host, o.Auth, o.CA, o.PKI = 1, 2, "test", "client"
-		rs.CA = []compile.CA{{Name: "test", Cert: cert.file}}
-		rs.PKI = []compile.PKI{{Name: "client", Cert: cert.file, Key: cert.key}}
-		a, w := newTestAgent(t, rs, 1)
+		a, w := newTestAgent(t, rs, 1, func(c *Config) {
+			c.Roots = authorities(cert)
+			c.Certs = map[string]tls.Certificate{"client": cert.tls.Certificates[0]}
+		})
 		w.fetch = []string{fmt.Sprintf("smtp+tls://label@relay.example:%d", port)}
 		w.addrs = map[string][]netip.Addr{"relay.example": {netip.MustParseAddr("127.0.0.1")}}
 		w.lookup = map[string]string{"label": c.secret}
@@ -827,11 +815,10 @@ func TestUnsupported(t *testing.T) {
 	}
 }
 
-func TestKeyringErrors(t *testing.T) {
-	for _, o := range []compile.RelayOptions{{CA: "gone"}, {PKI: "gone"}, {CA: "empty"}, {PKI: "empty"}} {
+// TestKeyring checks that mta does not start without what TLS needs.
+func TestKeyring(t *testing.T) {
+	for _, o := range []compile.RelayOptions{{CA: "gone"}, {PKI: "gone"}} {
 		rs := testRules()
-		rs.CA = []compile.CA{{Name: "empty", Cert: os.DevNull}}
-		rs.PKI = []compile.PKI{{Name: "empty", Cert: os.DevNull, Key: os.DevNull}}
 		rs.Actions[0].Relay = o
 		if _, err := newAgent(t.Context(), Config{Rules: rs}); err == nil || !strings.Contains(err.Error(), "action relay: ") {
 			t.Errorf("%+v: error %v", o, err)
