@@ -216,7 +216,15 @@ func (r *resolver) send(ctx context.Context, network, server string, q question,
 		m.SetEdns0(udpSize, false)
 	}
 	c := dns.Client{Net: network, Timeout: r.timeout}
-	reply, _, err := c.ExchangeContext(ctx, m, server)
+	conn, err := c.DialContext(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	// The client looks at ctx only for its deadline: without this the end of
+	// the daemon would wait for the slowest server.
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	reply, _, err := c.ExchangeWithConnContext(ctx, m, conn)
 	return reply, err
 }
 
