@@ -31,6 +31,8 @@ type Config struct {
 	// end the process; nil does that.
 	Fatal func(err error)
 
+	PauseMDA, PauseMTA bool // hand out nothing of that kind
+
 	SMTP, MFA, MDA, MTA, Control imsg.Conn
 }
 
@@ -151,6 +153,8 @@ func newAgent(c *Config) *agent {
 		dests:       make(map[Destination]*destination),
 		missing:     make(map[string]bool),
 	}
+	a.scheduler.paused[envelope.MDA] = c.PauseMDA
+	a.scheduler.paused[envelope.MTA] = c.PauseMTA
 	return a
 }
 
