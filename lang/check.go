@@ -17,6 +17,10 @@ func misfit(st *ast.Stmt) *diag.Diagnostic {
 		switch n := n.(type) {
 		case *ast.List:
 			found = mixed(n)
+		case *ast.Filter:
+			found = pairInChain(n.Chain)
+		case *ast.FilterRef:
+			found = pairInChain(n.Chain)
 		case *ast.Phase:
 			found = outOfPhase(n)
 		}
@@ -33,9 +37,8 @@ func mixed(list *ast.List) *diag.Diagnostic {
 			continue
 		}
 		d := &diag.Diagnostic{
-			Span:  token.Span{Start: e.Key.Pos, End: e.Key.EndPos},
-			Class: diag.Language,
-			Code:  "mixed-list",
+			Span: token.Span{Start: e.Key.Pos, End: e.Key.EndPos},
+			Code: "mixed-list",
 			Notes: []diag.Note{{
 				Span: token.Span{Start: list.Elems[0].Key.Pos, End: list.Elems[0].Key.EndPos},
 			}},
@@ -50,6 +53,24 @@ func mixed(list *ast.List) *diag.Diagnostic {
 			d.Notes[0].Message = "the first element is a string"
 		}
 		return d
+	}
+	return nil
+}
+
+// pairInChain finds the first pair in a list of filters.
+func pairInChain(chain *ast.List) *diag.Diagnostic {
+	if chain == nil {
+		return nil
+	}
+	for _, e := range chain.Elems {
+		if e.Value != nil {
+			return &diag.Diagnostic{
+				Span:    token.Span{Start: e.Key.Pos, End: e.Key.EndPos},
+				Code:    "pair-in-chain",
+				Message: fmt.Sprintf("filter `%s` has a value in a chain", clip(e.Key.Text)),
+				Label:   "a chain is a list of the names of filters",
+			}
+		}
 	}
 	return nil
 }
@@ -100,7 +121,6 @@ func outOfPhase(ph *ast.Phase) *diag.Diagnostic {
 		end.Offset += len(w)
 		return &diag.Diagnostic{
 			Span:    token.Span{Start: pos, End: end},
-			Class:   diag.Language,
 			Code:    "filter-phase",
 			Message: fmt.Sprintf("%s `%s` is not possible in phase `%s`", what, w, ph.Name),
 		}

@@ -460,6 +460,15 @@ func (d *descent) list() *ast.List {
 	return l
 }
 
+// chain parses a list of filters, which has no pairs.
+func (d *descent) chain() *ast.List {
+	l := d.list()
+	if !d.failed && l.Elems[0].Value != nil {
+		d.fail() // misfit has the words
+	}
+	return l
+}
+
 func (d *descent) elem() *ast.Elem {
 	e := d.elemSlab.new()
 	d.str(&e.Key)
@@ -480,7 +489,7 @@ func (d *descent) filter() *ast.Filter {
 		d.str(&f.ProcExec.Command)
 		f.ProcExec.Options = d.procOptions()
 	case d.kw("chain"):
-		f.Chain = d.list()
+		f.Chain = d.chain()
 	case d.kw("phase"):
 		f.Phase = d.phase()
 	default:
@@ -577,7 +586,7 @@ func (d *descent) decision() *ast.Decision {
 func (d *descent) filterRef() *ast.FilterRef {
 	r := new(ast.FilterRef)
 	if d.peek().is(punct, "{") {
-		r.Chain = d.list()
+		r.Chain = d.chain()
 	} else {
 		r.Name = d.newStr()
 	}

@@ -21,3 +21,5 @@
 // statement that held it an ast.Bad. Memory and time are linear in the size
 // of the input, and both are bounded (see limits).
 package lang
+
+//go:generate go run ./internal/ebnfgen ../grammar.ebnf

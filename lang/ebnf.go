@@ -155,18 +155,21 @@ type walk struct {
 	toks     []tok
 	i        int
 	expected []string // at toks[i]
+	must     int      // those from here on could not be left out
 }
 
 // expectedAt returns what the grammar would have taken at the token at which
 // toks stops being a statement, and the index of that token. The end of the
-// statement is the empty string among them.
+// statement is the empty string among them. What had to come, rather than
+// what could have, is first.
 func expectedAt(toks []tok) ([]string, int) {
 	g := theGrammar()
 	w := &walk{g: g, toks: toks}
 	if w.match(g.rules[g.order[0]]) {
+		w.must = len(w.expected)
 		w.expected = append(w.expected, "")
 	}
-	return w.expected, w.i
+	return slices.Concat(w.expected[w.must:], w.expected[:w.must]), w.i
 }
 
 func (w *walk) starts(e *expr) bool {
@@ -198,6 +201,7 @@ func (w *walk) match(e *expr) bool {
 				return w.match(s)
 			}
 		}
+		w.must = len(w.expected)
 		w.expect(e)
 		return w.g.nullable(e)
 	case optional, repeated:
@@ -213,10 +217,11 @@ func (w *walk) match(e *expr) bool {
 		return true
 	}
 	if !w.starts(e) {
+		w.must = len(w.expected)
 		w.expect(e)
 		return false
 	}
 	w.i++
-	w.expected = w.expected[:0]
+	w.expected, w.must = w.expected[:0], 0
 	return true
 }

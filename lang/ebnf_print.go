@@ -29,8 +29,8 @@ func Grammar() string {
 const grammarHead = `// The grammar of smtpd.conf, printed from the parser by go generate ./lang.
 // Do not edit: a test compares this file with the parser.
 //
-// It is LL(1). Two rules are not in it. A list holds strings or pairs, never
-// both. And the conditions of a filter phase are what the client has said by
+// It is LL(1). Three rules are not in it. A list holds strings or pairs, never
+// both. A chain of filters holds strings only. And the conditions of a filter phase are what the client has said by
 // then: connect knows fcrdns, rdns and src; helo and ehlo also helo; auth
 // also auth; mail-from, data and commit also mail-from; rcpt-to also rcpt-to;
 // commit knows neither junk nor bypass.

@@ -63,10 +63,21 @@ func (p *parser) reject(toks []tok, i int, known *diag.Diagnostic) {
 		}
 	}
 	for j := range toks {
-		if toks[j].diag != nil {
-			p.report(toks[j].diag)
+		if d := toks[j].diag; d != nil && !p.saidBefore(d) {
+			p.report(d)
 		}
 	}
+}
+
+// saidBefore reports whether d is about a macro, and was said where that was
+// first used.
+func (p *parser) saidBefore(d *diag.Diagnostic) bool {
+	if d.Code != "undefined-macro" && d.Code != "macro-size" {
+		return false
+	}
+	before := p.said[d.Message]
+	p.said[d.Message] = true
+	return before
 }
 
 // explain says what is wrong at token i of a statement.
@@ -76,10 +87,13 @@ func (p *parser) explain(toks []tok, i int) *diag.Diagnostic {
 		Span: token.Span{Start: t.pos, End: t.end},
 		Code: "syntax",
 	}
-	if i == 0 && p.explainFirst(d, toks) {
-		return d
-	} else if d.Code == "" {
-		return nil // another statement of the older generation
+	if i <= 1 && toks[0].pos.Line == t.pos.Line {
+		switch known, said := p.explainFirst(d, toks); {
+		case said:
+			return nil
+		case known:
+			return d
+		}
 	}
 	d.Message = found(toks, i)
 	if t.kind == unclosed || t.kind == endOfInput && p.depth > 0 {
@@ -191,38 +205,45 @@ var oldStatements = map[string]bool{
 }
 
 // explainFirst explains a statement that begins with the wrong word, and
-// reports whether there is no more to say. Statements of an older generation
-// are one mistake: the first is explained and the others, for which it makes
-// the code empty, are only counted.
-func (p *parser) explainFirst(d *diag.Diagnostic, toks []tok) bool {
+// reports whether it could. Statements of an older generation are one
+// mistake: the first is explained, the others are counted there, and for
+// them nothing is left to say.
+func (p *parser) explainFirst(d *diag.Diagnostic, toks []tok) (known, said bool) {
 	t := &toks[0]
-	if (t.kind == word || t.kind == keyword) && oldStatements[t.text] && !toks[1].is(punct, "=") {
-		if p.old != nil {
-			p.oldMore++
-			p.old.Notes[0].Message = fmt.Sprintf("statements of the old language: %d", p.oldMore+1)
-			d.Code = ""
-			return false
-		}
-		d.Code = "old-generation"
-		d.Message = fmt.Sprintf("`%s` is a statement of the language before OpenSMTPD 6.4", t.text)
-		d.Label = "the present language has `action` and `match` instead"
-		d.Help = append(d.Help, "`smtpd-check migrate` converts the whole file")
-		d.Notes = []diag.Note{{Message: "statements of the old language: 1"}}
-		p.old = d
-		return true
+	if t.kind != word && t.kind != quoted && t.kind != keyword || toks[1].is(punct, "=") || t.kind == keyword && opensStatement(t.text) {
+		return false, false
 	}
-	if t.kind != word && t.kind != keyword && t.kind != quoted || toks[1].is(punct, "=") {
-		return false
+	d.Span = token.Span{Start: t.pos, End: t.end}
+	if t.kind != quoted && oldStatements[t.text] {
+		return p.explainOld(d, t.text)
 	}
 	d.Code = "unknown-statement"
 	d.Message = fmt.Sprintf("unknown statement `%s`", printable(t.text))
 	switch {
-	case t.kind == quoted && opensStatement(t.text):
-		d.Help = append(d.Help, fmt.Sprintf("a quoted word is never a keyword: write `%s` without quotes", t.text))
 	case t.kind == keyword:
 		d.Message = fmt.Sprintf("keyword `%s` does not begin a statement", t.text)
-	default:
+	case t.kind == quoted && opensStatement(t.text):
+		d.Help = append(d.Help, fmt.Sprintf("a quoted word is never a keyword: write `%s` without quotes", t.text))
+	case t.kind == word:
 		p.suggest(d, toks, 0, theGrammar().firsts(theGrammar().rules["Stmt"]))
 	}
-	return true
+	if toks[1].is(punct, "=>") {
+		d.Help = append(d.Help, "a macro is defined with `=`")
+	}
+	return true, false
+}
+
+func (p *parser) explainOld(d *diag.Diagnostic, statement string) (known, said bool) {
+	if p.old != nil {
+		p.oldMore++
+		p.old.Notes[0].Message = fmt.Sprintf("statements of the old language: %d", p.oldMore+1)
+		return true, true
+	}
+	d.Code = "old-generation"
+	d.Message = fmt.Sprintf("`%s` is a statement of the language before OpenSMTPD 6.4", statement)
+	d.Label = "the present language has `action` and `match` instead"
+	d.Help = append(d.Help, "`smtpd-check migrate` converts the whole file")
+	d.Notes = []diag.Note{{Message: "statements of the old language: 1"}}
+	p.old = d
+	return true, false
 }

@@ -2,6 +2,7 @@ package lang
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"smtpd/lang/diag"
@@ -11,12 +12,12 @@ import (
 // hint adds to d what would help with token i, given what was expected.
 func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) {
 	t := &toks[i]
-	wantsString := has(expected, "<word>")
+	wantsString := slices.Contains(expected, "<word>")
 	switch {
 	case t.kind == keyword && wantsString:
 		d.Message = fmt.Sprintf("keyword `%s` where a string belongs", t.text)
 		p.quote(d, toks, i, "a reserved word must be quoted to be a name or a value")
-	case t.kind == keyword && i > 0 && toks[i-1].kind == keyword && opensStatement(t.text) && has(expected, ""):
+	case t.kind == keyword && i > 0 && toks[i-1].kind == keyword && opensStatement(t.text) && slices.Contains(expected, ""):
 		d.Help = append(d.Help, "one line holds one statement")
 	case t.kind == number && wantsString:
 		d.Message = fmt.Sprintf("number %s where a string belongs", t.text)
@@ -25,7 +26,7 @@ func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) 
 		d.Message = fmt.Sprintf("a bare word cannot begin with `%s`", printable(t.text[:1]))
 		if t.text[0] == '$' {
 			d.Message = "the text of a macro is not expanded again"
-			return
+			break
 		}
 		p.quote(d, toks, i, "quote what begins with anything but a letter, a digit, `:` or `_`")
 	case t.kind == invalid && t.text == "*" && wantsString:
@@ -33,9 +34,8 @@ func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) 
 		p.quote(d, toks, i, "quote it")
 	case t.kind == separator, t.is(punct, "}") && i > 0 && toks[i-1].kind == separator:
 		p.comma(d, toks, i)
-	case t.kind == quoted && has(expected, t.text):
+	case t.kind == quoted && slices.Contains(expected, t.text):
 		d.Help = append(d.Help, "a quoted word is never a keyword: write it without quotes")
-	case t.kind == word && wantsString:
 	case t.kind == word && strings.HasSuffix(t.text, ";"):
 		d.Help = append(d.Help, "`;` does not end a statement, the end of the line does")
 	case t.kind == word:
@@ -44,15 +44,6 @@ func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) 
 	if i > 0 && toks[i-1].kind == word && strings.HasSuffix(toks[i-1].text, ";") {
 		d.Help = append(d.Help, "`;` does not end a statement, the end of the line does")
 	}
-}
-
-func has(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
 }
 
 // quote offers to put token i into quotes.
@@ -64,7 +55,11 @@ func (p *parser) quote(d *diag.Diagnostic, toks []tok, i int, why string) {
 	if strings.ContainsAny(toks[i].text, `"\`) || !p.parses(toks, i, as) {
 		return
 	}
-	p.fix(d, toks, i, "quote it", text, diag.Safe)
+	grade := diag.Safe
+	if toks[i].kind == number {
+		grade = diag.Suggested // a unit may be what is missing
+	}
+	p.fix(d, toks, i, "quote it", text, grade)
 }
 
 // comma explains a comma that may not stand where it does.
@@ -120,7 +115,7 @@ func (p *parser) parses(toks []tok, i int, as tok) bool {
 // fix offers to replace the text of token i, unless that came out of a macro
 // and is nowhere in a file.
 func (p *parser) fix(d *diag.Diagnostic, toks []tok, i int, message, text string, grade diag.Grade) {
-	if len(p.set.Trace(toks[i].pos)) > 0 && p.set.Trace(toks[i].pos)[0].Kind == token.Macro {
+	if from := p.set.Trace(toks[i].pos); len(from) > 0 && from[0].Kind == token.Macro {
 		return
 	}
 	d.Fixes = append(d.Fixes, diag.Fix{

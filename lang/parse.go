@@ -62,9 +62,11 @@ type parser struct {
 	diags     diag.List
 	read      int // bytes of all sources
 	includes  int
+	full      bool             // there was too much
 	explained int              // statements that were refused
 	old       *diag.Diagnostic // the finding about an older generation
 	oldMore   int              // statements that it speaks for besides its own
+	said      map[string]bool  // messages about macros, each said once
 
 	descent descent
 	toks    []tok // of a statement that the descent refused
@@ -76,6 +78,7 @@ func newParser(name string, opts Options) *parser {
 		lexer: lexer{set: set, macros: make(map[string]*macro)},
 		open:  opts.Open,
 		file:  &ast.File{Name: name, Set: set},
+		said:  make(map[string]bool),
 	}
 	p.descent.lex = &p.lexer
 	if p.open == nil {
@@ -106,16 +109,8 @@ func cause(err error) error {
 
 // enter begins to read a source. It reports one that is too much.
 func (p *parser) enter(name string, text []byte, include token.Pos) {
-	p.read += len(text)
-	if p.read > maxInput {
-		d := &diag.Diagnostic{Code: "too-large"}
-		if include.IsValid() {
-			d.Span = token.At(include)
-			d.Message = fmt.Sprintf("with %s the configuration is larger than %d MiB", name, maxInput>>20)
-		} else {
-			d.Message = fmt.Sprintf("%s is %v", name, errTooLarge)
-		}
-		p.report(d)
+	if p.read += len(text); p.read > maxInput {
+		p.tooMuch(name, include)
 		text = nil
 	}
 	base := p.set.AddSource(name, text, include)
@@ -124,6 +119,22 @@ func (p *parser) enter(name string, text []byte, include token.Pos) {
 		p.byteOrderMark(src)
 	}
 	p.push(src)
+}
+
+// tooMuch reports, once, that there is more text than anyone means to have.
+func (p *parser) tooMuch(name string, include token.Pos) {
+	if p.full {
+		return
+	}
+	p.full = true
+	d := &diag.Diagnostic{Code: "too-large"}
+	if include.IsValid() {
+		d.Span = token.At(include)
+		d.Message = fmt.Sprintf("with %s the configuration is larger than %d MiB", name, maxInput>>20)
+	} else {
+		d.Message = fmt.Sprintf("%s is %v", name, errTooLarge)
+	}
+	p.report(d)
 }
 
 // byteOrderMark reports the mark that some editors put before the text, and
@@ -193,12 +204,27 @@ func (p *parser) carryOut(st *ast.Stmt) {
 		p.defineMacro(st.Macro)
 	case st.Include != nil:
 		p.include(&st.Include.Path)
+	case st.Bad != nil:
+		p.defineIntended(p.toks)
+	}
+}
+
+// defineIntended defines the macro that a refused statement was meant to
+// define, so that its uses are not reported too.
+func (p *parser) defineIntended(toks []tok) {
+	if len(toks) < 4 || !toks[1].is(punct, "=") {
+		return
+	}
+	name, value := &toks[0], &toks[2]
+	if (name.isString() || name.kind == keyword) && (value.isString() || value.kind == keyword || value.kind == number) {
+		p.define(name.text, value.text, name.pos)
 	}
 }
 
 func (p *parser) defineMacro(m *ast.Macro) {
 	name := m.Name.Text
-	if strings.ContainsAny(name, " \t\n\v\f\r") {
+	// The original does not look at the first byte.
+	if strings.LastIndexAny(name, " \t\n\v\f\r") > 0 {
 		p.report(&diag.Diagnostic{
 			Span:    token.Span{Start: m.Name.Pos, End: m.Name.EndPos},
 			Code:    "macro-name",

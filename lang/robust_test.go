@@ -1,0 +1,97 @@
+package lang
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"smtpd/lang/diag"
+)
+
+// TestOneMessage gives the parser what no one should, and expects one clear
+// message for it.
+func TestOneMessage(t *testing.T) {
+	files := map[string]string{
+		"self":   "include \"self\"\n",
+		"a":      "include \"b\"\n",
+		"b":      "include \"a\"\n",
+		"large":  strings.Repeat("# nothing\n", maxInput/10) + "match reject\n",
+		"double": "",
+	}
+	for i := range 40 {
+		next := fmt.Sprintf("include \"n%d\"\n", i+1)
+		files[fmt.Sprintf("n%d", i)] = next + next
+	}
+	files["n40"] = ""
+	for i := range 300 {
+		files[fmt.Sprintf("deep%d", i)] = fmt.Sprintf("include \"deep%d\"\n", i+1)
+	}
+	open := func(name string) ([]byte, error) {
+		if text, ok := files[name]; ok {
+			return []byte(text), nil
+		}
+		return nil, fmt.Errorf("no such file")
+	}
+	for _, tt := range []struct {
+		name, text string
+		code       diag.Code
+	}{
+		{"include loop", "include \"self\"\n", "include-loop"},
+		{"include circle", "include \"a\"\n", "include-loop"},
+		{"includes that double", "include \"n0\"\n", "include-limit"},
+		{"includes too deep", "include \"deep0\"\n", "include-limit"},
+		{"large file", files["large"] + files["large"], "too-large"},
+		{"large includes", "include large\ninclude large\ninclude large\n", "too-large"},
+		{"macro bomb", "x = \"" + strings.Repeat("max-session 1 ", 570) + "\"\n" + strings.Repeat("mda limit $x\n", 10_000), "macro-size"},
+		{"byte order mark", "\xef\xbb\xbfmatch reject\nmatch reject\n", "byte-order-mark"},
+		{"carriage returns", "match reject\r\n# c\r\nmatch reject\r\nadmd \"a\"\r\n", "crlf"},
+		{"carriage returns in comments", "# c\r\nmatch reject\n", ""},
+		{"NUL in a string", "admd \"a\x00b\"\nmatch reject\n", "nul-byte"},
+		{"NUL outside", "admd a\n\x00\nmatch reject\n", "nul-byte"},
+		{"NUL in a comment", "# \x00\nmatch reject\n", ""},
+		{"expansion marks", "adm\x01d\x02 a\n\x01\nmatch reject\n", ""},
+		{"no text", "", ""},
+		{"a macro used often", strings.Repeat("admd $x\n", 1000), "undefined-macro"},
+		{"older language", "map a { source plain }\naccept for all deliver to mbox\nreject for any\n", "old-generation"},
+		{"file that ends in a brace", "table t {\n" + strings.Repeat("a\n", 1000), "unclosed-brace"},
+		{"file that ends in a quote", "admd \"a\nmatch reject\n", "unterminated-string"},
+		{"macro named like a keyword", "host = x\nadmd $host\n", "syntax"},
+		{"ten macros in a chain", "a = x\nb = $a\nc = $b\nd = $c\ne = $d\nf = $e\ng = $f\nh = $g\ni = $h\nj = $i\nadmd $j\n", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, diags := Parse("main", Options{Text: []byte(tt.text), Open: open})
+			counts := make(map[diag.Code]int)
+			for _, d := range diags {
+				counts[d.Code]++
+			}
+			switch {
+			case tt.code == "" && len(diags) > 0:
+				t.Errorf("%v", diags[0])
+			case tt.code != "" && (len(diags) != 1 || counts[tt.code] != 1):
+				t.Errorf("found %v, want one %s: %v", counts, tt.code, diags[:min(3, len(diags))])
+			}
+		})
+	}
+}
+
+// TestLimits holds the sizes of tokens to those of the original.
+func TestLimits(t *testing.T) {
+	for _, tt := range []struct {
+		format string
+		most   int
+	}{
+		{"admd %s\n", maxWord},
+		{"admd \"%s\"\n", maxQuoted},
+		{"admd '%s'\n", maxQuoted},
+		{"x = y\nadmd \"%s\\\n\"\n", maxQuoted},
+		{"\"%[1]s\" = y\nadmd $%[1]s\n", maxName},
+	} {
+		for _, n := range []int{tt.most, tt.most + 1} {
+			text := fmt.Sprintf(tt.format, strings.Repeat("a", n))
+			_, diags := Parse("f", Options{Text: []byte(text)})
+			if tooLong := len(diags) > 0 && diags[0].Code == "too-long"; tooLong != (n > tt.most) {
+				t.Errorf("%s with %d bytes: %v", clip(text), n, diags)
+			}
+		}
+	}
+}
