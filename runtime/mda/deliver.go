@@ -56,8 +56,9 @@ func (a *agent) Deliver(ctx context.Context, batch []envelope.Envelope) ([]queue
 	for i := range batch {
 		wg.Go(func() {
 			ev := &batch[i]
-			results[i] = a.deliver(ctx, ev)
-			a.logDelivery(ctx, ev, &results[i])
+			var id uint64
+			results[i], id = a.deliver(ctx, ev)
+			a.logDelivery(ctx, ev, id, &results[i])
 		})
 	}
 	wg.Wait()
@@ -76,40 +77,40 @@ func tempFail(format string, args ...any) error {
 	return &refusal{queue.TempFail, "4.3.0", fmt.Sprintf(format, args...)}
 }
 
-// deliver carries one envelope through to its end.
-func (a *agent) deliver(ctx context.Context, ev *envelope.Envelope) queue.Result {
-	r, err := a.attempt(ctx, ev)
+// deliver carries one envelope through to its end. id is the user's for logs.
+func (a *agent) deliver(ctx context.Context, ev *envelope.Envelope) (result queue.Result, id uint64) {
+	r, id, err := a.attempt(ctx, ev)
 	if err == nil {
 		outcome := map[parent.Outcome]queue.Outcome{
 			parent.Delivered: queue.Delivered, parent.TempFail: queue.TempFail, parent.PermFail: queue.PermFail,
 		}[r.Outcome]
-		return queue.Result{ID: ev.ID, Outcome: outcome, Status: r.Status, Text: r.Text}
+		return queue.Result{ID: ev.ID, Outcome: outcome, Status: r.Status, Text: r.Text}, id
 	}
 	var no *refusal
 	if !errors.As(err, &no) {
 		no = tempFail("%v", err).(*refusal)
 	}
-	return queue.Result{ID: ev.ID, Outcome: no.outcome, Status: no.status, Text: oneLine(no.text)}
+	return queue.Result{ID: ev.ID, Outcome: no.outcome, Status: no.status, Text: oneLine(no.text)}, id
 }
 
 // attempt prepares the delivery of ev and has parent run it in its turn.
-func (a *agent) attempt(ctx context.Context, ev *envelope.Envelope) (parent.Result, error) {
+func (a *agent) attempt(ctx context.Context, ev *envelope.Envelope) (r parent.Result, id uint64, err error) {
 	action, ok := a.actions[ev.Action]
 	if !ok {
-		return parent.Result{}, tempFail("action %q is not configured any more", ev.Action)
+		return r, 0, tempFail("action %q is not configured any more", ev.Action)
 	}
 	d, err := a.prepare(ctx, ev, action)
 	if err != nil {
-		return parent.Result{}, err
+		return r, 0, err
 	}
-	if err := a.turns.take(ctx, ev.LocalUser); err != nil {
-		return parent.Result{}, err
+	if id, err = a.turns.take(ctx, ev.LocalUser); err != nil {
+		return r, 0, err
 	}
 	defer a.turns.release(ev.LocalUser)
 
 	content, err := a.queue.Open(ctx, ev.ID.Message())
 	if err != nil {
-		return parent.Result{}, tempFail("message is not available: %v", err)
+		return r, id, tempFail("message is not available: %v", err)
 	}
 	again, err := looped(io.NewSectionReader(content, 0, math.MaxInt64), ev)
 	if again {
@@ -117,9 +118,10 @@ func (a *agent) attempt(ctx context.Context, ev *envelope.Envelope) (parent.Resu
 	}
 	if err != nil {
 		content.Close()
-		return parent.Result{}, err
+		return r, id, err
 	}
-	return a.parent.Deliver(ctx, d, content)
+	r, err = a.parent.Deliver(ctx, d, content)
+	return r, id, err
 }
 
 // prepare finds out who delivers ev, and how.
@@ -230,12 +232,13 @@ func (a *agent) identity(ctx context.Context, u lka.UserInfo, action *compile.Ac
 }
 
 // logDelivery writes the line per attempt that operators search for.
-func (a *agent) logDelivery(ctx context.Context, ev *envelope.Envelope, r *queue.Result) {
+func (a *agent) logDelivery(ctx context.Context, ev *envelope.Envelope, id uint64, r *queue.Result) {
 	result := r.Outcome
 	if result == queue.Loop {
 		result = queue.PermFail
 	}
 	a.log.LogAttrs(ctx, slog.LevelInfo, "mda delivery",
+		slog.String("session", fmt.Sprintf("%016x", id)),
 		slog.String("evpid", ev.ID.String()),
 		slog.String("from", "<"+ev.Sender.String()+">"),
 		slog.String("to", "<"+ev.Dest.String()+">"),

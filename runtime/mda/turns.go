@@ -2,6 +2,7 @@ package mda
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 )
 
@@ -20,6 +21,7 @@ type turns struct {
 // A user is somebody with sessions that run or wait.
 type user struct {
 	name    string
+	id      uint64 // for logs; the same as long as there is a session
 	running int
 	waiting []chan struct{}
 	ready   bool // in turns.ready
@@ -29,14 +31,14 @@ func newTurns(total, perUser int) *turns {
 	return &turns{total: total, perUser: perUser, users: make(map[string]*user)}
 }
 
-// take waits until it is the turn of a session for name. The caller must then
-// call release.
-func (t *turns) take(ctx context.Context, name string) error {
+// take waits until it is the turn of a session for name, and returns the
+// user's id. The caller must then call release.
+func (t *turns) take(ctx context.Context, name string) (id uint64, err error) {
 	c := make(chan struct{}, 1)
 	t.mu.Lock()
 	u := t.users[name]
 	if u == nil {
-		u = &user{name: name}
+		u = &user{name: name, id: rand.Uint64()}
 		t.users[name] = u
 	}
 	u.waiting = append(u.waiting, c)
@@ -46,7 +48,7 @@ func (t *turns) take(ctx context.Context, name string) error {
 
 	select {
 	case <-c:
-		return nil
+		return u.id, nil
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
@@ -55,12 +57,12 @@ func (t *turns) take(ctx context.Context, name string) error {
 			u.waiting = append(u.waiting[:i], u.waiting[i+1:]...)
 			t.forget(u)
 			t.mu.Unlock()
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
 	t.mu.Unlock()
 	t.release(name) // it came at the same moment
-	return ctx.Err()
+	return 0, ctx.Err()
 }
 
 // release ends a session for name.

@@ -19,7 +19,7 @@ func TestTurnsLimits(t *testing.T) {
 		for i := range 60 {
 			name := fmt.Sprintf("user%d", i%4)
 			wg.Go(func() {
-				if err := turns.take(t.Context(), name); err != nil {
+				if _, err := turns.take(t.Context(), name); err != nil {
 					t.Error(err)
 					return
 				}
@@ -55,7 +55,7 @@ func TestTurnsAreFair(t *testing.T) {
 		var wg sync.WaitGroup
 		start := func(name string) {
 			wg.Go(func() {
-				if turns.take(t.Context(), name) != nil {
+				if _, err := turns.take(t.Context(), name); err != nil {
 					return
 				}
 				mu.Lock()
@@ -80,18 +80,18 @@ func TestTurnsAreFair(t *testing.T) {
 func TestTurnsGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns(1, 1)
-		if err := turns.take(t.Context(), "a"); err != nil {
+		if _, err := turns.take(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for _, name := range []string{"a", "b"} {
-			if err := turns.take(ctx, name); err == nil {
+			if _, err := turns.take(ctx, name); err == nil {
 				t.Errorf("%s got a turn", name)
 			}
 		}
 		turns.release("a")
-		if err := turns.take(t.Context(), "b"); err != nil {
+		if _, err := turns.take(t.Context(), "b"); err != nil {
 			t.Error(err)
 		}
 		turns.release("b")

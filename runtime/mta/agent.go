@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"smtpd/compile"
@@ -82,10 +81,9 @@ type agent struct {
 	queue   messages
 	tables  tables
 
-	sessions atomic.Uint64
-	work     sync.WaitGroup // sessions
-	book     *book
-	routes   routes
+	work   sync.WaitGroup // sessions
+	book   *book
+	routes routes
 
 	mu     sync.Mutex
 	relays map[relayID]*relay
@@ -181,6 +179,7 @@ func (a *agent) logDelivery(ctx context.Context, ev *envelope.Envelope, o *outco
 		result = queue.PermFail
 	}
 	a.log.LogAttrs(ctx, slog.LevelInfo, "mta delivery",
+		sessionAttr(o.session),
 		slog.String("evpid", ev.ID.String()),
 		slog.String("from", "<"+ev.Sender.String()+">"),
 		slog.String("to", "<"+ev.Dest.String()+">"),

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strconv"
@@ -72,7 +73,7 @@ func (a *agent) open(ctx context.Context, r *relay, host candidate, acc access) 
 
 // openOnce is open; clear says to do without TLS.
 func (a *agent) openOnce(ctx context.Context, r *relay, host candidate, acc access, clear bool) (*session, error) {
-	s := &session{a: a, r: r, id: a.sessions.Add(1), host: host, access: acc}
+	s := &session{a: a, r: r, id: rand.Uint64(), host: host, access: acc}
 	s.lookUpName(ctx)
 	port := cmp.Or(r.dest.port, a.port)
 	if r.dest.mode == smtps {
@@ -370,5 +371,7 @@ func (s *session) close(ctx context.Context, err error) {
 
 // log writes a line about the session.
 func (s *session) log(ctx context.Context, msg string, attrs ...slog.Attr) {
-	s.a.log.LogAttrs(ctx, slog.LevelInfo, msg, append([]slog.Attr{slog.String("session", fmt.Sprintf("%016x", s.id))}, attrs...)...)
+	s.a.log.LogAttrs(ctx, slog.LevelInfo, msg, append([]slog.Attr{sessionAttr(s.id)}, attrs...)...)
 }
+
+func sessionAttr(id uint64) slog.Attr { return slog.String("session", fmt.Sprintf("%016x", id)) }

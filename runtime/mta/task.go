@@ -23,9 +23,10 @@ type task struct {
 // An outcome is what became of an envelope so far, and where.
 type outcome struct {
 	queue.Result
-	again  bool   // another host may take it
-	source string // local address of the session
-	relay  string // the host, for logs
+	again   bool   // another host may take it
+	session uint64 // for logs, as the rest; 0 if there was none
+	source  string // local address
+	relay   string // the host
 }
 
 func newTask(ctx context.Context, batch []envelope.Envelope) *task {

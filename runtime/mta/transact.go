@@ -106,7 +106,8 @@ func (s *session) transact(ctx context.Context, t *task) error {
 
 // set notes what the host said of envelope i.
 func (x *transaction) set(i int, o outcome) {
-	o.source, o.relay, o.Remote = sourceText(x.access.source), x.relayText(), x.host.host
+	o.session, o.source, o.relay = x.id, sourceText(x.access.source), x.relayText()
+	o.Remote = x.host.host
 	x.t.set(i, o)
 }
 
