@@ -24,18 +24,19 @@ func TestChoose(t *testing.T) {
 
 func TestPrepareAndLock(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "spool")
-	if err := Prepare(dir, Account{UID: os.Geteuid(), GID: os.Getegid()}); err != nil {
+	self := Account{UID: os.Geteuid(), GID: os.Getegid()}
+	if err := Prepare(dir, self); err != nil {
 		t.Fatal(err)
 	}
-	first, err := Acquire(dir)
+	first, err := Acquire(dir, self)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Acquire(dir); err == nil || !strings.Contains(err.Error(), "another smtpd, process") {
+	if _, err := Acquire(dir, self); err == nil || !strings.Contains(err.Error(), "another smtpd, process") {
 		t.Errorf("second lock: %v", err)
 	}
 	first.Release()
-	again, err := Acquire(dir)
+	again, err := Acquire(dir, self)
 	if err != nil {
 		t.Fatal(err)
 	}

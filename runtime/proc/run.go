@@ -21,15 +21,17 @@ func Local(ctx context.Context, front, rest []Component) error {
 	defer stopRest()
 	frontCtx, stopFront := context.WithCancel(ctx)
 	defer stopFront()
-	helpers := start(restCtx, stopFront, rest)
-	err := start(frontCtx, stopFront, front)()
+	// A component of the rest may end when those that it serves have.
+	helpers := start(restCtx, frontCtx, stopFront, rest)
+	err := start(frontCtx, frontCtx, stopFront, front)()
 	stopRest()
 	return errors.Join(err, helpers())
 }
 
 // start starts components. When one ends it calls ended; the function that it
-// returns waits for all and tells what went wrong.
-func start(ctx context.Context, ended func(), components []Component) (wait func() error) {
+// returns waits for all and tells what went wrong: an error, or an end before
+// that of service.
+func start(ctx, service context.Context, ended func(), components []Component) (wait func() error) {
 	var wg sync.WaitGroup
 	errs := make([]error, len(components))
 	for i, c := range components {
@@ -39,7 +41,7 @@ func start(ctx context.Context, ended func(), components []Component) (wait func
 			switch {
 			case err != nil:
 				errs[i] = fmt.Errorf("%s: %w", c.Name, err)
-			case ctx.Err() == nil:
+			case service.Err() == nil:
 				errs[i] = fmt.Errorf("%s: ended by itself", c.Name)
 			}
 		})

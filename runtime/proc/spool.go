@@ -37,8 +37,8 @@ func Prepare(dir string, a Account) error {
 // A Lock keeps a spool to one daemon.
 type Lock struct{ f *os.File }
 
-// Acquire takes the lock of the spool in dir.
-func Acquire(dir string) (*Lock, error) {
+// Acquire takes the lock of the spool in dir, for a daemon that will run as a.
+func Acquire(dir string, a Account) (*Lock, error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -48,6 +48,9 @@ func Acquire(dir string) (*Lock, error) {
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		defer f.Close()
 		return nil, fmt.Errorf("another smtpd%s uses the spool %s", holder(f), dir)
+	}
+	if err == nil && os.Geteuid() == 0 {
+		err = f.Chown(a.UID, a.GID)
 	}
 	if err == nil {
 		err = f.Truncate(0)

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"slices"
+
+	"smtpd/compile"
+	"smtpd/lang/diag"
+	"smtpd/lang/token"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/mda"
+	"smtpd/runtime/mfa"
+	"smtpd/runtime/mta"
+	"smtpd/runtime/smtp"
+)
+
+// unsupported lists what rs asks for and this version does not do. The daemon
+// does not start with any of it: a word of the configuration is obeyed or
+// refused, never passed over.
+func unsupported(rs *compile.Ruleset) diag.List {
+	return slices.Concat(
+		smtp.Unsupported(rs),
+		mfa.Unsupported(rs),
+		lka.Unsupported(rs),
+		mda.Unsupported(rs),
+		mta.Unsupported(rs),
+		processes(rs),
+	)
+}
+
+// processes lists filter processes: none is started.
+func processes(rs *compile.Ruleset) diag.List {
+	var l diag.List
+	for _, p := range rs.Procs {
+		at := token.At(token.Pos{Filename: p.Origin.File, Line: p.Origin.Line, Column: p.Origin.Column})
+		l.Errorf(at, "unsupported", "filter process %q is not supported: it would not be started", p.Name)
+	}
+	return l
+}

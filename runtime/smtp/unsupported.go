@@ -1,0 +1,27 @@
+package smtp
+
+import (
+	"smtpd/compile"
+	"smtpd/lang/diag"
+	"smtpd/lang/token"
+)
+
+// Unsupported lists what the listeners of rs ask for and the server does not
+// do.
+func Unsupported(rs *compile.Ruleset) diag.List {
+	var list diag.List
+	for i := range rs.Listeners {
+		l := &rs.Listeners[i]
+		at := token.At(token.Pos{Filename: l.Origin.File, Line: l.Origin.Line, Column: l.Origin.Column})
+		refuse := func(is bool, what, why string) {
+			if is {
+				list.Errorf(at, "unsupported", "listener option %s is not supported: %s", what, why)
+			}
+		}
+		refuse(l.ProxyV2, "proxy-v2", "the client's address would not be read")
+		refuse(l.Senders != 0, "senders", "senders would not be checked")
+		refuse(l.Auth != compile.NoAuth && l.AuthTable == 0, "auth without a table",
+			"passwords of system accounts cannot be checked; name a credentials table")
+	}
+	return list
+}
