@@ -49,6 +49,7 @@ func (o outcome) Error() string { return fmt.Sprintf("status %d", int(o)) }
 type cli struct {
 	Check checkCmd `cmd:"" default:"withargs" help:"Judge configurations (the default)."`
 	Dump  dumpCmd  `cmd:"" help:"Show the compiled rule table."`
+	Fmt   fmtCmd   `cmd:"" help:"Lay configurations out in the one canonical way."`
 	Codes codesCmd `cmd:"" help:"Explain the codes of findings."`
 }
 
@@ -62,7 +63,7 @@ func run(args []string, s *streams) int {
 	exited := -1
 	parser, err := kong.New(&c,
 		kong.Name("smtpd-check"),
-		kong.Description("Judge, explain and show configurations of smtpd. Exit status: 0 good, 1 bad, 2 could not run, 3 good with conditions or remarks."),
+		kong.Description("Judge, explain, show and lay out configurations of smtpd. Exit status: 0 good, 1 bad, 2 could not run, 3 good with conditions or remarks."),
 		kong.Writers(s.out, s.err),
 		kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
