@@ -1,6 +1,7 @@
 package lang
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -26,6 +27,9 @@ func Format(name string, src []byte) ([]byte, error) {
 	f := newFormatter(name, src)
 	for f.statement() {
 	}
+	if f.err != nil {
+		return nil, fmt.Errorf("format %s: %w", name, f.err)
+	}
 	out := []byte(f.out.String())
 	// The layout is not worth the risk of another meaning: if the texts do
 	// not read the same, the fault is here and the text stays as it was.
@@ -35,6 +39,10 @@ func Format(name string, src []byte) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// errUnclear is about text that parses only because a macro in it is not
+// known here: braces stay open, or there are characters that no token has.
+var errUnclear = errors.New("a statement with an undefined macro is wrong apart from that")
 
 // parseForFormat parses the text without the files that it includes.
 func parseForFormat(name string, src []byte) ([]*ast.Stmt, error) {
@@ -105,9 +113,10 @@ const (
 
 // An item is a piece of text between blanks. Its text is as it was written.
 type item struct {
-	kind kind
-	text string
-	near bool // no blank before it
+	kind  kind
+	text  string
+	near  bool // no blank before it
+	first bool // in the first column
 }
 
 func (it *item) isElement() bool { return it.kind == word || it.kind == quoted }
@@ -118,10 +127,11 @@ type formatter struct {
 	items []item // of the present statement
 
 	out       strings.Builder
-	fresh     bool // nothing is on the present line of out
-	emptyLine bool // an empty line was read and not written
-	depth     int  // of braces
-	hang      int  // tabs more for the line that goes on the one before
+	fresh     bool  // nothing is on the present line of out
+	emptyLine bool  // an empty line was read and not written
+	depth     int   // of braces
+	err       error // why the text cannot be formatted
+	hang      int   // tabs more for the line that goes on the one before
 }
 
 func newFormatter(name string, src []byte) *formatter {
@@ -161,7 +171,7 @@ func (f *formatter) next() item {
 			return item{kind: macroUse, text: f.written(start, nil), near: near}
 		}
 		t := l.scan()
-		return item{kind: t.kind, text: f.written(start, &t), near: near}
+		return item{kind: t.kind, text: f.written(start, &t), near: near, first: t.pos.Column == 1}
 	}
 }
 
@@ -212,8 +222,14 @@ func (f *formatter) statement() bool {
 		case it.kind == punct && it.text == "}":
 			depth = max(0, depth-1)
 		case it.kind == endOfInput, it.kind == newline && depth == 0:
+			if depth > 0 {
+				f.err = errUnclear
+			}
 			f.write()
 			return it.kind == newline
+		}
+		if it.kind == invalid || depth > 0 && it.first && it.kind == keyword && opensStatement(it.text) {
+			f.err = errUnclear
 		}
 		f.items = append(f.items, it)
 	}
@@ -221,8 +237,8 @@ func (f *formatter) statement() bool {
 
 // write writes the items of a statement and ends the line.
 func (f *formatter) write() {
-	for len(f.items) > 0 && f.items[len(f.items)-1].kind == continuation {
-		f.items = f.items[:len(f.items)-1]
+	for n := len(f.items); n > 0 && (f.items[n-1].kind == continuation || f.items[n-1].kind == newline); n-- {
+		f.items = f.items[:n-1]
 	}
 	if len(f.items) == 0 {
 		f.emptyLine = f.out.Len() > 0

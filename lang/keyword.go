@@ -47,11 +47,10 @@ func opensStatement(w string) bool {
 // Classes of bytes. Those above 0x7f are in none: outside quotes and
 // comments the language is ASCII.
 const (
-	inWord   = 1 << iota // may go on with a word
-	inName               // may be in the name of a macro reference
-	endsNum              // ends a number
-	isQuiet              // may be copied from a quoted string as it is
-	isSource             // printable, and so worth quoting in a message
+	inWord  = 1 << iota // may go on with a word
+	inName              // may be in the name of a macro reference
+	endsNum             // ends a number
+	isQuiet             // may be copied from a quoted string as it is
 )
 
 var class = newClasses()
@@ -72,9 +71,6 @@ func newClasses() (t [256]uint8) {
 		}
 		if b > 2 && b != '\\' && b != '\n' && b != '"' && b != '\'' {
 			t[c] |= isQuiet
-		}
-		if b >= ' ' && b < 0x7f {
-			t[c] |= isSource
 		}
 	}
 	return t

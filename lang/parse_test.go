@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,13 +62,62 @@ func firstLine(diags diag.List) string {
 	return pos[:strings.LastIndexByte(pos, ':')]
 }
 
-// TestCorpus parses configurations that people have published. The original
-// finds fault with the text of some.
+// TestCorpus parses configurations that people have published, and finds
+// fault with the text of those with which the original does.
 func TestCorpus(t *testing.T) {
-	for _, name := range corpus(t, "gen3") {
+	corpus(t, "gen3")
+	index, err := os.ReadFile("../../shared/corpus/INDEX.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := strings.Split(strings.TrimSpace(string(index)), "\n")
+	columns := strings.Split(rows[0], "\t")
+	for _, row := range rows[1:] {
+		cols := strings.Split(row, "\t")
+		get := func(name string) string { return cols[slices.Index(columns, name)] }
+		if get("generation") != "3" {
+			continue
+		}
+		name := "../../shared/corpus/" + get("file")
 		_, diags := Parse(name, Options{})
+		var text diag.List // faults of the text, not of the machine
 		for _, d := range diags {
-			t.Logf("%v", d)
+			if d.Code != "include" {
+				text = append(text, d)
+			}
+		}
+		line, syntax := strings.CutSuffix(get("first_error_7.8.0p1"), ": syntax error")
+		want := name + ":" + strings.TrimPrefix(line, "line ")
+		switch accepted := strings.Contains(get("accepted_by_with_stubbed_environment"), "7.8"); {
+		case accepted && len(text) > 0:
+			t.Errorf("%v: the original finds no fault", text[0])
+		case syntax && firstLine(text) != want:
+			t.Errorf("first error at %s, want %s", firstLine(text), want)
+		}
+	}
+}
+
+// TestOldCorpus expects one finding that names the generation, not one for
+// each line.
+func TestOldCorpus(t *testing.T) {
+	for _, name := range append(corpus(t, "gen1"), corpus(t, "gen2")...) {
+		_, diags := Parse(name, Options{Open: func(path string) ([]byte, error) {
+			if path == name {
+				return os.ReadFile(path)
+			}
+			return nil, nil
+		}})
+		n := 0
+		for _, d := range diags {
+			if d.Code == "old-generation" {
+				n++
+			}
+		}
+		if n > 1 {
+			t.Errorf("%s: said %d times", name, n)
+		}
+		if n == 0 {
+			t.Logf("%s: not recognised: %v", name, diags)
 		}
 	}
 }

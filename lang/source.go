@@ -1,6 +1,7 @@
 package lang
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -44,8 +45,7 @@ type expansion struct {
 	use, end token.Pos // the reference
 }
 
-// errTooLarge is what the open function of Options should return for a file
-// that it will not read whole.
+// errTooLarge is about a file that is not read to its end.
 var errTooLarge = fmt.Errorf("larger than %d MiB", maxInput>>20)
 
 // readFile is the default of Options.Open. Like the original on Linux it
@@ -56,14 +56,18 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxInput+1))
+	var text bytes.Buffer
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		text.Grow(int(min(info.Size(), maxInput)) + bytes.MinRead)
+	}
+	_, err = text.ReadFrom(io.LimitReader(f, maxInput+1))
 	switch {
 	case errors.Is(err, syscall.EISDIR):
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case len(text) > maxInput:
+	case text.Len() > maxInput:
 		return nil, &os.PathError{Op: "read", Path: path, Err: errTooLarge}
 	}
-	return text, nil
+	return text.Bytes(), nil
 }
