@@ -228,6 +228,7 @@ func (d *daemon) run() error {
 	for _, ln := range d.sockets {
 		d.log.Info("listening", "address", ln.Addr().String())
 	}
+	d.log.Info("smtpd serving")
 	front, rest := d.components()
 	err := proc.Local(ctx, front, rest)
 	d.log.Info("Exiting")

@@ -1,0 +1,379 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"smtpd/internal/smtptest"
+	"smtpd/runtime/control"
+	"smtpd/runtime/proc"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"smtpd": main})
+}
+
+// TestScript runs the whole daemon. Besides testscript's own commands there
+// are those below; $USER, $UID and $GID are the account the daemon runs as,
+// $PORT is a free port of 127.0.0.1, and $PORT2 and $PORT3 are others.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("..", "..", "testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			a, err := proc.Choose("")
+			if err != nil {
+				return err
+			}
+			for _, name := range []string{"PORT", "PORT2", "PORT3"} {
+				port, err := freePort()
+				if err != nil {
+					return err
+				}
+				env.Setenv(name, port)
+			}
+			env.Setenv("USER", a.Name)
+			env.Setenv("UID", strconv.Itoa(a.UID))
+			env.Setenv("GID", strconv.Itoa(a.GID))
+			d := &daemons{running: make(map[string]*started)}
+			env.Values[daemonsKey{}] = d
+			env.Defer(d.killAll)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start":    start,
+			"signal":   signalDaemon,
+			"stop":     stop,
+			"waitlog":  waitLog,
+			"waitfile": waitFile,
+			"expand":   expand,
+			"owndir":   ownDir,
+			"dialogue": dialogue,
+			"send":     send,
+		},
+	})
+}
+
+// patience bounds every wait of a script.
+const patience = 20 * time.Second
+
+func freePort() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	return port, err
+}
+
+type daemonsKey struct{}
+
+// daemons are those that a script has started, by name.
+type daemons struct{ running map[string]*started }
+
+// A started daemon writes its log to NAME.log.
+type started struct {
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when err is set
+	err    error
+	log    *lockedBuffer
+}
+
+// A lockedBuffer is written by one goroutine and read by another.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (d *daemons) killAll() {
+	for _, s := range d.running {
+		s.cmd.Process.Kill()
+		<-s.exited
+	}
+}
+
+func daemonNamed(ts *testscript.TestScript, name string) *started {
+	s := ts.Value(daemonsKey{}).(*daemons).running[name]
+	if s == nil {
+		ts.Fatalf("no daemon called %s", name)
+	}
+	return s
+}
+
+// wait waits until ok holds.
+func wait(ts *testscript.TestScript, what string, ok func() bool) {
+	deadline := time.Now().Add(patience)
+	for tick := time.NewTicker(10 * time.Millisecond); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			ts.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// start NAME ARG...: runs smtpd with the arguments and waits until it serves.
+func start(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: start name arg...")
+	}
+	s := &started{exited: make(chan struct{}), log: new(lockedBuffer)}
+	var path string
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		if p := filepath.Join(dir, "smtpd"); path == "" {
+			if _, err := os.Stat(p); err == nil {
+				path = p
+			}
+		}
+	}
+	s.cmd = exec.Command(path, args[1:]...)
+	s.cmd.Dir = ts.MkAbs(".")
+	s.cmd.Stderr = s.log
+	if err := s.cmd.Start(); err != nil {
+		ts.Fatalf("start: %v", err)
+	}
+	go func() {
+		s.err = s.cmd.Wait()
+		close(s.exited)
+	}()
+	ts.Value(daemonsKey{}).(*daemons).running[args[0]] = s
+	wait(ts, "the start of smtpd", func() bool {
+		select {
+		case <-s.exited:
+			ts.Fatalf("smtpd ended: %v\n%s", s.err, s.log)
+		default:
+		}
+		return strings.Contains(s.log.String(), "smtpd serving")
+	})
+}
+
+// signal NAME SIGNAL: HUP, KILL.
+func signalDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: signal name HUP|KILL")
+	}
+	s := daemonNamed(ts, args[0])
+	sig, ok := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}[args[1]]
+	if !ok {
+		ts.Fatalf("unknown signal %s", args[1])
+	}
+	ts.Check(s.cmd.Process.Signal(sig))
+	if sig == syscall.SIGKILL {
+		<-s.exited
+	}
+}
+
+// stop NAME: SIGTERM; the exit status must be 0.
+func stop(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: stop name")
+	}
+	s := daemonNamed(ts, args[0])
+	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		ts.Fatalf("smtpd does not stop:\n%s", s.log)
+	}
+	if s.err != nil {
+		ts.Fatalf("smtpd: %v\n%s", s.err, s.log)
+	}
+}
+
+// waitlog NAME REGEXP: waits for a line of the log. ! waitlog looks once.
+func waitLog(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: waitlog name regexp")
+	}
+	s := daemonNamed(ts, args[0])
+	re := regexp.MustCompile("(?m)" + args[1])
+	if neg {
+		if line := re.FindString(s.log.String()); line != "" {
+			ts.Fatalf("the log has %q", line)
+		}
+		return
+	}
+	defer func() { ts.Logf("%s", s.log) }()
+	wait(ts, args[1], func() bool { return re.MatchString(s.log.String()) })
+}
+
+// waitfile GLOB COUNT [NAME]: waits until so many files match, and no more,
+// and copies the first of them to NAME.
+func waitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: waitfile glob count [name]")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	var found []string
+	wait(ts, args[0], func() bool {
+		found, _ = filepath.Glob(ts.MkAbs(args[0]))
+		return len(found) >= n
+	})
+	if len(found) > n {
+		ts.Fatalf("%d files %s, want %d", len(found), args[0], n)
+	}
+	if len(args) > 2 {
+		b, err := os.ReadFile(found[0])
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), b, 0o644))
+	}
+}
+
+// expand FILE...: replaces $NAME in files by the environment's values.
+func expand(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range args {
+		text := os.Expand(ts.ReadFile(name), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o644))
+	}
+}
+
+// owndir DIR...: makes directories that the daemon may write to.
+func ownDir(ts *testscript.TestScript, neg bool, args []string) {
+	a, err := proc.Choose("")
+	ts.Check(err)
+	for _, dir := range args {
+		ts.Check(proc.Prepare(ts.MkAbs(dir), a))
+	}
+}
+
+// dialogue ADDR FILE: holds the dialogue in FILE with the server at ADDR, or
+// with the submission socket if ADDR is its path. The form of the file is
+// that of package smtptest.
+func dialogue(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: dialogue address file")
+	}
+	conn, err := dialServer(ts, args[0])
+	ts.Check(err)
+	defer conn.Close()
+	d := &smtptest.Dialogue{Conn: conn, Timeout: patience}
+	if err := d.Run(ts.ReadFile(args[1])); err != nil {
+		ts.Fatalf("%s: %v", args[1], err)
+	}
+}
+
+func dialServer(ts *testscript.TestScript, addr string) (net.Conn, error) {
+	if !strings.HasSuffix(addr, ".sock") {
+		return net.Dial("tcp", addr)
+	}
+	c, err := control.Dial(ts.MkAbs(addr))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	f, err := c.Session()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FileConn(f)
+}
+
+// send ADDR FROM TO FILE: sends a message with go-smtp's client, another
+// reading of the same standards. ! send must be refused.
+func send(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 4 {
+		ts.Fatalf("usage: send address from to file")
+	}
+	err := sendMail(args[0], args[1], args[2], ts.ReadFile(args[3]))
+	if (err != nil) != neg {
+		ts.Fatalf("send: %v", err)
+	}
+	if err != nil {
+		ts.Logf("%v", err)
+	}
+}
+
+func sendMail(addr, from, to, text string) error {
+	c, err := gosmtp.Dial(addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SendMail(from, []string{to}, strings.NewReader(text)); err != nil {
+		return err
+	}
+	return c.Quit()
+}
+
+func TestFlags(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "smtpd.conf")
+	if err := os.WriteFile(conf, []byte("match from any for domain $d reject\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args   string
+		status int
+		want   string
+	}{
+		{"-h", 1, version + "\nusage: smtpd"},
+		{"-x", 1, "smtpd: unknown flag -x"},
+		{"operand", 1, "smtpd: unexpected argument operand"},
+		{"-D d -n", 1, "smtpd: -D d: want name=value"},
+		{"-B queue=ram -h", 1, version},
+	} {
+		var stderr bytes.Buffer
+		if got := run(strings.Fields(c.args), &stderr); got != c.status || !strings.HasPrefix(stderr.String(), c.want) {
+			t.Errorf("smtpd %s: status %d, %q", c.args, got, stderr.String())
+		}
+	}
+	var c cli
+	if err := parseArgs(&c, strings.Fields("-nvvf a -f "+conf+" -Dd=example.org -P mta -P smtp -T all")); err != nil {
+		t.Fatal(err)
+	}
+	if !c.Check || c.Verbose != 2 || c.file() != conf || !c.paused("mta") || !c.paused("smtp") || c.paused("mda") {
+		t.Errorf("%+v", c)
+	}
+	if d, err := c.defines(); err != nil || fmt.Sprint(d) != "[{d example.org}]" {
+		t.Error(d, err)
+	}
+}
+
+// TestTrial checks that the configuration of a trial is one.
+func TestTrial(t *testing.T) {
+	a, err := proc.Choose("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	for range 2 { // the second time the file is there
+		if err := prepareTrial(dir, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := cli{Trial: dir}
+	host, err := c.host()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	rules, err := load(c.file(), nil, host, &stderr)
+	if err != nil || len(rules.Listeners) != 1 {
+		t.Errorf("%v\n%s", err, &stderr)
+	}
+}
