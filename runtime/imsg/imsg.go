@@ -19,8 +19,10 @@ const (
 	MaxSize    = 16384 // of a frame with its header
 	MaxData    = MaxSize - HeaderSize
 
-	// MaxMessage bounds what Peer puts together from continued frames.
+	// MaxMessage bounds what Peer puts together from continued frames, and
+	// maxPartial what it holds of all messages that are not complete yet.
 	MaxMessage = 4 << 20
+	maxPartial = 16 * MaxMessage
 )
 
 // fileFlag in the length field says that a descriptor travels with the frame.

@@ -63,9 +63,7 @@ type result struct {
 func NewPeer(c Conn, h Handler) *Peer {
 	if h == nil {
 		h = func(_ context.Context, m Message) (Message, error) {
-			if m.File != nil {
-				m.File.Close()
-			}
+			closeFile(m.File)
 			return Message{}, fmt.Errorf("no requests of type %d here", m.Type)
 		}
 	}
@@ -118,9 +116,7 @@ func (p *Peer) write() {
 		}
 		if p.err != nil {
 			for _, f := range p.out {
-				if f.File != nil {
-					f.File.Close()
-				}
+				closeFile(f.File)
 			}
 			p.out = nil
 			p.mu.Unlock()
@@ -138,6 +134,7 @@ func (p *Peer) write() {
 
 func (p *Peer) read(ctx context.Context, wg *sync.WaitGroup) error {
 	partial := make(map[uint64][]byte)
+	held := 0 // bytes in partial
 	for {
 		f, err := p.conn.Recv()
 		if err != nil {
@@ -146,16 +143,17 @@ func (p *Peer) read(ctx context.Context, wg *sync.WaitGroup) error {
 		key := uint64(f.Type&^flagMore)<<32 | uint64(f.ID)
 		data := f.Data
 		if head, ok := partial[key]; ok {
+			held -= len(head)
 			data = append(head, data...)
 		}
-		if len(data) > MaxMessage {
+		if len(data) > MaxMessage || held > maxPartial {
+			closeFile(f.File)
 			return fmt.Errorf("message of more than %d bytes: %w", MaxMessage, ErrFrame)
 		}
 		if f.Type&flagMore != 0 {
-			if f.File != nil {
-				f.File.Close()
-			}
+			closeFile(f.File)
 			partial[key] = data
+			held += len(data)
 			continue
 		}
 		delete(partial, key)
@@ -175,9 +173,7 @@ func (p *Peer) answer(f Frame, m Message) {
 	p.mu.Unlock()
 	switch {
 	case !ok: // the caller has given up
-		if m.File != nil {
-			m.File.Close()
-		}
+		closeFile(m.File)
 	case f.Type&flagFailed != 0:
 		c <- result{err: RemoteError(m.Data)}
 	default:
@@ -188,9 +184,14 @@ func (p *Peer) answer(f Frame, m Message) {
 func (p *Peer) serve(ctx context.Context, id uint32, m Message) {
 	reply, err := p.handler(ctx, m)
 	if id == 0 { // a notice wants no answer
+		closeFile(reply.File)
 		return
 	}
+	if err == nil && len(reply.Data) > MaxMessage {
+		err = errTooLarge
+	}
 	if err != nil {
+		closeFile(reply.File)
 		p.send(Message{Type: m.Type, Data: []byte(err.Error())}, flagReply|flagFailed, id)
 		return
 	}
@@ -200,14 +201,16 @@ func (p *Peer) serve(ctx context.Context, id uint32, m Message) {
 // Call sends a request and returns its answer. If ctx ends first the answer
 // is dropped when it comes. Call takes ownership of m.File.
 func (p *Peer) Call(ctx context.Context, m Message) (Message, error) {
+	if len(m.Data) > MaxMessage {
+		closeFile(m.File)
+		return Message{}, errTooLarge
+	}
 	c := make(chan result, 1)
 	p.mu.Lock()
 	if p.err != nil {
 		err := p.err
 		p.mu.Unlock()
-		if m.File != nil {
-			m.File.Close()
-		}
+		closeFile(m.File)
 		return Message{}, err
 	}
 	var id uint32
@@ -228,12 +231,19 @@ func (p *Peer) Call(ctx context.Context, m Message) (Message, error) {
 		// The answer may have come at the same moment.
 		select {
 		case r := <-c:
-			if r.m.File != nil {
-				r.m.File.Close()
-			}
+			closeFile(r.m.File)
 		default:
 		}
 		return Message{}, ctx.Err()
+	}
+}
+
+// errTooLarge answers a message that the other side would take for an attack.
+var errTooLarge = fmt.Errorf("message of more than %d bytes", MaxMessage)
+
+func closeFile(f *os.File) {
+	if f != nil {
+		f.Close()
 	}
 }
 
@@ -245,9 +255,7 @@ func (p *Peer) send(m Message, flags, id uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
-		if m.File != nil {
-			m.File.Close()
-		}
+		closeFile(m.File)
 		return
 	}
 	typ := m.Type&typeMask | flags

@@ -1,6 +1,7 @@
 package imsg
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -84,9 +85,6 @@ func (u *unixConn) Recv() (Frame, error) {
 		return Frame{}, err
 	}
 	if err := u.fill(HeaderSize + n); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
 		return Frame{}, err
 	}
 	f.Data = append([]byte(nil), u.rbuf[HeaderSize:HeaderSize+n]...)
@@ -101,8 +99,25 @@ func (u *unixConn) Recv() (Frame, error) {
 	return f, nil
 }
 
-// fill reads until at least n bytes are buffered.
+// maxFiles bounds the descriptors that wait for their frames: whoever sends
+// more is not of this protocol, and would use up all that the process may
+// have.
+const maxFiles = 64
+
+// fill reads until at least n bytes are buffered. After an error the
+// descriptors that no frame has claimed are closed.
 func (u *unixConn) fill(n int) error {
+	err := u.read(n)
+	if err != nil {
+		for _, f := range u.files {
+			f.Close()
+		}
+		u.files = nil
+	}
+	return err
+}
+
+func (u *unixConn) read(n int) error {
 	for len(u.rbuf) < n {
 		if cap(u.rbuf)-len(u.rbuf) < MaxSize {
 			u.rbuf = append(make([]byte, 0, 4*MaxSize), u.rbuf...)
@@ -114,6 +129,10 @@ func (u *unixConn) fill(n int) error {
 			}
 		}
 		switch {
+		case errors.Is(err, io.EOF) && len(u.rbuf) > 0:
+			return io.ErrUnexpectedEOF
+		case errors.Is(err, io.EOF):
+			return io.EOF
 		case err != nil:
 			return err
 		case flags&unix.MSG_CTRUNC != 0:
@@ -142,6 +161,9 @@ func (u *unixConn) claim(oob []byte) error {
 			unix.CloseOnExec(fd)
 			u.files = append(u.files, os.NewFile(uintptr(fd), "imsg"))
 		}
+	}
+	if len(u.files) > maxFiles {
+		return fmt.Errorf("%d descriptors without a frame: %w", len(u.files), ErrFrame)
 	}
 	return nil
 }
