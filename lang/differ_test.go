@@ -23,7 +23,7 @@ func parseByReference(name string, opts Options) (stmts []*ast.Stmt, failed int)
 	p := newParser(name, opts)
 	p.enter(name, opts.Text, token.Pos{})
 	for {
-		p.collect()
+		p.collect(0)
 		toks := p.toks
 		switch toks[0].kind {
 		case newline:

@@ -17,9 +17,9 @@ const (
 	maxReference = 20_000 // tokens of one
 )
 
-// parseTokens explains why toks, which the descent refused at token bad, are
-// no statement. The reference parser has the last word on whether they are.
-func (p *parser) parseTokens(toks []tok, bad int) *ast.Stmt {
+// refused explains why toks, which the descent refused at token bad, are no
+// statement. The reference parser has the last word on whether they are.
+func (p *parser) refused(toks []tok, bad int) *ast.Stmt {
 	if p.explained++; p.explained > maxExplained || len(toks) > maxReference {
 		p.reject(toks, bad, nil)
 		return badStatement(toks)
@@ -101,6 +101,7 @@ func (p *parser) explain(toks []tok, i int) *diag.Diagnostic {
 		return d
 	}
 	if p.explained > maxExplained || len(toks) > maxReference {
+		p.hint(d, toks, i, nil)
 		return d
 	}
 	expected, at := expectedAt(toks)

@@ -169,8 +169,8 @@ func (p *parser) statement() bool {
 	st := p.descent.statement()
 	if p.descent.failed {
 		p.restore(&start)
-		p.collect()
-		st = p.parseTokens(p.toks, p.descent.bad)
+		bad := p.collect(p.descent.bad)
+		st = p.refused(p.toks, bad)
 		st.EndPos = p.toks[len(p.toks)-1].pos
 	}
 	p.file.Stmts = append(p.file.Stmts, st)
@@ -178,21 +178,30 @@ func (p *parser) statement() bool {
 	return true
 }
 
-// collect reads the tokens of one statement, with the one that ends it.
-func (p *parser) collect() {
+// collect reads the tokens of one statement, with the one that ends it, and
+// returns the place among them of the one that bad numbers. Of a statement
+// that is too long to be explained from the grammar it keeps only as many as
+// that, and those that messages are about.
+func (p *parser) collect(bad int) int {
 	p.toks = p.toks[:0]
-	for {
+	at := 0
+	for n := 0; ; n++ {
 		t := p.next()
-		p.toks = append(p.toks, t)
+		last := t.kind == endOfInput || t.kind == unclosed || t.kind == newline
+		if n == bad {
+			at = len(p.toks)
+		}
+		if n <= maxReference || n == bad-1 || n == bad || t.diag != nil || last {
+			p.toks = append(p.toks, t)
+		}
 		switch {
-		case t.kind == endOfInput, t.kind == unclosed, t.kind == newline:
-			return
-		case len(p.toks) == 2 && p.toks[0].is(keyword, "include") && t.isString():
+		case last:
+			return at
+		case n == 1 && p.toks[0].is(keyword, "include") && t.isString():
 			// The included text begins right here; what is left of this
 			// line is read after it.
-			end := tok{kind: newline, pos: t.end, end: t.end}
-			p.toks = append(p.toks, end)
-			return
+			p.toks = append(p.toks, tok{kind: newline, pos: t.end, end: t.end})
+			return at
 		}
 	}
 }
