@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"smtpd/compile"
 	"smtpd/runtime/imsg"
@@ -35,35 +36,46 @@ type Config struct {
 	Queue, LKA, Parent imsg.Conn
 }
 
-// Main delivers what the queue hands out until ctx is done or a peer is lost,
-// and waits for the deliveries under way.
+// patience is how long a stopping mda goes on with the deliveries under way:
+// one whose end the queue does not learn is made twice.
+const patience = 12 * time.Second
+
+// Main delivers what the queue hands out until ctx is done or a peer is lost.
+// When told to stop it begins nothing new, and ends when the queue has heard of
+// all that was under way and closes its link.
 func Main(ctx context.Context, c Config) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })()
 	lookups := imsg.NewPeer(c.LKA, nil)
 	users := imsg.NewPeer(c.Parent, nil)
-	a := newAgent(c)
+	a := newAgent(ctx, c)
 	a.accounts = lka.NewClient(lookups)
 	a.parent = parent.NewClient(users)
-	work := imsg.NewPeer(c.Queue, queue.DelivererHandler(a))
-	a.queue = queue.NewClient(work)
+	tasks := imsg.NewPeer(c.Queue, queue.DelivererHandler(a))
+	a.queue = queue.NewClient(tasks)
 
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var wg sync.WaitGroup
-	var errs [3]error
-	for i, p := range []*imsg.Peer{work, lookups, users} {
+	errs := make([]error, 3)
+	for i, p := range []*imsg.Peer{tasks, lookups, users} {
 		wg.Go(func() {
-			defer cancel() // without one of its peers mda is of no use
-			if err := p.Run(ctx); err != nil {
+			if err := p.Run(work); err != nil {
 				errs[i] = fmt.Errorf("mda: link to %s: %w", [...]string{"queue", "lka", "parent"}[i], err)
+			}
+			// Without one of its peers mda is of no use; when all stop, the
+			// other two may go first.
+			if p == tasks || ctx.Err() == nil {
+				cancel()
 			}
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs[:]...)
+	return errors.Join(errs...)
 }
 
-func newAgent(c Config) *agent {
+func newAgent(stop context.Context, c Config) *agent {
 	a := &agent{
+		stop:      stop,
 		rules:     c.Rules,
 		log:       c.Log,
 		mailboxes: cmp.Or(c.Mailboxes, systemMailboxes),

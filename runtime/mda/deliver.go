@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 // An agent delivers envelopes; it is the queue's Deliverer.
 type agent struct {
+	stop      context.Context // ends when nothing new is to be begun
 	rules     *compile.Ruleset
 	log       *slog.Logger
 	mailboxes string
@@ -49,20 +51,23 @@ type (
 
 var _ queue.Deliverer = (*agent)(nil)
 
-// Deliver delivers each envelope of batch and returns when all are done.
+// Deliver delivers each envelope of batch and returns when all are done. There
+// is no result for one that was not begun before mda was told to stop.
 func (a *agent) Deliver(ctx context.Context, batch []envelope.Envelope) ([]queue.Result, error) {
 	results := make([]queue.Result, len(batch))
 	var wg sync.WaitGroup
 	for i := range batch {
 		wg.Go(func() {
 			ev := &batch[i]
-			var id uint64
-			results[i], id = a.deliver(ctx, ev)
-			a.logDelivery(ctx, ev, id, &results[i])
+			r, id, ok := a.deliver(ctx, ev)
+			if ok {
+				results[i] = r
+				a.logDelivery(ctx, ev, id, &r)
+			}
 		})
 	}
 	wg.Wait()
-	return results, nil
+	return slices.DeleteFunc(results, func(r queue.Result) bool { return r.Outcome == 0 }), nil
 }
 
 // A refusal is why an envelope cannot be handed to parent.
@@ -77,20 +82,24 @@ func tempFail(format string, args ...any) error {
 	return &refusal{queue.TempFail, "4.3.0", fmt.Sprintf(format, args...)}
 }
 
-// deliver carries one envelope through to its end. id is the user's for logs.
-func (a *agent) deliver(ctx context.Context, ev *envelope.Envelope) (result queue.Result, id uint64) {
+// deliver carries one envelope through to its end; ok is false if it was not
+// begun. id is the user's for logs.
+func (a *agent) deliver(ctx context.Context, ev *envelope.Envelope) (result queue.Result, id uint64, ok bool) {
 	r, id, err := a.attempt(ctx, ev)
 	if err == nil {
 		outcome := map[parent.Outcome]queue.Outcome{
 			parent.Delivered: queue.Delivered, parent.TempFail: queue.TempFail, parent.PermFail: queue.PermFail,
 		}[r.Outcome]
-		return queue.Result{ID: ev.ID, Outcome: outcome, Status: r.Status, Text: r.Text}, id
+		return queue.Result{ID: ev.ID, Outcome: outcome, Status: r.Status, Text: r.Text}, id, true
 	}
 	var no *refusal
 	if !errors.As(err, &no) {
+		if ctx.Err() != nil || a.stop.Err() != nil {
+			return queue.Result{}, 0, false
+		}
 		no = tempFail("%v", err).(*refusal)
 	}
-	return queue.Result{ID: ev.ID, Outcome: no.outcome, Status: no.status, Text: oneLine(no.text)}, id
+	return queue.Result{ID: ev.ID, Outcome: no.outcome, Status: no.status, Text: oneLine(no.text)}, id, true
 }
 
 // attempt prepares the delivery of ev and has parent run it in its turn.
@@ -103,7 +112,10 @@ func (a *agent) attempt(ctx context.Context, ev *envelope.Envelope) (r parent.Re
 	if err != nil {
 		return r, 0, err
 	}
-	if id, err = a.turns.take(ctx, ev.LocalUser); err != nil {
+	turn, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.stop, cancel)()
+	if id, err = a.turns.take(turn, ev.LocalUser); err != nil {
 		return r, 0, err
 	}
 	defer a.turns.release(ev.LocalUser)

@@ -31,6 +31,8 @@ type world struct {
 	result  parent.Result
 	err     error // of everything
 
+	begun, wait chan bool // of Deliver; nil: it does not wait
+
 	got []parent.Delivery
 }
 
@@ -58,6 +60,10 @@ func (w *world) Deliver(_ context.Context, d parent.Delivery, content *os.File) 
 		w.t.Errorf("content %q, %v", b, err)
 	}
 	content.Close()
+	if w.wait != nil {
+		w.begun <- true
+		<-w.wait
+	}
 	w.got = append(w.got, d)
 	return w.result, nil
 }
@@ -93,7 +99,7 @@ func newTestAgent(t *testing.T) (*agent, *world, *bytes.Buffer) {
 		},
 		result: parent.Result{Outcome: parent.Delivered, Status: "2.0.0", Text: "Delivered"},
 	}
-	a := newAgent(Config{Rules: testRules(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	a := newAgent(t.Context(), Config{Rules: testRules(), Log: slog.New(slog.NewTextHandler(&log, nil))})
 	a.queue, a.accounts, a.parent = w, w, w
 	return a, w, &log
 }
@@ -251,20 +257,19 @@ func TestLogDelivery(t *testing.T) {
 	}
 }
 
-// TestEnds checks that mda ends when it is told to, and when a peer is lost.
+// TestEnds checks that mda ends when a peer is lost, and when it is told to:
+// then not before the queue has closed its link.
 func TestEnds(t *testing.T) {
-	for _, lost := range []bool{false, true} {
-		ctx, cancel := context.WithCancel(t.Context())
-		q, qq := imsg.Pipe()
+	start := func(ctx context.Context) (queue imsg.Conn, parent imsg.Conn, done chan error) {
+		q, theirQ := imsg.Pipe()
 		l, _ := imsg.Pipe()
-		p, _ := imsg.Pipe()
-		done := make(chan error)
+		p, theirP := imsg.Pipe()
+		done = make(chan error, 1)
 		go func() { done <- Main(ctx, Config{Rules: testRules(), Queue: q, LKA: l, Parent: p}) }()
-		if lost {
-			qq.Close()
-		} else {
-			cancel()
-		}
+		return theirQ, theirP, done
+	}
+	ended := func(done chan error) {
+		t.Helper()
 		select {
 		case err := <-done:
 			if err != nil {
@@ -273,7 +278,58 @@ func TestEnds(t *testing.T) {
 		case <-time.After(10 * time.Second):
 			t.Error("Main did not end")
 		}
+	}
+	t.Run("queue lost", func(t *testing.T) {
+		q, _, done := start(t.Context())
+		q.Close()
+		ended(done)
+	})
+	t.Run("parent lost", func(t *testing.T) {
+		_, p, done := start(t.Context())
+		p.Close()
+		ended(done)
+	})
+	t.Run("told to", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		q, p, done := start(ctx)
 		cancel()
+		p.Close()
+		select {
+		case <-done:
+			t.Error("ended before the queue had")
+		case <-time.After(50 * time.Millisecond):
+		}
+		q.Close()
+		ended(done)
+	})
+}
+
+// TestStop checks that a delivery under way is finished when mda is told to
+// stop, and that one that waits for its turn is not begun.
+func TestStop(t *testing.T) {
+	a, w, _ := newTestAgent(t)
+	a.turns = newTurns(1, 1)
+	stop, halt := context.WithCancel(t.Context())
+	a.stop = stop
+	w.begun, w.wait = make(chan bool), make(chan bool)
+	first, second := make(chan int), make(chan int)
+	run := func(c chan int) {
+		r, err := a.Deliver(t.Context(), []envelope.Envelope{testEnvelope("maildir")})
+		if err != nil {
+			t.Error(err)
+		}
+		c <- len(r)
+	}
+	go run(first)
+	<-w.begun
+	go run(second)
+	halt()
+	if n := <-second; n != 0 {
+		t.Errorf("%d results of a delivery that was not begun", n)
+	}
+	close(w.wait)
+	if n := <-first; n != 1 {
+		t.Errorf("%d results of the delivery under way", n)
 	}
 }
 

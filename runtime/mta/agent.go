@@ -39,38 +39,54 @@ type Config struct {
 	Queue, LKA imsg.Conn
 }
 
-// Main sends what the queue hands out until ctx is done or a peer is lost, and
-// waits for its sessions.
+// patience is how long a stopping mta goes on with the messages that are being
+// sent: one whose end the queue does not learn is sent twice.
+const patience = 12 * time.Second
+
+// Main sends what the queue hands out until ctx is done or a peer is lost. When
+// told to stop it begins nothing new, and ends when the queue has heard of all
+// that was under way and closes its link.
 func Main(ctx context.Context, c Config) error {
-	ctx, cancel := context.WithCancel(ctx)
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	a, err := newAgent(ctx, c)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })()
+	a, err := newAgent(ctx, work, c)
 	if err != nil {
 		return fmt.Errorf("mta: %w", err)
 	}
 	lookups := imsg.NewPeer(c.LKA, nil)
 	a.tables = lka.NewClient(lookups)
-	work := imsg.NewPeer(c.Queue, queue.DelivererHandler(a))
-	a.queue = queue.NewClient(work)
+	tasks := imsg.NewPeer(c.Queue, queue.DelivererHandler(a))
+	a.queue = queue.NewClient(tasks)
 
 	var wg sync.WaitGroup
-	var errs [2]error
-	for i, p := range []*imsg.Peer{work, lookups} {
-		wg.Go(func() {
-			defer cancel() // without one of its peers mta is of no use
-			if err := p.Run(ctx); err != nil {
-				errs[i] = fmt.Errorf("mta: link to %s: %w", [...]string{"queue", "lka"}[i], err)
-			}
-		})
-	}
+	var queueErr, lkaErr error
+	wg.Go(func() {
+		defer cancel()
+		queueErr = tasks.Run(work)
+	})
+	wg.Go(func() {
+		lkaErr = lookups.Run(work)
+		if ctx.Err() == nil { // without it mta is of no use; when all stop it may go first
+			cancel()
+		}
+	})
 	wg.Wait()
 	a.work.Wait()
-	return errors.Join(errs[:]...)
+	return errors.Join(linkError("queue", queueErr), linkError("lka", lkaErr))
+}
+
+func linkError(peer string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("mta: link to %s: %w", peer, err)
 }
 
 // An agent sends envelopes; it is the queue's Deliverer.
 type agent struct {
-	ctx     context.Context // of all sessions
+	stop    context.Context // ends when nothing new is to be begun
+	hard    context.Context // ends when what was begun is to be broken off
 	rules   *compile.Ruleset
 	log     *slog.Logger
 	port    uint16
@@ -103,13 +119,13 @@ type (
 	}
 )
 
-func newAgent(ctx context.Context, c Config) (*agent, error) {
+func newAgent(stop, hard context.Context, c Config) (*agent, error) {
 	keys := &keyring{c.Certs, c.Roots}
 	if err := keys.check(c.Rules); err != nil {
 		return nil, err
 	}
 	a := &agent{
-		ctx: ctx, rules: c.Rules, log: c.Log, port: cmp.Or(c.Port, defaultPort), timeout: dialogueTimeout,
+		stop: stop, hard: hard, rules: c.Rules, log: c.Log, port: cmp.Or(c.Port, defaultPort), timeout: dialogueTimeout,
 		actions: make(map[string]*compile.Action), self: selfAddrs(c.Rules), keys: keys,
 		book: newBook(), relays: make(map[relayID]*relay),
 	}
@@ -137,12 +153,8 @@ func (a *agent) Deliver(ctx context.Context, batch []envelope.Envelope) ([]queue
 		}
 		t.fail(f)
 	}
-	select {
-	case <-t.done:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-a.ctx.Done():
-		return nil, a.ctx.Err()
+	if err := a.wait(ctx, t); err != nil {
+		return nil, err
 	}
 	results := make([]queue.Result, len(batch))
 	for i := range batch {
@@ -150,6 +162,28 @@ func (a *agent) Deliver(ctx context.Context, batch []envelope.Envelope) ([]queue
 		results[i] = t.outcomes[i].Result
 	}
 	return results, nil
+}
+
+// wait returns when t is done. If it is not begun yet when mta is told to stop
+// it never is.
+func (a *agent) wait(ctx context.Context, t *task) error {
+	select {
+	case <-t.done:
+		return nil
+	case <-ctx.Done():
+	case <-a.stop.Done():
+		if a.withdraw(t) {
+			return a.stop.Err()
+		}
+	}
+	select {
+	case <-t.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.hard.Done():
+		return a.hard.Err()
+	}
 }
 
 // begin finds out where t goes and hands it to the relay there.

@@ -134,7 +134,7 @@ func newTestAgent(t testing.TB, rs *compile.Ruleset, port uint16, changes ...fun
 	for _, change := range changes {
 		change(&c)
 	}
-	a, err := newAgent(ctx, c)
+	a, err := newAgent(ctx, ctx, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -489,6 +489,37 @@ func TestSharedHostLimit(t *testing.T) {
 	}
 }
 
+// TestStop checks that a message under way is sent to its end when mta is told
+// to stop, that one that waits is not begun, and that sessions say goodbye.
+func TestStop(t *testing.T) {
+	rs := testRules()
+	rs.MTA.Limits.MaxConnPerHost = 1
+	begun := make(chan bool, 2)
+	b := &remote{dataWait: 200 * time.Millisecond, rcptErr: func(string) error { begun <- true; return nil }}
+	a, _ := newTestAgent(t, rs, b.start(t, "127.0.0.1:0", nil))
+	stop, halt := context.WithCancel(t.Context())
+	a.stop = stop
+	var wg sync.WaitGroup
+	first := make(chan []queue.Result, 1)
+	wg.Go(func() { first <- deliver(t, a, batch("remote.example", "alice")) })
+	<-begun
+	second := make(chan error, 1)
+	wg.Go(func() {
+		_, err := a.Deliver(t.Context(), batch("remote.example", "carol"))
+		second <- err
+	})
+	halt()
+	if err := <-second; !errors.Is(err, context.Canceled) {
+		t.Errorf("the one that waits: %v", err)
+	}
+	wantOne(t, <-first, queue.Delivered, "2.0.0", "250")
+	wg.Wait()
+	a.work.Wait()
+	if n := len(b.messages()); n != 1 {
+		t.Errorf("%d messages arrived, want 1", n)
+	}
+}
+
 // listenBoth starts two remotes on one port of two addresses.
 func listenBoth(t *testing.T, first, second *remote) uint16 {
 	t.Helper()
@@ -822,7 +853,7 @@ func TestKeyring(t *testing.T) {
 	for _, o := range []compile.RelayOptions{{CA: "gone"}, {PKI: "gone"}} {
 		rs := testRules()
 		rs.Actions[0].Relay = o
-		if _, err := newAgent(t.Context(), Config{Rules: rs}); err == nil || !strings.Contains(err.Error(), "action relay: ") {
+		if _, err := newAgent(t.Context(), t.Context(), Config{Rules: rs}); err == nil || !strings.Contains(err.Error(), "action relay: ") {
 			t.Errorf("%+v: error %v", o, err)
 		}
 	}

@@ -67,32 +67,30 @@ func (a *agent) submit(action *compile.Action, dest destination, t *task) {
 // that a session is about to take.
 func (r *relay) grow(taken int) {
 	tasks := len(r.waiting) - taken
-	for !r.blocked && r.connecting < tasks && (r.conns <= 2 || 2*r.conns < tasks) {
+	for r.a.stop.Err() == nil && !r.blocked && r.connecting < tasks && (r.conns <= 2 || 2*r.conns < tasks) {
 		r.conns++
 		r.connecting++
-		r.a.work.Go(func() { r.run(r.a.ctx) })
+		r.a.work.Go(r.run)
 	}
 }
 
 // run is the life of a session.
-func (r *relay) run(ctx context.Context) {
-	s, err := r.a.connect(ctx, r, nil, true)
-	if !r.connected(ctx, err) {
+func (r *relay) run() {
+	s, err := r.a.connect(r.a.stop, r, nil, true)
+	if !r.connected(err) {
 		return
 	}
-	s.serve(ctx)
+	s.serve()
 	r.a.mu.Lock()
 	defer r.a.mu.Unlock()
 	r.conns--
-	if len(r.waiting) > 0 && ctx.Err() == nil {
-		r.grow(0)
-	}
+	r.grow(0)
 	r.forget()
 }
 
 // connected notes that a session is ready, or that none came of it. With the
 // last hope the waiting tasks go, too.
-func (r *relay) connected(ctx context.Context, err error) bool {
+func (r *relay) connected(err error) bool {
 	r.a.mu.Lock()
 	defer r.a.mu.Unlock()
 	r.connecting--
@@ -101,7 +99,7 @@ func (r *relay) connected(ctx context.Context, err error) bool {
 		return true
 	}
 	r.conns--
-	if r.conns == 0 && !errors.Is(err, errBlocked) && ctx.Err() == nil {
+	if r.conns == 0 && !errors.Is(err, errBlocked) && r.a.stop.Err() == nil {
 		var f *failure
 		if !errors.As(err, &f) {
 			f = &failure{status: "4.4.0", text: err.Error()}
@@ -126,10 +124,10 @@ func (r *relay) forget() {
 // stay idle. It calls last once the session is there to be found: who waits
 // for the end of one task to bring the next must not meet a relay without an
 // idle session.
-func (r *relay) next(ctx context.Context, last func()) *task {
+func (r *relay) next(last func()) *task {
 	a := r.a
 	a.mu.Lock()
-	if len(r.waiting) > 0 {
+	if len(r.waiting) > 0 && a.stop.Err() == nil {
 		t := r.waiting[0]
 		r.waiting[0] = nil
 		r.waiting = r.waiting[1:]
@@ -148,7 +146,7 @@ func (r *relay) next(ctx context.Context, last func()) *task {
 	case t := <-s.task:
 		return t
 	case <-keep.C:
-	case <-ctx.Done():
+	case <-a.stop.Done():
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -159,10 +157,28 @@ func (r *relay) next(ctx context.Context, last func()) *task {
 	return <-s.task // it came at the same moment
 }
 
-// putBack makes t the next task.
+// withdraw takes t back if no session has taken it, and reports whether.
+func (a *agent) withdraw(t *task) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.relays {
+		if i := slices.Index(r.waiting, t); i >= 0 {
+			r.waiting = slices.Delete(r.waiting, i, i+1)
+			r.forget()
+			return true
+		}
+	}
+	return false
+}
+
+// putBack makes t the next task. If no more are begun it fails for now.
 func (r *relay) putBack(t *task) {
 	r.a.mu.Lock()
 	defer r.a.mu.Unlock()
+	if r.a.stop.Err() != nil {
+		t.fail(&failure{status: "4.3.2", text: "service is stopping"})
+		return
+	}
 	r.waiting = slices.Insert(r.waiting, 0, t)
 }
 

@@ -90,11 +90,13 @@ func (a *agent) openOnce(ctx context.Context, r *relay, host candidate, acc acce
 		s.log(ctx, "mta connected")
 		s.conn = newConn(nc, a.timeout)
 		s.stop = context.AfterFunc(ctx, func() { nc.Close() })
-		if err = s.setUp(ctx, clear); err == nil {
+		err = s.setUp(ctx, clear)
+		s.stop()
+		if err == nil { // from here on there is something to lose
+			s.stop = context.AfterFunc(a.hard, func() { nc.Close() })
 			return s, nil
 		}
-		s.stop()
-		s.conn.nc.Close()
+		nc.Close()
 	}
 	s.log(ctx, "mta error", slog.String("reason", printable(err.Error())))
 	return nil, err
@@ -289,11 +291,12 @@ func (s *session) authenticate() error {
 }
 
 // serve takes tasks until there are none, or the session must end.
-func (s *session) serve(ctx context.Context) {
+func (s *session) serve() {
+	a := s.a
 	var err error
 	last := func() {} // ends the last task
 	for s.fit() && err == nil {
-		t := s.r.next(ctx, last)
+		t := s.r.next(last)
 		if last = func() {}; t == nil {
 			break
 		}
@@ -302,16 +305,16 @@ func (s *session) serve(ctx context.Context) {
 			continue
 		}
 		if s.mails > 0 {
-			pause(ctx, time.Duration(s.r.limits.SessionTransactionDelay)*time.Second)
+			pause(a.hard, time.Duration(s.r.limits.SessionTransactionDelay)*time.Second)
 		}
-		if err = s.transact(ctx, t); errors.Is(err, errStale) {
+		if err = s.transact(a.hard, t); errors.Is(err, errStale) {
 			s.r.putBack(t)
 			break
 		}
-		last = func() { s.a.conclude(ctx, s.r, t) }
+		last = func() { a.conclude(s.r, t) }
 	}
 	last()
-	s.close(ctx, err)
+	s.close(err)
 }
 
 // fit reports whether the session may take another message.
@@ -328,25 +331,25 @@ func (s *session) unwelcome() bool {
 
 // conclude ends t. If other hosts are to be asked first that is not for the
 // session to wait for, which has other tasks to go on with.
-func (a *agent) conclude(ctx context.Context, r *relay, t *task) {
+func (a *agent) conclude(r *relay, t *task) {
 	if len(t.pending()) == 0 {
 		t.finish()
 		return
 	}
 	a.work.Go(func() {
-		a.elsewhere(ctx, r, t)
+		a.elsewhere(r, t)
 		t.finish()
 	})
 }
 
 // elsewhere offers what the first host of t put off to the others.
-func (a *agent) elsewhere(ctx context.Context, r *relay, t *task) {
-	for len(t.pending()) > 0 && ctx.Err() == nil && len(t.tried) < maxHosts {
-		s, err := a.connect(ctx, r, t.tried, false)
+func (a *agent) elsewhere(r *relay, t *task) {
+	for len(t.pending()) > 0 && len(t.tried) < maxHosts {
+		s, err := a.connect(a.stop, r, t.tried, false)
 		if err != nil {
 			return
 		}
-		s.close(ctx, s.transact(ctx, t))
+		s.close(s.transact(a.hard, t))
 	}
 }
 
@@ -354,9 +357,10 @@ func (a *agent) elsewhere(ctx context.Context, r *relay, t *task) {
 const maxHosts = 10
 
 // close says goodbye, unless err says that there is no one to say it to.
-func (s *session) close(ctx context.Context, err error) {
+func (s *session) close(err error) {
+	ctx := s.a.hard
 	if err == nil && ctx.Err() == nil {
-		s.conn.timeout = min(s.conn.timeout, 10*time.Second) // for a mere courtesy
+		s.conn.timeout = min(s.conn.timeout, 5*time.Second) // for a mere courtesy
 		s.conn.cmd("QUIT")
 	}
 	s.stop()

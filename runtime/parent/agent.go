@@ -23,31 +23,40 @@ type Config struct {
 	MFA, MDA imsg.Conn
 }
 
-// Main serves requests until ctx is done or a peer is lost, and waits for the
-// deliveries under way.
+// patience is how long a stopping parent goes on with the deliveries under way:
+// one whose end nobody learns is made twice.
+const patience = 12 * time.Second
+
+// Main serves requests until ctx is done or a peer is lost. When told to stop
+// it ends when mda has closed its link.
 func Main(ctx context.Context, c Config) error {
 	a, err := newAgent(c)
 	if err != nil {
 		return err
 	}
-	var wg sync.WaitGroup
-	errs := make(chan error, 2)
-	ctx, cancel := context.WithCancel(ctx)
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	for name, conn := range map[string]imsg.Conn{"mfa": c.MFA, "mda": c.MDA} {
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })()
+
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	for i, conn := range []imsg.Conn{c.MDA, c.MFA} {
 		if conn == nil {
 			continue
 		}
 		wg.Go(func() {
-			defer cancel() // without one of its peers parent is of no use
-			if err := imsg.NewPeer(conn, a.handle).Run(ctx); err != nil {
-				errs <- fmt.Errorf("parent: link to %s: %w", name, err)
+			if err := imsg.NewPeer(conn, a.handle).Run(work); err != nil {
+				errs[i] = fmt.Errorf("parent: link to %s: %w", [...]string{"mda", "mfa"}[i], err)
+			}
+			// Without one of its peers parent is of no use; when all stop, mfa
+			// may go first.
+			if conn == c.MDA || ctx.Err() == nil {
+				cancel()
 			}
 		})
 	}
 	wg.Wait()
-	close(errs)
-	return <-errs
+	return errors.Join(errs...)
 }
 
 // An agent acts for users.
