@@ -49,6 +49,9 @@ var theGrammar = sync.OnceValue(func() *grammar {
 		g.order = append(g.order, p.Production)
 		g.rules[p.Production] = fromExpression(p.Expression)
 	}
+	for _, n := range g.order { // all now, because the grammar is shared
+		g.first[n] = g.firsts(g.rules[n])
+	}
 	return g
 })
 
@@ -127,12 +130,10 @@ func (g *grammar) firsts(e *expr) []string {
 	case terminal:
 		return []string{"<" + e.text + ">"}
 	case name:
-		set, ok := g.first[e.text]
-		if !ok {
-			set = g.firsts(g.rules[e.text])
-			g.first[e.text] = set
+		if set, ok := g.first[e.text]; ok {
+			return set
 		}
-		return set
+		return g.firsts(g.rules[e.text])
 	}
 	var set []string
 	for _, s := range e.sub {

@@ -206,7 +206,11 @@ func (f *formatter) written(start int, t *tok) string {
 		}
 		return text
 	}
-	return strings.ReplaceAll(text, "\\\n", "")
+	text = strings.ReplaceAll(text, "\\\n", "")
+	if rest := strings.TrimRight(text, `\`); (len(text)-len(rest))%2 == 1 {
+		return text[:len(text)-1] // the last byte of the file, and nothing
+	}
+	return text
 }
 
 // statement formats the items up to the newline that ends a statement, and
