@@ -140,28 +140,70 @@ func newAgent(stop, hard context.Context, c Config) (*agent, error) {
 
 var _ queue.Deliverer = (*agent)(nil)
 
-// Deliver sends the message of batch to all of its recipients.
+// Deliver sends the message of batch to all of its recipients: in one
+// transaction, unless sender rewriting gives them different senders.
 func (a *agent) Deliver(ctx context.Context, batch []envelope.Envelope) ([]queue.Result, error) {
 	if len(batch) == 0 {
 		return nil, nil
 	}
-	t := newTask(ctx, batch)
-	if err := a.begin(ctx, t); err != nil {
-		var f *failure
-		if !errors.As(err, &f) {
-			return nil, err
-		}
+	action, ok := a.actions[batch[0].Action]
+	if !ok || action.Method != compile.Relay {
+		f := &failure{status: "4.3.5", text: fmt.Sprintf("action %q is not configured to relay any more", batch[0].Action)}
+		t := newTask(ctx, batch[0].Sender, batch)
 		t.fail(f)
+		return a.results(ctx, t), nil
+	}
+	bySender := make(map[envelope.Address][]envelope.Envelope)
+	for i := range batch {
+		sender := a.rewriteSender(action, &batch[i])
+		bySender[sender] = append(bySender[sender], batch[i])
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var results []queue.Result
+	var errs []error
+	for sender, part := range bySender {
+		wg.Go(func() {
+			l, err := a.send(ctx, action, newTask(ctx, sender, part))
+			mu.Lock()
+			defer mu.Unlock()
+			results = append(results, l...)
+			errs = append(errs, err)
+		})
+	}
+	wg.Wait()
+	if len(results) > 0 { // those without one were not begun
+		return results, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// send carries t through to its end.
+func (a *agent) send(ctx context.Context, action *compile.Action, t *task) ([]queue.Result, error) {
+	dest, err := a.destination(ctx, action, &t.envelopes[0])
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+		t.fail(f)
+	case err != nil:
+		return nil, err
+	default:
+		a.submit(action, dest, t)
 	}
 	if err := a.wait(ctx, t); err != nil {
 		return nil, err
 	}
-	results := make([]queue.Result, len(batch))
-	for i := range batch {
-		a.logDelivery(ctx, &batch[i], &t.outcomes[i])
+	return a.results(ctx, t), nil
+}
+
+// results returns what became of the envelopes of t, and logs it.
+func (a *agent) results(ctx context.Context, t *task) []queue.Result {
+	results := make([]queue.Result, len(t.envelopes))
+	for i := range t.envelopes {
+		a.logDelivery(ctx, &t.envelopes[i], &t.outcomes[i])
 		results[i] = t.outcomes[i].Result
 	}
-	return results, nil
+	return results
 }
 
 // wait returns when t is done. If it is not begun yet when mta is told to stop
@@ -184,22 +226,6 @@ func (a *agent) wait(ctx context.Context, t *task) error {
 	case <-a.hard.Done():
 		return a.hard.Err()
 	}
-}
-
-// begin finds out where t goes and hands it to the relay there.
-func (a *agent) begin(ctx context.Context, t *task) error {
-	first := &t.envelopes[0]
-	action, ok := a.actions[first.Action]
-	if !ok || action.Method != compile.Relay {
-		return &failure{status: "4.3.5", text: fmt.Sprintf("action %q is not configured to relay any more", first.Action)}
-	}
-	dest, err := a.destination(ctx, action, first)
-	if err != nil {
-		return err
-	}
-	t.sender = a.rewriteSender(action, first)
-	a.submit(action, dest, t)
-	return nil
 }
 
 // logDelivery writes the line per attempt that operators search for.

@@ -2,6 +2,7 @@ package mta
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -13,12 +14,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -181,6 +184,7 @@ func deliver(t *testing.T, a *agent, b []envelope.Envelope) []queue.Result {
 	if err != nil || len(results) != len(b) {
 		t.Fatalf("Deliver = %+v, %v", results, err)
 	}
+	slices.SortFunc(results, func(x, y queue.Result) int { return cmp.Compare(x.ID, y.ID) })
 	for i := range b {
 		if results[i].ID != b[i].ID {
 			t.Fatalf("result %d is of envelope %v", i, results[i].ID)
@@ -360,6 +364,29 @@ func TestRelay(t *testing.T) {
 		`relay="127.0.0.1 (mx.remote.example)" delay=0s result=Ok stat="250 2.0.0 OK`
 	if !strings.Contains(log, want) {
 		t.Errorf("log:\n%swant a line with\n%s", log, want)
+	}
+}
+
+// TestRelaySenders checks that each recipient gets the sender that rewriting
+// makes for it.
+func TestRelaySenders(t *testing.T) {
+	rs := testRules()
+	rs.SRS.Key, rs.Actions[0].Relay.SRS = "secret", true
+	b := new(remote)
+	a, _ := newTestAgent(t, rs, b.start(t, "127.0.0.1:0", nil))
+	evs := batch("remote.example", "alice", "carol", "dave")
+	evs[1].Rcpt.Domain, evs[2].Rcpt.Domain = "one.example", "two.example"
+	results := deliver(t, a, evs)
+	for i := range results {
+		wantOne(t, results[i:], queue.Delivered, "2.0.0", "250")
+	}
+	senders := make(map[string]string)
+	for _, m := range b.messages() {
+		senders[m.to[0]] = m.from[strings.IndexByte(m.from, '@'):]
+	}
+	want := map[string]string{"alice@remote.example": "@example.net", "carol@remote.example": "@one.example", "dave@remote.example": "@two.example"}
+	if !maps.Equal(senders, want) {
+		t.Errorf("senders %v, want %v", senders, want)
 	}
 }
 

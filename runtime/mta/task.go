@@ -14,7 +14,7 @@ import (
 type task struct {
 	ctx       context.Context // of who waits for it
 	envelopes []envelope.Envelope
-	sender    envelope.Address // rewritten as the action wants
+	sender    envelope.Address // as the action rewrites it
 	outcomes  []outcome        // of the envelopes
 	tried     map[netip.Addr]bool
 	done      chan struct{}
@@ -29,11 +29,11 @@ type outcome struct {
 	relay   string // the host
 }
 
-func newTask(ctx context.Context, batch []envelope.Envelope) *task {
+func newTask(ctx context.Context, sender envelope.Address, batch []envelope.Envelope) *task {
 	return &task{
 		ctx:       ctx,
 		envelopes: batch,
-		sender:    batch[0].Sender,
+		sender:    sender,
 		outcomes:  make([]outcome, len(batch)),
 		tried:     make(map[netip.Addr]bool),
 		done:      make(chan struct{}),
