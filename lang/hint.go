@@ -17,7 +17,9 @@ func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) 
 	case t.kind == keyword && wantsString:
 		d.Message = fmt.Sprintf("keyword `%s` where a string belongs", t.text)
 		p.quote(d, toks, i, "a reserved word must be quoted to be a name or a value")
-	case t.kind == keyword && i > 0 && toks[i-1].kind == keyword && opensStatement(t.text) && slices.Contains(expected, ""):
+	case len(expected) == 1 && expected[0] == "" && toks[0].is(keyword, "match"):
+		d.Help = append(d.Help, "criteria come before `action` or `reject`, which ends the rule")
+	case t.kind == keyword && opensStatement(t.text) && slices.Contains(expected, ""):
 		d.Help = append(d.Help, "one line holds one statement")
 	case t.kind == number && wantsString:
 		d.Message = fmt.Sprintf("number %s where a string belongs", t.text)
@@ -34,6 +36,8 @@ func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) 
 		p.quote(d, toks, i, "quote it")
 	case t.kind == separator, t.is(punct, "}") && i > 0 && toks[i-1].kind == separator:
 		p.comma(d, toks, i)
+	case t.kind == word && looksNumeric(t.text[:1]) && slices.Contains(expected, "<number>"):
+		d.Help = append(d.Help, "a number has no unit here")
 	case t.kind == quoted && slices.Contains(expected, t.text):
 		d.Help = append(d.Help, "a quoted word is never a keyword: write it without quotes")
 	case t.kind == word && strings.HasSuffix(t.text, ";"):

@@ -1,0 +1,171 @@
+package lang
+
+import "smtpd/ast"
+
+func (d *descent) bounce() *ast.Bounce {
+	b := new(ast.Bounce)
+	d.wantKw("warn-interval")
+	b.Delays = append(b.Delays, d.newStr())
+	for d.op(",") {
+		b.Delays = append(b.Delays, d.newStr())
+	}
+	return b
+}
+
+func (d *descent) pki() *ast.PKI {
+	p := new(ast.PKI)
+	d.str(&p.Name)
+	for {
+		o := &ast.PKIOption{Pos: d.peek().pos}
+		switch {
+		case d.kw("cert"):
+			o.Cert = d.newStr()
+		case d.kw("key"):
+			o.Key = d.newStr()
+		case d.kw("dhe"):
+			o.DHE = d.newStr()
+		default:
+			return p
+		}
+		o.EndPos = d.end
+		p.Options = append(p.Options, o)
+	}
+}
+
+func (d *descent) limit() *ast.Limit {
+	l := new(ast.Limit)
+	d.str(&l.Name)
+	d.num(&l.Value)
+	return l
+}
+
+func (d *descent) limits() *ast.Limits {
+	l := &ast.Limits{Pos: d.peek().pos}
+	for d.peek().isString() {
+		l.Limits = append(l.Limits, d.limit())
+	}
+	l.EndPos = d.end
+	return l
+}
+
+func (d *descent) mda() *ast.MDA {
+	m := new(ast.MDA)
+	switch {
+	case d.kw("wrapper"):
+		m.Wrapper = new(ast.Wrapper)
+		d.str(&m.Wrapper.Name)
+		d.str(&m.Wrapper.Command)
+	case d.kw("limit"):
+		m.Limit = d.limits()
+	default:
+		d.fail()
+	}
+	return m
+}
+
+func (d *descent) mta() *ast.MTA {
+	m := new(ast.MTA)
+	switch {
+	case d.kw("max-deferred"):
+		m.MaxDeferred = d.newNum()
+	case d.kw("limit"):
+		m.Limit = d.mtaLimits()
+	default:
+		d.fail()
+	}
+	return m
+}
+
+func (d *descent) mtaLimits() *ast.MTALimits {
+	l := &ast.MTALimits{Pos: d.peek().pos}
+	if d.kw("for") {
+		d.wantKw("domain")
+		l.Domain = d.newStr()
+	}
+	for {
+		switch w := d.word(); {
+		case w == "inet4" || w == "inet6":
+			d.take()
+			l.Limits = append(l.Limits, &ast.MTALimit{Family: w})
+		case d.peek().isString():
+			l.Limits = append(l.Limits, &ast.MTALimit{Limit: d.limit()})
+		default:
+			l.EndPos = d.end
+			return l
+		}
+	}
+}
+
+func (d *descent) queue() *ast.Queue {
+	q := new(ast.Queue)
+	pos := d.peek().pos
+	switch {
+	case d.kw("compression"):
+		q.Compression = true
+	case d.kw("encryption"):
+		q.Encryption = &ast.Encryption{Pos: pos, Key: d.optStr()}
+		q.Encryption.EndPos = d.end
+	case d.kw("ttl"):
+		q.TTL = d.newStr()
+	default:
+		d.fail()
+	}
+	return q
+}
+
+func (d *descent) smtp() *ast.SMTP {
+	s := new(ast.SMTP)
+	switch {
+	case d.kw("limit"):
+		s.Limit = d.limits()
+	case d.kw("ciphers"):
+		s.Ciphers = d.newStr()
+	case d.kw("max-message-size"):
+		s.MaxMessageSize = new(ast.Size)
+		if d.peek().kind == number {
+			s.MaxMessageSize.Num = d.newNum()
+		} else {
+			s.MaxMessageSize.Str = d.newStr()
+		}
+	case d.kw("sub-addr-delim"):
+		s.SubAddrDelim = d.newStr()
+	default:
+		d.fail()
+	}
+	return s
+}
+
+func (d *descent) srs() *ast.SRS {
+	s := new(ast.SRS)
+	switch {
+	case d.kw("key"):
+		if d.kw("backup") {
+			s.Backup = d.newStr()
+		} else {
+			s.Key = d.newStr()
+		}
+	case d.kw("ttl"):
+		s.TTL = d.newStr()
+	default:
+		d.fail()
+	}
+	return s
+}
+
+func (d *descent) procOptions() (options []*ast.ProcOption) {
+	for {
+		o := &ast.ProcOption{Pos: d.peek().pos}
+		switch {
+		case d.kw("user"):
+			o.User = d.newStr()
+		case d.kw("group"):
+			o.Group = d.newStr()
+		case d.kw("chroot"):
+			o.Chroot = d.newStr()
+		default:
+			return options
+		}
+		o.EndPos = d.end
+		options = append(options, o)
+	}
+}
