@@ -211,14 +211,10 @@ func (a *agent) wrap(d *parent.Delivery, f *fields, action *compile.Action) (str
 
 // account returns the user that ev is for.
 func (a *agent) account(ctx context.Context, ev *envelope.Envelope, action *compile.Action) (lka.UserInfo, error) {
-	table := action.Userbase
-	if ev.Execute != envelope.ByAction && ev.LocalUser == a.aliasUser {
-		if uid := os.Geteuid(); uid != 0 {
-			return lka.UserInfo{Name: a.aliasUser, UID: uint32(uid), GID: uint32(os.Getegid()), Home: "/"}, nil
-		}
-		table = 0
+	u, ok, err := a.accounts.UserInfo(ctx, action.Userbase, ev.LocalUser)
+	if err == nil && ev.Execute != envelope.ByAction && ev.LocalUser == a.aliasUser {
+		u, ok, err = a.aliasAccount(ctx, u, ok)
 	}
-	u, ok, err := a.accounts.UserInfo(ctx, table, ev.LocalUser)
 	switch {
 	case err != nil:
 		return u, tempFail("user %s: %v", ev.LocalUser, err)
@@ -226,6 +222,21 @@ func (a *agent) account(ctx context.Context, ev *envelope.Envelope, action *comp
 		return u, &refusal{queue.PermFail, "5.1.1", "user unknown: " + ev.LocalUser}
 	}
 	return u, nil
+}
+
+// aliasAccount returns who runs the commands of aliases, where u is what the
+// userbase has under that name, if ok. A daemon that is not root can only be
+// itself; its account need not be in any userbase, but may be, if a user runs
+// it: then u is that user, with a home.
+func (a *agent) aliasAccount(ctx context.Context, u lka.UserInfo, ok bool) (lka.UserInfo, bool, error) {
+	uid := os.Geteuid()
+	switch {
+	case uid != 0 && (!ok || u.UID != uint32(uid)):
+		return lka.UserInfo{Name: a.aliasUser, UID: uint32(uid), GID: uint32(os.Getegid()), Home: "/"}, true, nil
+	case uid == 0 && !ok:
+		return a.accounts.UserInfo(ctx, 0, a.aliasUser)
+	}
+	return u, ok, nil
 }
 
 // identity returns who runs the delivery to u: the action's user, or u.

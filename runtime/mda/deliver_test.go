@@ -126,6 +126,7 @@ func deliverOne(t *testing.T, a *agent, ev envelope.Envelope) queue.Result {
 
 func TestDeliver(t *testing.T) {
 	alice := parent.Account{Name: "alice", UID: 1000, GID: 1000, Home: "/home/alice"}
+	self := parent.Account{Name: "self", UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Home: "/home/self"}
 	daemon := parent.Account{Name: "_smtpd", UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Home: "/"}
 	for _, c := range []struct {
 		name, action string
@@ -145,6 +146,9 @@ func TestDeliver(t *testing.T) {
 		{"file of .forward", "lmtp", func(ev *envelope.Envelope) {
 			ev.Execute, ev.Exec = envelope.File, "/home/alice/mbox"
 		}, parent.Delivery{As: alice, Method: parent.Mbox, Target: "/home/alice/mbox"}},
+		{"command of .forward of the user who runs the daemon", "maildir", func(ev *envelope.Envelope) {
+			ev.Execute, ev.Exec, ev.LocalUser = envelope.Command, "cat", "self"
+		}, parent.Delivery{As: self, Method: parent.Command, Target: "cat"}},
 		{"command of an alias", "maildir", func(ev *envelope.Envelope) {
 			ev.Execute, ev.Exec, ev.LocalUser = envelope.Command, "cat", "_smtpd"
 		}, parent.Delivery{As: daemon, Method: parent.Command, Target: "cat"}},
@@ -154,6 +158,10 @@ func TestDeliver(t *testing.T) {
 			ev := testEnvelope(c.action)
 			if c.change != nil {
 				c.change(&ev)
+			}
+			if ev.LocalUser == "self" {
+				a.aliasUser = "self"
+				w.users["self"] = lka.UserInfo(self)
 			}
 			if ev.LocalUser == "_smtpd" && os.Geteuid() == 0 {
 				t.Skip("as root the account is a system user's")
