@@ -19,7 +19,8 @@ import (
 )
 
 // parseByReference is Parse without the parser written by hand.
-func parseByReference(name string, opts Options) (stmts []*ast.Stmt, failed int) {
+func parseByReference(t *testing.T, name string, opts Options) (stmts []*ast.Stmt, failed int) {
+	t.Helper()
 	p := newParser(name, opts)
 	p.enter(name, opts.Text, token.Pos{})
 	for {
@@ -31,7 +32,10 @@ func parseByReference(name string, opts Options) (stmts []*ast.Stmt, failed int)
 		case endOfInput:
 			return stmts, failed
 		}
-		st, _, err := parseReference(toks)
+		st, at, err := parseReference(toks)
+		if expected, i := expectedAt(toks); err != nil && (i != at || len(expected) == 0) {
+			t.Errorf("%v: the reference parser stops at token %d, the grammar at %d", toks[0].pos, at, i)
+		}
 		if err != nil || misfit(st) != nil {
 			st = badStatement(toks)
 			failed++
@@ -86,7 +90,7 @@ func checkParsers(t *testing.T, text []byte) {
 		opts.Text = []byte{}
 	}
 	file, diags := Parse("f", opts)
-	want, failed := parseByReference("f", opts)
+	want, failed := parseByReference(t, "f", opts)
 	if diff := cmp.Diff(want, file.Stmts, sameTree); diff != "" {
 		t.Errorf("%q: reference and hand-written parser differ (-want +got):\n%s", clip(string(text)), diff)
 	}
