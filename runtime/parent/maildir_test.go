@@ -1,6 +1,7 @@
 package parent
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -168,5 +169,45 @@ func TestMaildirConcurrent(t *testing.T) {
 	defer a.syncs.mu.Unlock()
 	if len(a.syncs.dirs) > 0 {
 		t.Errorf("directories still being synced: %v", a.syncs.dirs)
+	}
+}
+
+// BenchmarkMaildir measures deliveries of 4 KB, as many at a time as one user
+// may have; each is on disk, with its name, before it counts.
+func BenchmarkMaildir(b *testing.B) {
+	for _, users := range []int{1, 100} {
+		b.Run(fmt.Sprintf("users=%d", users), func(b *testing.B) {
+			a, err := newAgent(Config{ServerName: "mx.example.org"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			a.uid = testUID
+			home := b.TempDir()
+			content, err := os.Create(filepath.Join(home, "content"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer content.Close()
+			content.WriteString("Subject: x\n\n" + strings.Repeat("0123456789abcde\n", 256))
+			work := make(chan int)
+			var wg sync.WaitGroup
+			for range 7 {
+				wg.Go(func() {
+					for i := range work {
+						d := testDelivery(home, Maildir, fmt.Sprintf("u%d", i%users))
+						if r := a.deliver(b.Context(), d, content); r != delivered {
+							b.Errorf("result = %+v", r)
+						}
+					}
+				})
+			}
+			i := 0
+			for b.Loop() {
+				work <- i
+				i++
+			}
+			close(work)
+			wg.Wait()
+		})
 	}
 }
