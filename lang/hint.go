@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"smtpd/lang/diag"
 	"smtpd/lang/token"
@@ -24,16 +25,8 @@ func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) 
 	case t.kind == number && wantsString:
 		d.Message = fmt.Sprintf("number %s where a string belongs", t.text)
 		p.quote(d, toks, i, "a number must be quoted to be a string; times and sizes need a unit")
-	case t.kind == invalid && len(t.text) > 1 && wantsString:
-		d.Message = fmt.Sprintf("a bare word cannot begin with `%s`", printable(t.text[:1]))
-		if t.text[0] == '$' {
-			d.Message = "the text of a macro is not expanded again"
-			break
-		}
-		p.quote(d, toks, i, "quote what begins with anything but a letter, a digit, `:` or `_`")
-	case t.kind == invalid && t.text == "*" && wantsString:
-		d.Message = "a bare word cannot begin with `*`"
-		p.quote(d, toks, i, "quote it")
+	case t.kind == invalid:
+		p.hintInvalid(d, toks, i, wantsString)
 	case t.kind == separator, t.is(punct, "}") && i > 0 && toks[i-1].kind == separator:
 		p.comma(d, toks, i)
 	case t.kind == word && looksNumeric(t.text[:1]) && slices.Contains(expected, "<number>"):
@@ -47,6 +40,25 @@ func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) 
 	}
 	if i > 0 && toks[i-1].kind == word && strings.HasSuffix(toks[i-1].text, ";") {
 		d.Help = append(d.Help, "`;` does not end a statement, the end of the line does")
+	}
+}
+
+// hintInvalid explains characters that begin no token.
+func (p *parser) hintInvalid(d *diag.Diagnostic, toks []tok, i int, wantsString bool) {
+	text := toks[i].text
+	first, _ := utf8.DecodeRuneInString(text)
+	switch {
+	case strings.ContainsRune("“”„‘’«»", first):
+		d.Message = fmt.Sprintf("`%c` is not a quote of the language", first)
+		d.Help = append(d.Help, "strings are in `\"` or `'`")
+	case text[0] >= 0x80:
+		d.Message = fmt.Sprintf("`%s` outside quotes", printable(text))
+		d.Help = append(d.Help, "outside quotes the language is ASCII: quote the whole word")
+	case text[0] == '$':
+		d.Message = "the text of a macro is not expanded again"
+	case wantsString && class[text[0]]&inWord != 0 && text != "-":
+		d.Message = fmt.Sprintf("a bare word cannot begin with `%c`", first)
+		p.quote(d, toks, i, "quote what begins with anything but a letter, a digit, `:` or `_`")
 	}
 }
 
