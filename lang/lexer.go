@@ -50,7 +50,8 @@ type lexer struct {
 	exp   expansion
 
 	macros   map[string]*macro
-	expanded int // bytes of all expansions so far
+	expanded int    // bytes of all expansions so far
+	missing  string // a file that should have been included
 
 	braces
 }

@@ -92,10 +92,12 @@ func (l *lexer) undefinedMacro(name string) *diag.Diagnostic {
 	}
 	d := &diag.Diagnostic{
 		Code:    "undefined-macro",
-		Message: fmt.Sprintf("macro `%s` is not defined", clip(name)),
+		Message: notDefined(name),
 		Label:   "no definition above this line",
 	}
-	if best, ok := nearest(name, l.macroNames()); ok {
+	if l.missing != "" {
+		d.Help = append(d.Help, fmt.Sprintf("it may be defined in %s, which could not be read", l.missing))
+	} else if best, ok := nearest(name, l.macroNames()); ok {
 		d.Help = append(d.Help, fmt.Sprintf("did you mean `$%s`?", best))
 	} else if c, _ := l.peek(); is(c, inWord) {
 		d.Help = append(d.Help, "the name in a reference ends before any character but letters, digits and `_`")
@@ -113,3 +115,5 @@ func (l *lexer) macroNames() (names []string) {
 	}
 	return names
 }
+
+func notDefined(name string) string { return fmt.Sprintf("macro `%s` is not defined", clip(name)) }

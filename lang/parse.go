@@ -225,8 +225,12 @@ func (p *parser) defineIntended(toks []tok) {
 		return
 	}
 	name, value := &toks[0], &toks[2]
-	if (name.isString() || name.kind == keyword) && (value.isString() || value.kind == keyword || value.kind == number) {
+	switch {
+	case !name.isString() && name.kind != keyword:
+	case value.isString() || value.kind == keyword || value.kind == number:
 		p.define(name.text, value.text, name.pos)
+	default:
+		p.said[notDefined(name.text)] = true
 	}
 }
 
@@ -270,6 +274,7 @@ func (p *parser) include(path *ast.Str) {
 	text, err := p.open(path.Text)
 	if err != nil {
 		fail("include", "cannot include %s: %v", path.Text, cause(err))
+		p.missing = path.Text
 		return
 	}
 	p.enter(path.Text, text, path.Pos)

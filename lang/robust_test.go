@@ -56,6 +56,7 @@ func TestOneMessage(t *testing.T) {
 		{"file that ends in a brace", "table t {\n" + strings.Repeat("a\n", 1000), "unclosed-brace"},
 		{"file that ends in a quote", "admd \"a\nmatch reject\n", "unterminated-string"},
 		{"macro named like a keyword", "host = x\nadmd $host\n", "syntax"},
+		{"a macro of an undefined one", "y = $x\nadmd $y\nadmd $y\n", "undefined-macro"},
 		{"ten macros in a chain", "a = x\nb = $a\nc = $b\nd = $c\ne = $d\nf = $e\ng = $f\nh = $g\ni = $h\nj = $i\nadmd $j\n", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
