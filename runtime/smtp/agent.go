@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	goruntime "runtime"
 	"sync"
 	"time"
 
@@ -80,6 +81,7 @@ func newServer(c *Config) (*server, error) {
 		timeout: c.Timeout,
 		socket:  newSocketEndpoint(&c.Rules.Socket),
 		users:   make(map[uint32]int),
+		hashing: make(chan struct{}, goruntime.GOMAXPROCS(0)),
 	}
 	if s.timeout == 0 {
 		s.timeout = defaultTimeout

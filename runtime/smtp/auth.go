@@ -1,10 +1,207 @@
 package smtp
 
-import "smtpd/compile"
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-crypt/crypt"
+
+	"smtpd/compile"
+	"smtpd/compile/engine"
+)
+
+const (
+	maxCredential = 1023 // bytes of a decoded answer
+	failureDelay  = time.Second
+)
 
 // offersAuth reports whether the client may authenticate: never in clear.
 func (s *session) offersAuth() bool { return s.at.auth != compile.NoAuth && s.tls != nil }
 
+// auth answers AUTH (RFC 4954).
 func (s *session) auth(arg string) {
-	s.fail(replyNotSupported)
+	mechanism, initial, has := strings.Cut(arg, " ")
+	mechanism = strings.ToUpper(mechanism)
+	switch {
+	case s.authed:
+		s.fail(replyAuthAlready)
+	case !s.offersAuth():
+		s.fail(replyNotSupported)
+	case mechanism == "":
+		s.fail(replyNoMechanism)
+	case mechanism == "PLAIN":
+		s.finishAuth(s.authPlain(initial, has))
+	case mechanism == "LOGIN":
+		s.finishAuth(s.authLogin(initial, has))
+	default:
+		s.fail(replyBadMechanism, mechanism)
+	}
+}
+
+// redact returns a command line as the log may show it.
+func redact(line string) string {
+	if len(line) < 5 || !strings.EqualFold(line[:5], "AUTH ") {
+		return line
+	}
+	mechanism, _, has := strings.Cut(line[5:], " ")
+	if has {
+		return "AUTH " + mechanism + " (...)"
+	}
+	return line
+}
+
+// Credentials are what a client says of itself.
+type credentials struct{ user, password string }
+
+// errCredentials says that an answer is no base64 or does not hold what it
+// should, or that the client has cancelled.
+var errCredentials = errors.New("malformed credentials")
+
+// authPlain reads the answer of PLAIN (RFC 4616). Acting for another user is
+// not offered: an authorization identity must be the user's own.
+func (s *session) authPlain(initial string, has bool) (c credentials, err error) {
+	if !has {
+		initial, err = s.challenge("")
+		if err != nil {
+			return c, err
+		}
+	}
+	s.line = "AUTH PLAIN (...)"
+	b, err := decodeAnswer(initial)
+	if err != nil {
+		return c, err
+	}
+	parts := bytes.Split(b, []byte{0})
+	if len(parts) != 3 || len(parts[0]) > 0 && !bytes.Equal(parts[0], parts[1]) {
+		return c, errCredentials
+	}
+	return newCredentials(parts[1], parts[2])
+}
+
+// authLogin reads the answers of LOGIN. An initial response is the user name.
+func (s *session) authLogin(initial string, has bool) (c credentials, err error) {
+	if !has {
+		if initial, err = s.challenge("VXNlcm5hbWU6"); err != nil {
+			return c, err
+		}
+	}
+	s.line = "AUTH LOGIN (username)"
+	user, err := decodeAnswer(initial)
+	if err != nil {
+		return c, err
+	}
+	answer, err := s.challenge("UGFzc3dvcmQ6")
+	if err != nil {
+		return c, err
+	}
+	s.line = "AUTH LOGIN (password)"
+	password, err := decodeAnswer(answer)
+	if err != nil {
+		return c, err
+	}
+	return newCredentials(user, password)
+}
+
+// challenge asks for one line.
+func (s *session) challenge(text string) (string, error) {
+	s.reply("334 " + text)
+	return s.readLine()
+}
+
+func decodeAnswer(s string) ([]byte, error) {
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) > maxCredential {
+		return nil, errCredentials
+	}
+	return b, nil
+}
+
+func newCredentials(user, password []byte) (credentials, error) {
+	if len(user) == 0 || len(password) == 0 || bytes.ContainsAny(user, "\r\n\x00") || bytes.ContainsAny(password, "\r\n\x00") {
+		return credentials{}, errCredentials
+	}
+	return credentials{string(user), string(password)}, nil
+}
+
+// finishAuth checks credentials and answers.
+func (s *session) finishAuth(c credentials, err error) {
+	switch {
+	case errors.Is(err, errCredentials):
+		s.authFailed(replySyntax)
+		return
+	case errors.Is(err, errCommandLength):
+		s.badInput(replyCommandTooLong)
+		return
+	case err != nil:
+		s.lost(err)
+		return
+	}
+	ok, err := s.srv.verify(s, c)
+	result := "permfail"
+	switch {
+	case err != nil:
+		result = "tempfail"
+	case ok:
+		result = "ok"
+	}
+	s.log("smtp authentication", slog.String("user", c.user), slog.String("result", result))
+	switch {
+	case err != nil:
+		s.warn("smtp: check credentials", err)
+		s.refuse(replyFailure)
+	case ok:
+		s.authed, s.user = true, c.user
+		s.reply(replyAuthenticated)
+	default:
+		time.Sleep(rand.N(failureDelay))
+		s.authFailed(replyCredentials)
+	}
+}
+
+// authFailed refuses, and ends the session of a client that guesses.
+func (s *session) authFailed(reply string) {
+	s.fail("%s", reply)
+	if s.rejects++; s.rejects >= maxAuthFailures && s.state != closing {
+		s.end(replyTooManyAuth)
+	}
+}
+
+// decoder knows the formats of crypt(3) and the newer ones, none in clear.
+var decoder = sync.OnceValues(crypt.NewDecoderAll)
+
+// verify compares a password with the hash in the listener's table.
+func (s *server) verify(n *session, c credentials) (bool, error) {
+	value, ok, err := s.names.Lookup(n.ctx, n.at.authTable, engine.Credentials, strings.ToLower(c.user))
+	if err != nil || !ok {
+		return false, err
+	}
+	if _, hash, ok := strings.Cut(value, ":"); ok {
+		value = hash // user:hash; the user is the key
+	}
+	// A hash is made to take long: no more at once than there are processors.
+	s.hashing <- struct{}{}
+	defer func() { <-s.hashing }()
+	return matchHash(value, c.password)
+}
+
+func matchHash(hash, password string) (bool, error) {
+	if !strings.HasPrefix(hash, "$") || strings.HasPrefix(hash, "$plaintext$") || strings.HasPrefix(hash, "$base64$") {
+		return false, errors.New("the table holds no password hash for this user")
+	}
+	d, err := decoder()
+	if err != nil {
+		return false, err
+	}
+	digest, err := d.Decode(hash)
+	if err != nil {
+		return false, fmt.Errorf("password hash: %w", err)
+	}
+	return digest.MatchAdvanced(password)
 }

@@ -100,7 +100,10 @@ func (p *fakePolicy) Rcpt(_ context.Context, r mfa.Rcpt) (string, []envelope.ID,
 	return "", []envelope.ID{envelope.ID(r.Message)<<32 | envelope.ID(len(p.asked))}, nil
 }
 
-// fakeNames knows one client.
+// testHash is that of "secret".
+const testHash = "$5$saltstring$C3o4O1TC6aRHF4FI.QSZMXtHbaj2gSXr4sUc/3NcUi."
+
+// fakeNames knows one client and a few users.
 type fakeNames struct{ hang bool }
 
 func (n fakeNames) PTR(ctx context.Context, _ netip.Addr) (string, lka.FCrDNS, error) {
@@ -112,8 +115,17 @@ func (n fakeNames) PTR(ctx context.Context, _ netip.Addr) (string, lka.FCrDNS, e
 }
 
 func (fakeNames) Lookup(_ context.Context, _ compile.TableID, s engine.Service, key string) (string, bool, error) {
-	if s == engine.AddrName && key == "127.0.0.1" {
+	switch {
+	case s == engine.AddrName && key == "127.0.0.1":
 		return "reached.example", true, nil
+	case s == engine.Credentials && key == "alice":
+		return testHash, true, nil
+	case s == engine.Credentials && key == "label":
+		return "label:" + testHash, true, nil
+	case s == engine.Credentials && key == "clear":
+		return "secret", true, nil
+	case s == engine.Credentials && key == "broken":
+		return "", false, errors.New("table is gone")
 	}
 	return "", false, nil
 }

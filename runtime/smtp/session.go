@@ -119,7 +119,7 @@ func (s *session) run() {
 // step reads one command and answers it.
 func (s *session) step() {
 	line, err := s.readLine()
-	s.line = line
+	s.line = redact(line)
 	switch {
 	case errors.Is(err, rfc5321.ErrLineEnd):
 		s.fail(replyCommandLineEnd)

@@ -20,7 +20,8 @@ func Unsupported(rs *compile.Ruleset) diag.List {
 		}
 		refuse(l.ProxyV2, "proxy-v2", "the client's address would not be read")
 		refuse(l.Senders != 0, "senders", "senders would not be checked")
-		refuse(l.Auth != compile.NoAuth, "auth", "nobody could authenticate")
+		refuse(l.Auth != compile.NoAuth && l.AuthTable == 0, "auth without a table",
+			"the passwords of system accounts cannot be checked; name a table of credentials")
 	}
 	return list
 }
