@@ -44,11 +44,11 @@ func mixed(list *ast.List) *diag.Diagnostic {
 			}},
 		}
 		if pairs {
-			d.Message = fmt.Sprintf("`%s` has no value in a list of pairs", clip(e.Key.Text))
+			d.Message = fmt.Sprintf("`%s` has no value in a list of pairs", printable(e.Key.Text))
 			d.Label = "expected `=` and a value after this"
 			d.Notes[0].Message = "the first element is a pair"
 		} else {
-			d.Message = fmt.Sprintf("`%s` has a value in a list of strings", clip(e.Key.Text))
+			d.Message = fmt.Sprintf("`%s` has a value in a list of strings", printable(e.Key.Text))
 			d.Label = "expected a string alone"
 			d.Notes[0].Message = "the first element is a string"
 		}
@@ -67,7 +67,7 @@ func pairInChain(chain *ast.List) *diag.Diagnostic {
 			return &diag.Diagnostic{
 				Span:    token.Span{Start: e.Key.Pos, End: e.Key.EndPos},
 				Code:    "pair-in-chain",
-				Message: fmt.Sprintf("filter `%s` has a value in a chain", clip(e.Key.Text)),
+				Message: fmt.Sprintf("filter `%s` has a value in a chain", printable(e.Key.Text)),
 				Label:   "a chain is a list of the names of filters",
 			}
 		}

@@ -144,9 +144,12 @@ func found(toks []tok, i int) string {
 	return what
 }
 
-// printable is text with what a terminal would not show as itself escaped.
-func printable(s string) string {
-	q := strconv.Quote(clip(s))
+// printable is the beginning of a text, escaped.
+func printable(s string) string { return escaped(clip(s)) }
+
+// escaped is text with what a terminal would not show as itself escaped.
+func escaped(s string) string {
+	q := strconv.Quote(s)
 	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 }
 

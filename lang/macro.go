@@ -96,9 +96,9 @@ func (l *lexer) undefinedMacro(name string) *diag.Diagnostic {
 		Label:   "no definition above this line",
 	}
 	if l.missing != "" {
-		d.Help = append(d.Help, fmt.Sprintf("it may be defined in %s, which could not be read", l.missing))
+		d.Help = append(d.Help, fmt.Sprintf("it may be defined in %s, which could not be read", escaped(l.missing)))
 	} else if best, ok := nearest(name, l.macroNames()); ok {
-		d.Help = append(d.Help, fmt.Sprintf("did you mean `$%s`?", best))
+		d.Help = append(d.Help, fmt.Sprintf("did you mean `$%s`?", printable(best)))
 	} else if c, _ := l.peek(); is(c, inWord) {
 		d.Help = append(d.Help, "the name in a reference ends before any character but letters, digits and `_`")
 	}
@@ -116,4 +116,4 @@ func (l *lexer) macroNames() (names []string) {
 	return names
 }
 
-func notDefined(name string) string { return fmt.Sprintf("macro `%s` is not defined", clip(name)) }
+func notDefined(name string) string { return fmt.Sprintf("macro `%s` is not defined", printable(name)) }

@@ -43,7 +43,7 @@ func Parse(name string, opts Options) (*ast.File, diag.List) {
 		if text, err = p.open(name); err != nil {
 			p.report(&diag.Diagnostic{
 				Code:    "unreadable-file",
-				Message: fmt.Sprintf("cannot read %s: %v", name, cause(err)),
+				Message: fmt.Sprintf("cannot read %s: %v", escaped(name), cause(err)),
 			})
 			return p.file, p.diags
 		}
@@ -130,7 +130,7 @@ func (p *parser) tooMuch(name string, include token.Pos) {
 	d := &diag.Diagnostic{Code: "too-large"}
 	if include.IsValid() {
 		d.Span = token.At(include)
-		d.Message = fmt.Sprintf("with %s the configuration is larger than %d MiB", name, maxInput>>20)
+		d.Message = fmt.Sprintf("with %s the configuration is larger than %d MiB", escaped(name), maxInput>>20)
 	} else {
 		d.Message = fmt.Sprintf("%s is %v", name, errTooLarge)
 	}
@@ -241,7 +241,7 @@ func (p *parser) defineMacro(m *ast.Macro) {
 		p.report(&diag.Diagnostic{
 			Span:    token.Span{Start: m.Name.Pos, End: m.Name.EndPos},
 			Code:    "macro-name",
-			Message: fmt.Sprintf("macro name `%s` holds white space", clip(name)),
+			Message: fmt.Sprintf("macro name `%s` holds white space", printable(name)),
 			Label:   "use letters, digits and `_`",
 		})
 		return
@@ -264,7 +264,7 @@ func (p *parser) include(path *ast.Str) {
 		return
 	}
 	if p.reading(path.Text) {
-		fail("include-loop", "%s includes itself", path.Text).Label = "this file is being read already"
+		fail("include-loop", "%s includes itself", escaped(path.Text)).Label = "this file is being read already"
 		return
 	}
 	if len(p.stack)+1 >= maxNesting {
@@ -273,7 +273,7 @@ func (p *parser) include(path *ast.Str) {
 	}
 	text, err := p.open(path.Text)
 	if err != nil {
-		fail("include", "cannot include %s: %v", path.Text, cause(err))
+		fail("include", "cannot include %s: %v", escaped(path.Text), cause(err))
 		p.missing = path.Text
 		return
 	}
