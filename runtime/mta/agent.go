@@ -101,8 +101,10 @@ type agent struct {
 	book   *book
 	routes routes
 
-	mu     sync.Mutex
-	relays map[relayID]*relay
+	mu      sync.Mutex
+	relays  map[relayID]*relay
+	idle    map[netip.Addr][]*seat // of all relays, by host, the longest idle first
+	blocked int                    // relays that wait for the limits
 }
 
 // What the agent asks of its peers; each is a Client, or faked in a test.
@@ -127,7 +129,7 @@ func newAgent(stop, hard context.Context, c Config) (*agent, error) {
 	a := &agent{
 		stop: stop, hard: hard, rules: c.Rules, log: c.Log, port: cmp.Or(c.Port, defaultPort), timeout: dialogueTimeout,
 		actions: make(map[string]*compile.Action), self: selfAddrs(c.Rules), keys: keys,
-		book: newBook(), relays: make(map[relayID]*relay),
+		book: newBook(), relays: make(map[relayID]*relay), idle: make(map[netip.Addr][]*seat),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

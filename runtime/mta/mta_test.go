@@ -494,13 +494,13 @@ func TestConcurrency(t *testing.T) {
 }
 
 // TestSharedHostLimit checks that relays that share a host share its limit,
-// and that none starves.
+// and that none waits for the idle sessions of another.
 func TestSharedHostLimit(t *testing.T) {
+	begin := time.Now()
 	rs := testRules()
 	rs.MTA.Limits.MaxConnPerHost = 1
 	b := new(remote)
 	a, w := newTestAgent(t, rs, b.start(t, "127.0.0.1:0", nil))
-	rs.MTA.Limits.SessionKeepalive = 0
 	for i := range 5 {
 		w.mx[fmt.Sprintf("d%d.example", i)] = w.mx["remote.example"]
 	}
@@ -513,6 +513,9 @@ func TestSharedHostLimit(t *testing.T) {
 	wg.Wait()
 	if b.most != 1 {
 		t.Errorf("%d transactions at once, want 1", b.most)
+	}
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("took %v: idle sessions were waited for", d)
 	}
 }
 

@@ -40,8 +40,53 @@ type relay struct {
 	blocked    bool    // one of these waits for the limits
 }
 
-// A seat is where an idle session waits for a task.
-type seat struct{ task chan *task }
+// A seat is where an idle session waits for a task; nil tells it to end.
+type seat struct {
+	r    *relay
+	host netip.Addr
+	task chan *task
+}
+
+// sit makes an idle session known. The agent's mutex is held, as for all that
+// concerns seats.
+func (a *agent) sit(r *relay, host netip.Addr) *seat {
+	s := &seat{r, host, make(chan *task, 1)}
+	r.idle = append(r.idle, s)
+	a.idle[host] = append(a.idle[host], s)
+	return s
+}
+
+// rise takes s back, and reports whether it was still free.
+func (a *agent) rise(s *seat) bool {
+	i := slices.Index(s.r.idle, s)
+	if i < 0 {
+		return false
+	}
+	s.r.idle = slices.Delete(s.r.idle, i, i+1)
+	l := a.idle[s.host]
+	l = slices.Delete(l, slices.Index(l, s), slices.Index(l, s)+1)
+	if len(l) == 0 {
+		delete(a.idle, s.host)
+	} else {
+		a.idle[s.host] = l
+	}
+	return true
+}
+
+// makeRoom ends the session that has been idle longest at one of hosts: a
+// connection kept for mail that may come must not keep out mail that is here.
+func (a *agent) makeRoom(hosts []candidate) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range hosts {
+		if l := a.idle[h.addr]; len(l) > 0 {
+			s := l[0]
+			a.rise(s)
+			s.task <- nil
+			return
+		}
+	}
+}
 
 // submit gives t to an idle session, or lets it wait for one.
 func (a *agent) submit(action *compile.Action, dest destination, t *task) {
@@ -55,7 +100,7 @@ func (a *agent) submit(action *compile.Action, dest destination, t *task) {
 	}
 	if n := len(r.idle); n > 0 {
 		s := r.idle[n-1]
-		r.idle = r.idle[:n-1]
+		a.rise(s)
 		s.task <- t
 		return
 	}
@@ -124,7 +169,7 @@ func (r *relay) forget() {
 // stay idle. It calls last once the session is there to be found: who waits
 // for the end of one task to bring the next must not meet a relay without an
 // idle session.
-func (r *relay) next(last func()) *task {
+func (r *relay) next(host netip.Addr, last func()) *task {
 	a := r.a
 	a.mu.Lock()
 	if len(r.waiting) > 0 && a.stop.Err() == nil {
@@ -135,10 +180,13 @@ func (r *relay) next(last func()) *task {
 		last()
 		return t
 	}
-	s := &seat{make(chan *task, 1)}
-	r.idle = append(r.idle, s)
+	s := a.sit(r, host)
+	wanted := a.blocked > 0
 	a.mu.Unlock()
 	last()
+	if wanted { // who waits may want this session's place: see makeRoom
+		a.book.notify()
+	}
 
 	keep := time.NewTimer(time.Duration(r.limits.SessionKeepalive) * time.Second)
 	defer keep.Stop()
@@ -150,8 +198,7 @@ func (r *relay) next(last func()) *task {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if i := slices.Index(r.idle, s); i >= 0 {
-		r.idle = slices.Delete(r.idle, i, i+1)
+	if a.rise(s) {
 		return nil
 	}
 	return <-s.task // it came at the same moment
@@ -191,6 +238,7 @@ func (r *relay) block() bool {
 		return false
 	}
 	r.blocked = true
+	r.a.blocked++
 	return true
 }
 
@@ -198,6 +246,7 @@ func (r *relay) unblock() {
 	r.a.mu.Lock()
 	defer r.a.mu.Unlock()
 	r.blocked = false
+	r.a.blocked--
 }
 
 // A candidate is a host that may take the mail of a relay.
@@ -234,6 +283,7 @@ func (a *agent) connect(ctx context.Context, r *relay, tried map[netip.Addr]bool
 		if !wait || !r.block() {
 			return nil, errBlocked
 		}
+		a.makeRoom(hosts)
 		var alarm <-chan time.Time
 		if !at.IsZero() {
 			alarm = time.After(time.Until(at))

@@ -279,7 +279,9 @@ func TestPipelinedRefusal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &peer{script: []string{"220 x\r\n", "250-x\r\n250 PIPELINING\r\n", replies, "", "", "250 reset\r\n"}, limit: -1}
-			a, _ := newTestAgent(t, testRules(), p.start(t))
+			rs := testRules()
+			rs.MTA.Limits.SessionKeepalive = 0 // so that the end comes at once
+			a, _ := newTestAgent(t, rs, p.start(t))
 			wantOne(t, deliver(t, a, batch("remote.example", "alice")), queue.PermFail, "5.7.1", "not ")
 			if told := p.all(t, 1)[0]; strings.Contains(told, "Subject") {
 				t.Errorf("the message was sent:\n%s", told)

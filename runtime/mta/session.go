@@ -296,7 +296,7 @@ func (s *session) serve() {
 	var err error
 	last := func() {} // ends the last task
 	for s.fit() && err == nil {
-		t := s.r.next(last)
+		t := s.r.next(s.host.addr, last)
 		if last = func() {}; t == nil {
 			break
 		}
