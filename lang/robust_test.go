@@ -2,6 +2,8 @@ package lang
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -94,5 +96,35 @@ func TestLimits(t *testing.T) {
 				t.Errorf("%s with %d bytes: %v", clip(text), n, diags)
 			}
 		}
+	}
+}
+
+// TestFiles reads what is not an ordinary file: a directory counts as an
+// empty one, as in the original, and a large file is not read.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large")
+	if err := os.WriteFile(large, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, maxInput+1); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		code diag.Code
+	}{
+		{dir, ""},
+		{large, "unreadable-file"},
+		{filepath.Join(dir, "absent"), "unreadable-file"},
+	} {
+		_, diags := Parse(tt.name, Options{})
+		if tt.code == "" && len(diags) > 0 || tt.code != "" && (len(diags) != 1 || diags[0].Code != tt.code) {
+			t.Errorf("%s: %v, want %s", tt.name, diags, tt.code)
+		}
+	}
+	_, diags := Parse("main", Options{Text: []byte("include \"" + dir + "\"\ninclude \"" + large + "\"\n")})
+	if len(diags) != 1 || diags[0].Code != "include" || diags[0].Span.Start.Line != 2 {
+		t.Errorf("includes: %v", diags)
 	}
 }
