@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -91,7 +92,7 @@ func TestConn(t *testing.T) {
 			{Type: 5, ID: 5},
 		}
 		go func() {
-			a.Send(sent...)
+			a.Send(slices.Clone(sent)...)
 			a.Close()
 		}()
 		want := map[uint32]string{3: "one", 4: "two"}
@@ -250,21 +251,25 @@ func TestPeerBounds(t *testing.T) {
 func TestDescriptorFlood(t *testing.T) {
 	raw, b := rawPair(t)
 	f := testFile(t, "x")
+	fd := int(f.Fd())
+	var sending sync.WaitGroup
 	defer f.Close()
-	go func() {
+	defer sending.Wait()
+	defer b.Close()
+	sending.Go(func() {
 		// One header that promises more data than ever comes, byte by byte.
 		header, _ := appendFrame(nil, Frame{Type: 1, Data: make([]byte, MaxData)})
 		for _, c := range header {
 			fds := make([]int, 8)
 			for i := range fds {
-				fds[i] = int(f.Fd())
+				fds[i] = fd
 			}
 			if _, _, err := raw.WriteMsgUnix([]byte{c}, unix.UnixRights(fds...), nil); err != nil {
 				return
 			}
 		}
 		raw.Close()
-	}()
+	})
 	conn := NewUnix(b).(*unixConn)
 	if _, err := conn.Recv(); !errors.Is(err, ErrFrame) {
 		t.Errorf("Recv = %v", err)

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
-
-	"smtpd/runtime/envelope"
 )
 
 // Lengths of the parts of an address in bytes. RFC 5321, section 4.5.3.1 asks
@@ -15,6 +13,23 @@ const (
 	MaxDomain    = 255
 )
 
+// A Mailbox is a mail address as the grammar of SMTP has it. The null sender
+// has neither part.
+type Mailbox struct {
+	User, Domain string
+}
+
+// IsNull reports whether m is the null sender.
+func (m Mailbox) IsNull() bool { return m == Mailbox{} }
+
+// String returns user@domain, and "" for the null sender.
+func (m Mailbox) String() string {
+	if m.IsNull() {
+		return ""
+	}
+	return m.User + "@" + m.Domain
+}
+
 // ErrAddress is returned for what is no mail address.
 var ErrAddress = errors.New("address syntax error")
 
@@ -22,7 +37,7 @@ var ErrAddress = errors.New("address syntax error")
 // and returns what follows it. A source route is dropped, as RFC 5321,
 // section 4.1.2 demands. Without a domain the address gets defaultDomain;
 // "<>" gives the null address, which only MAIL may use.
-func ParsePath(s, defaultDomain string) (a envelope.Address, rest string, err error) {
+func ParsePath(s, defaultDomain string) (a Mailbox, rest string, err error) {
 	inner, ok := strings.CutPrefix(s, "<")
 	if !ok {
 		return a, "", ErrAddress
@@ -99,19 +114,19 @@ func cutRoute(s string) (route, rest string, ok bool) {
 // ParseMailbox reads an address without brackets. Without a domain it gets
 // defaultDomain. The local part keeps its case, and its quotes only if it
 // needs them.
-func ParseMailbox(s, defaultDomain string) (envelope.Address, error) {
+func ParseMailbox(s, defaultDomain string) (Mailbox, error) {
 	local, rest, err := localPart(s)
 	if err != nil {
-		return envelope.Address{}, err
+		return Mailbox{}, err
 	}
 	if rest == "" {
-		return envelope.Address{User: local, Domain: defaultDomain}, nil
+		return Mailbox{User: local, Domain: defaultDomain}, nil
 	}
 	domain, ok := strings.CutPrefix(rest, "@")
 	if !ok || !ValidDomain(domain) {
-		return envelope.Address{}, ErrAddress
+		return Mailbox{}, ErrAddress
 	}
-	return envelope.Address{User: local, Domain: domain}, nil
+	return Mailbox{User: local, Domain: domain}, nil
 }
 
 // localPart reads the local part at the start of s.

@@ -3,8 +3,6 @@ package rfc5321
 import (
 	"strings"
 	"testing"
-
-	"smtpd/runtime/envelope"
 )
 
 func TestParsePath(t *testing.T) {
@@ -13,30 +11,30 @@ func TestParsePath(t *testing.T) {
 	domain := strings.Join([]string{label, label, label, label}, ".") // 255 bytes
 	for _, c := range []struct {
 		in   string
-		want envelope.Address
+		want Mailbox
 		rest string
 	}{
-		{"<a@example.org>", envelope.Address{User: "a", Domain: "example.org"}, ""},
-		{"<A.B+c@Example.ORG> SIZE=1", envelope.Address{User: "A.B+c", Domain: "Example.ORG"}, " SIZE=1"},
-		{"<>", envelope.Address{}, ""},
-		{"<> RET=HDRS", envelope.Address{}, " RET=HDRS"},
-		{"<postmaster>", envelope.Address{User: "postmaster", Domain: "mx.example.org"}, ""},
-		{"<!#$%&'*+-/=?^_`{|}~@e>", envelope.Address{User: "!#$%&'*+-/=?^_`{|}~", Domain: "e"}, ""},
-		{"<@one.example,@two.example:a@b.example>", envelope.Address{User: "a", Domain: "b.example"}, ""},
-		{"<@[IPv6:::1]:a@b>", envelope.Address{User: "a", Domain: "b"}, ""},
-		{"<a@[192.0.2.1]>", envelope.Address{User: "a", Domain: "[192.0.2.1]"}, ""},
-		{"<a@[IPv6:2001:db8::1]>", envelope.Address{User: "a", Domain: "[IPv6:2001:db8::1]"}, ""},
-		{"<a@[::1]>", envelope.Address{User: "a", Domain: "[::1]"}, ""},
-		{`<"a b"@c>`, envelope.Address{User: `"a b"`, Domain: "c"}, ""},
-		{`<"a@b"@c>`, envelope.Address{User: `"a@b"`, Domain: "c"}, ""},
-		{`<"a>b"@c> X`, envelope.Address{User: `"a>b"`, Domain: "c"}, " X"},
-		{`<"alice"@c>`, envelope.Address{User: "alice", Domain: "c"}, ""},
-		{`<"\a\l\i\c\e"@c>`, envelope.Address{User: "alice", Domain: "c"}, ""},
-		{`<"a\"b\\c"@d>`, envelope.Address{User: `"a\"b\\c"`, Domain: "d"}, ""},
-		{`<""@c>`, envelope.Address{User: `""`, Domain: "c"}, ""},
-		{"<a@under_score.example>", envelope.Address{User: "a", Domain: "under_score.example"}, ""},
-		{"<" + long + "@e>", envelope.Address{User: long, Domain: "e"}, ""},
-		{"<a@" + domain + ">", envelope.Address{User: "a", Domain: domain}, ""},
+		{"<a@example.org>", Mailbox{User: "a", Domain: "example.org"}, ""},
+		{"<A.B+c@Example.ORG> SIZE=1", Mailbox{User: "A.B+c", Domain: "Example.ORG"}, " SIZE=1"},
+		{"<>", Mailbox{}, ""},
+		{"<> RET=HDRS", Mailbox{}, " RET=HDRS"},
+		{"<postmaster>", Mailbox{User: "postmaster", Domain: "mx.example.org"}, ""},
+		{"<!#$%&'*+-/=?^_`{|}~@e>", Mailbox{User: "!#$%&'*+-/=?^_`{|}~", Domain: "e"}, ""},
+		{"<@one.example,@two.example:a@b.example>", Mailbox{User: "a", Domain: "b.example"}, ""},
+		{"<@[IPv6:::1]:a@b>", Mailbox{User: "a", Domain: "b"}, ""},
+		{"<a@[192.0.2.1]>", Mailbox{User: "a", Domain: "[192.0.2.1]"}, ""},
+		{"<a@[IPv6:2001:db8::1]>", Mailbox{User: "a", Domain: "[IPv6:2001:db8::1]"}, ""},
+		{"<a@[::1]>", Mailbox{User: "a", Domain: "[::1]"}, ""},
+		{`<"a b"@c>`, Mailbox{User: `"a b"`, Domain: "c"}, ""},
+		{`<"a@b"@c>`, Mailbox{User: `"a@b"`, Domain: "c"}, ""},
+		{`<"a>b"@c> X`, Mailbox{User: `"a>b"`, Domain: "c"}, " X"},
+		{`<"alice"@c>`, Mailbox{User: "alice", Domain: "c"}, ""},
+		{`<"\a\l\i\c\e"@c>`, Mailbox{User: "alice", Domain: "c"}, ""},
+		{`<"a\"b\\c"@d>`, Mailbox{User: `"a\"b\\c"`, Domain: "d"}, ""},
+		{`<""@c>`, Mailbox{User: `""`, Domain: "c"}, ""},
+		{"<a@under_score.example>", Mailbox{User: "a", Domain: "under_score.example"}, ""},
+		{"<" + long + "@e>", Mailbox{User: long, Domain: "e"}, ""},
+		{"<a@" + domain + ">", Mailbox{User: "a", Domain: domain}, ""},
 	} {
 		got, rest, err := ParsePath(c.in, "mx.example.org")
 		if err != nil || got != c.want || rest != c.rest {

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-
-	"smtpd/runtime/envelope"
 )
 
 // ErrSyntax is returned for a command line that is none.
@@ -99,25 +97,30 @@ func ParseSize(s string) (int64, error) {
 // ErrNotify is returned for NEVER together with another value.
 var ErrNotify = errors.New("NEVER stands alone")
 
-var notifyNames = map[string]envelope.Notify{
-	"SUCCESS": envelope.NotifySuccess,
-	"FAILURE": envelope.NotifyFailure,
-	"DELAY":   envelope.NotifyDelay,
-	"NEVER":   envelope.NotifyNever,
+// A Notify is the set of reports that a client asks for.
+type Notify struct {
+	Success, Failure, Delay, Never bool
 }
 
 // ParseNotify reads the value of NOTIFY (RFC 3461, section 4.1).
-func ParseNotify(s string) (envelope.Notify, error) {
-	var n envelope.Notify
+func ParseNotify(s string) (Notify, error) {
+	var n Notify
 	for word := range strings.SplitSeq(strings.ToUpper(s), ",") {
-		bit, ok := notifyNames[word]
-		if !ok {
-			return 0, ErrSyntax
+		switch word {
+		case "SUCCESS":
+			n.Success = true
+		case "FAILURE":
+			n.Failure = true
+		case "DELAY":
+			n.Delay = true
+		case "NEVER":
+			n.Never = true
+		default:
+			return Notify{}, ErrSyntax
 		}
-		n |= bit
 	}
-	if n&envelope.NotifyNever != 0 && n != envelope.NotifyNever {
-		return 0, ErrNotify
+	if n.Never && n != (Notify{Never: true}) {
+		return Notify{}, ErrNotify
 	}
 	return n, nil
 }

@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"smtpd/runtime/envelope"
 )
 
 func TestSplit(t *testing.T) {
@@ -58,9 +56,9 @@ func TestParseSize(t *testing.T) {
 }
 
 func TestParseNotify(t *testing.T) {
-	for in, want := range map[string]envelope.Notify{
-		"NEVER":                 envelope.NotifyNever,
-		"success,Failure,DELAY": envelope.NotifySuccess | envelope.NotifyFailure | envelope.NotifyDelay,
+	for in, want := range map[string]Notify{
+		"NEVER":                 {Never: true},
+		"success,Failure,DELAY": {Success: true, Failure: true, Delay: true},
 	} {
 		if got, err := ParseNotify(in); err != nil || got != want {
 			t.Errorf("ParseNotify(%q) = %v, %v", in, got, err)

@@ -3,8 +3,6 @@ package rfc5322
 import (
 	"net/netip"
 	"time"
-
-	"smtpd/runtime/envelope"
 )
 
 // A Received is what the field of that name tells of a message's arrival
@@ -17,7 +15,7 @@ type Received struct {
 	Source  string // its address, in brackets: see Bracket
 	Name    string // of this server
 	Proto   string // SMTP, ESMTP, ESMTPS, …
-	ID      envelope.MessageID
+	ID      string // of the message
 	TLS     string // "TLSv1.3:cipher:256:NO"; "" for none
 	Auth    string // "yes user=u", "yes" or "no"; "" says nothing
 	For     string // the only recipient; "" if there are several
@@ -50,7 +48,7 @@ func (r *Received) Append(b []byte) []byte {
 	b = append(b, " (OpenSMTPD) with "...)
 	b = append(b, r.Proto...)
 	b = append(b, " id "...)
-	b = append(b, r.ID.String()...)
+	b = append(b, r.ID...)
 	if r.TLS != "" {
 		b = append(b, " ("...)
 		b = append(b, r.TLS...)

@@ -115,14 +115,14 @@ func TestMissingFields(t *testing.T) {
 func TestReceived(t *testing.T) {
 	full := Received{
 		Helo: "client.example", RDNS: "host.example", Source: Bracket(netip.MustParseAddr("2001:db8::1")), Name: "mx.example",
-		Proto: "ESMTPSA", ID: 0xabcdef, TLS: "TLSv1.3:TLS_AES_256_GCM_SHA384:256:NO", Auth: "yes user=al\nice", For: "a@b", Date: noon,
+		Proto: "ESMTPSA", ID: "00abcdef", TLS: "TLSv1.3:TLS_AES_256_GCM_SHA384:256:NO", Auth: "yes user=al\nice", For: "a@b", Date: noon,
 	}
 	if got, want := string(full.Append(nil)), "Received: from client.example (host.example [2001:db8::1])\n"+
 		"\tby mx.example (OpenSMTPD) with ESMTPSA id 00abcdef (TLSv1.3:TLS_AES_256_GCM_SHA384:256:NO) auth=yes user=al?ice\n"+
 		"\tfor <a@b>;\n\tTue, 3 Nov 2026 12:00:00 +0100 (CET)\n"; got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
-	bare := Received{Helo: "x", Source: Bracket(netip.Addr{}), Name: "mx", Proto: "SMTP", ID: 1, Date: noon}
+	bare := Received{Helo: "x", Source: Bracket(netip.Addr{}), Name: "mx", Proto: "SMTP", ID: "00000001", Date: noon}
 	if got, want := string(bare.Append(nil)), "Received: from x (<unknown> [local])\n\tby mx (OpenSMTPD) with SMTP id 00000001;\n\tTue, 3 Nov 2026 12:00:00 +0100 (CET)\n"; got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"smtpd/compile"
+	"smtpd/runtime/envelope"
 	"smtpd/runtime/mfa"
 	"smtpd/runtime/rfc5321"
 	"smtpd/runtime/rfc5322"
@@ -84,7 +85,7 @@ func (s *session) mail(arg string) {
 		s.fail(replySenderSyntax)
 		return
 	}
-	tx := message{sender: from, accepted: s.tx.accepted[:0]}
+	tx := message{sender: envelope.Address(from), accepted: s.tx.accepted[:0]}
 	if refusal := s.mailParams(&tx, rest); refusal != "" {
 		s.fail("%s", refusal)
 		return
@@ -167,7 +168,7 @@ func (s *session) rcpt(arg string) {
 		s.fail(replyRcptSyntax)
 		return
 	}
-	r := mfa.Rcpt{Sender: s.tx.sender, Rcpt: to, Ret: s.tx.ret, EnvID: s.tx.envID}
+	r := mfa.Rcpt{Sender: s.tx.sender, Rcpt: envelope.Address(to), Ret: s.tx.ret, EnvID: s.tx.envID}
 	if refusal := s.rcptParams(&r, rest); refusal != "" {
 		s.fail("%s", refusal)
 		return
@@ -189,7 +190,8 @@ func (s *session) rcptParams(r *mfa.Rcpt, text string) (refusal string) {
 	for _, p := range params {
 		switch {
 		case p.Name == "NOTIFY" && !s.at.noDSN:
-			r.Notify, err = rfc5321.ParseNotify(p.Value)
+			n, err := rfc5321.ParseNotify(p.Value)
+			r.Notify = reports(n)
 			if errors.Is(err, rfc5321.ErrNotify) {
 				return replyNotify
 			} else if err != nil {
@@ -204,6 +206,21 @@ func (s *session) rcptParams(r *mfa.Rcpt, text string) (refusal string) {
 		}
 	}
 	return ""
+}
+
+// reports returns n as envelopes hold it.
+func reports(n rfc5321.Notify) (set envelope.Notify) {
+	for bit, is := range map[envelope.Notify]bool{
+		envelope.NotifySuccess: n.Success,
+		envelope.NotifyFailure: n.Failure,
+		envelope.NotifyDelay:   n.Delay,
+		envelope.NotifyNever:   n.Never,
+	} {
+		if is {
+			set |= bit
+		}
+	}
+	return set
 }
 
 // createMessage makes sure that the transaction has a message in the queue.

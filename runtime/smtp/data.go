@@ -170,7 +170,7 @@ func (s *session) received() *rfc5322.Received {
 		Source:  rfc5322.Bracket(s.addr),
 		Name:    s.name,
 		Proto:   s.protocol(),
-		ID:      s.tx.id,
+		ID:      s.tx.id.String(),
 		Date:    time.Now(),
 	}
 	if len(s.tx.accepted) == 1 {
