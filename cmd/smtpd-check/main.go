@@ -47,10 +47,11 @@ type outcome int
 func (o outcome) Error() string { return fmt.Sprintf("status %d", int(o)) }
 
 type cli struct {
-	Check checkCmd `cmd:"" default:"withargs" help:"Judge configurations (the default)."`
-	Dump  dumpCmd  `cmd:"" help:"Show the compiled rule table."`
-	Fmt   fmtCmd   `cmd:"" help:"Lay configurations out in the one canonical way."`
-	Codes codesCmd `cmd:"" help:"Explain the codes of findings."`
+	Check   checkCmd   `cmd:"" default:"withargs" help:"Judge configurations (the default)."`
+	Dump    dumpCmd    `cmd:"" help:"Show the compiled rule table."`
+	Fmt     fmtCmd     `cmd:"" help:"Lay configurations out in the one canonical way."`
+	Explain explainCmd `cmd:"" help:"Say why a transaction is decided as it is."`
+	Codes   codesCmd   `cmd:"" help:"Explain the codes of findings."`
 }
 
 func main() {

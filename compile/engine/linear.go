@@ -106,14 +106,14 @@ func (e *Linear) holds(ctx context.Context, qs Questions, l Lookups) (bool, erro
 	if e.semantics == Intended {
 		for _, q := range qs {
 			if e.constant(q) {
-				if ok, _ := e.answer(ctx, q, l); !ok {
+				if ok, _ := e.Answer(ctx, q, l); !ok {
 					return false, nil
 				}
 			}
 		}
 	}
 	for _, q := range qs {
-		if ok, err := e.answer(ctx, q, l); !ok || err != nil {
+		if ok, err := e.Answer(ctx, q, l); !ok || err != nil {
 			return false, err
 		}
 	}
@@ -126,7 +126,9 @@ func (e *Linear) constant(q Question) bool {
 	return q.Sign == compile.Absent || q.Answer != Ask || isStatic(e.rules, q.Table) && len(q.Key) <= maxKey
 }
 
-func (e *Linear) answer(ctx context.Context, q Question, l Lookups) (bool, error) {
+// Answer reports whether one criterion of a rule holds, its sign applied. A
+// criterion that is absent holds.
+func (e *Linear) Answer(ctx context.Context, q Question, l Lookups) (bool, error) {
 	if q.Sign == compile.Absent {
 		return true, nil
 	}
