@@ -132,10 +132,21 @@ func (d *daemon) prepare() error {
 	if err := d.account.Become(); err != nil {
 		return err
 	}
-	if _, err := os.Stat("."); err != nil {
-		return fmt.Errorf("user %s cannot enter the current folder: start smtpd elsewhere, or give absolute paths that it can reach: %w", d.account.Name, err)
+	return d.enter()
+}
+
+// enter makes sure that the process has a current folder which it may search,
+// now that it is not root any more. Relative paths need the one in which it
+// was started; without any, the root directory serves as well.
+func (d *daemon) enter() error {
+	_, err := os.Stat(".")
+	switch {
+	case err == nil:
+		return nil
+	case filepath.IsAbs(d.spool):
+		return os.Chdir("/")
 	}
-	return nil
+	return fmt.Errorf("user %s cannot enter the current folder, below which the spool is: start smtpd elsewhere: %w", d.account.Name, err)
 }
 
 // loadKeys reads certificates, keys and authorities.
