@@ -70,6 +70,8 @@ func TestScript(t *testing.T) {
 			"dialogue": dialogue,
 			"send":     send,
 			"keypair":  keyPair,
+			"zone":     zone,
+			"remote":   remote,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
