@@ -51,6 +51,7 @@ type cli struct {
 	Dump    dumpCmd    `cmd:"" help:"Show the compiled rule table."`
 	Fmt     fmtCmd     `cmd:"" help:"Lay configurations out in the one canonical way."`
 	Explain explainCmd `cmd:"" help:"Say why a transaction is decided as it is."`
+	Relay   relayCmd   `cmd:"" help:"Say who can send mail out through the host."`
 	Codes   codesCmd   `cmd:"" help:"Explain the codes of findings."`
 }
 

@@ -157,3 +157,14 @@ func RelayHost(rs *compile.Ruleset, a *compile.Action) string {
 	host, _, _ = strings.Cut(host, ":")
 	return host
 }
+
+// fold is the folding of lookup keys.
+func fold(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}

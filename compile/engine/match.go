@@ -136,6 +136,10 @@ func parseNetAddr(s string) (netip.Prefix, bool) {
 	return parseNet6(s)
 }
 
+// ParseNetAddr reads an entry of a table of networks as matching does. It is
+// false for one that only equals its own text.
+func ParseNetAddr(entry string) (netip.Prefix, bool) { return parseNetAddr(entry) }
+
 func parseNet4(s string) (netip.Prefix, bool) {
 	text, width, hasWidth := strings.Cut(s, "/")
 	var octets [4]byte

@@ -101,10 +101,6 @@ func (all *states) full() bool {
 	return len(all.byKey) >= maxStates
 }
 
-// Matched reports whether the expression was found: no text that follows
-// changes that.
-func (s *State) Matched() bool { return s.matched }
-
 // Accepts reports whether the expression is found if the text ends here.
 func (s *State) Accepts() bool {
 	if s.matched {
@@ -214,10 +210,3 @@ func (a assert) holds(before context, atEnd, wordAfter bool) bool {
 	}
 	return wordBefore && !wordAfter
 }
-
-// Bytes returns one byte of each class that the expression cannot tell
-// apart; which byte is not said.
-func (r *Regexp) Bytes() []byte { return r.prog.reps }
-
-// Class returns the number of the class of c, an index into Bytes.
-func (r *Regexp) Class(c byte) int { return int(r.prog.class[c]) }
