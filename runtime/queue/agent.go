@@ -82,7 +82,7 @@ func Main(ctx context.Context, c Config) (err error) {
 		peers.Go(func() {
 			err := p.Run(work)
 			gone()
-			if conn != nil && ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil {
 				c.Log.Error("queue: lost a component", "component", name, "error", err)
 			}
 		})
@@ -90,7 +90,7 @@ func Main(ctx context.Context, c Config) (err error) {
 	}
 	nothing := func() {}
 	run("smtp", c.SMTP, a.serveSMTP, a.reception.abandon)
-	run("control", c.Control, nil, nothing)
+	run("control", c.Control, a.serveControl, nothing)
 	a.submitter = remoteSubmitter{run("mfa", c.MFA, a.serveMFA, nothing)}
 	a.scheduler.carriers = map[envelope.Type]Deliverer{
 		envelope.MDA: remoteDeliverer{run("mda", c.MDA, a.serveAgents, nothing)},
@@ -149,7 +149,8 @@ func newAgent(c *Config) *agent {
 		maxInflight: inflight,
 		window:      2 * inflight,
 		wake:        make(chan struct{}, 1),
-		known:       make(map[envelope.ID]bool),
+		known:       make(map[envelope.ID]phase),
+		orders:      make(map[envelope.ID]order),
 		dests:       make(map[Destination]*destination),
 		missing:     make(map[string]bool),
 	}

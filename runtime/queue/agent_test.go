@@ -47,6 +47,7 @@ type fixture struct {
 	smtp  *Client
 	mfa   *Client
 	mda   *Client
+	ctl   *Client
 	log   *bytes.Buffer
 	stop  func()
 
@@ -132,6 +133,7 @@ func newFixture(t *testing.T, rules *compile.Ruleset, store Store) *fixture {
 	f.mfa = connect(&c.MFA, SubmitterHandler(f))
 	f.mda = connect(&c.MDA, DelivererHandler(f))
 	connect(&c.MTA, DelivererHandler(f))
+	f.ctl = connect(&c.Control, nil)
 	wg.Go(func() {
 		if err := Main(ctx, c); err != nil {
 			t.Error(err)
@@ -649,6 +651,137 @@ func TestRollback(t *testing.T) {
 		}
 		if _, err := f.smtp.Open(ctx, msg); err == nil {
 			t.Error("smtp opened a message")
+		}
+		f.empty()
+	})
+}
+
+// manage does verb with sel and expects it to find want envelopes.
+func (f *fixture) manage(verb Verb, sel Selection, want int) {
+	f.t.Helper()
+	n, err := f.ctl.Manage(f.t.Context(), verb, sel)
+	if n != want || err != nil {
+		f.t.Errorf("verb %d: %d envelopes, %v; want %d", verb, n, err, want)
+	}
+	synctest.Wait()
+}
+
+func TestList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		f.set(down)
+		const n = 2*maxList + 5
+		want := make(map[envelope.MessageID]bool)
+		for i := range n {
+			want[f.send("hello\n", to(fmt.Sprintf("u%d@down.example", i)))] = true
+		}
+		f.wait(time.Second)
+		last := envelope.ID(0)
+		for l, err := range f.ctl.List(t.Context(), 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.Envelope.ID <= last || l.InFlight || l.Envelope.Tries != 1 {
+				t.Errorf("listed after %v: %+v", last, l)
+			}
+			last = l.Envelope.ID
+			delete(want, last.Message())
+		}
+		if len(want) > 0 {
+			t.Errorf("%d envelopes are not in the list", len(want))
+		}
+	})
+}
+
+func TestManage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		f.set(down)
+		a := f.send("hello\n", to("a@down.example"), to("b@down.example"))
+		f.send("hello\n", to("c@down.example"))
+		f.wait(time.Second)
+		f.seen()
+
+		f.manage(Schedule, Selection{Message: a}, 2)
+		if got := f.seen(); len(got) != 1 || got[0].Rcpt != "a@down.example b@down.example" {
+			t.Errorf("tried after schedule: %v", got)
+		}
+		f.manage(Suspend, Selection{Message: a}, 2)
+		f.manage(Suspend, Selection{Message: a}, 0)
+		f.manage(Schedule, Selection{Message: a}, 0)
+		f.wait(10 * day)
+		for _, tr := range f.seen() {
+			if tr.Rcpt != "c@down.example" && tr.Rcpt != "sender@example.org" {
+				t.Errorf("tried while suspended: %v", tr)
+			}
+		}
+		// Suspended mail does not expire; once resumed it does.
+		f.set(ok)
+		f.manage(Resume, Selection{}, 2)
+		f.wait(time.Minute)
+		for _, tr := range f.seen() {
+			if tr.Rcpt != "sender@example.org" {
+				t.Errorf("tried after its time: %v", tr)
+			}
+		}
+		f.empty()
+	})
+}
+
+// TestRemove removes envelopes in every phase.
+func TestRemove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		f.set(down)
+		waiting := f.send("hello\n", to("waiting@down.example"))
+		f.wait(time.Second)
+		hold := make(chan struct{})
+		f.mu.Lock()
+		f.hold = hold
+		f.mu.Unlock()
+		flying := f.send("hello\n", to("flying@down.example"))
+		f.wait(time.Second)
+		if changed, err := f.ctl.Pause(t.Context(), envelope.MTA, true); !changed || err != nil {
+			t.Errorf("pause: %v, %v", changed, err)
+		}
+		queued := f.send("hello\n", to("ready@down.example"))
+		f.wait(time.Second)
+		for _, msg := range []envelope.MessageID{waiting, flying, queued} {
+			f.manage(Remove, Selection{Message: msg}, 1)
+		}
+		close(hold)
+		f.seen()
+		if changed, err := f.ctl.Pause(t.Context(), envelope.MTA, false); !changed || err != nil {
+			t.Errorf("resume: %v, %v", changed, err)
+		}
+		f.wait(10 * day)
+		if got := f.seen(); len(got) > 0 {
+			t.Errorf("tried after removal: %v", got)
+		}
+		f.empty()
+		if n := strings.Count(f.log.String(), "Removed by administrator"); n != 3 {
+			t.Errorf("%d removals in the log", n)
+		}
+	})
+}
+
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		f.ctl.Pause(t.Context(), envelope.MTA, true)
+		f.send("hello\n", to("a@one.example"), local("b@here"))
+		f.wait(time.Hour)
+		if got := f.seen(); len(got) != 1 || got[0].Rcpt != "b@here" {
+			t.Errorf("tried while mta is paused: %v", got)
+		}
+		f.ctl.Pause(t.Context(), envelope.MTA, false)
+		f.wait(0)
+		if got := f.seen(); len(got) != 1 || got[0].Rcpt != "a@one.example" {
+			t.Errorf("tried after mta was resumed: %v", got)
 		}
 		f.empty()
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 
 	"smtpd/runtime/envelope"
@@ -71,6 +72,62 @@ func (c *Client) Open(ctx context.Context, msg envelope.MessageID) (*os.File, er
 		return nil, errNoFile
 	}
 	return m.File, nil
+}
+
+// List visits all envelopes with a greater id than after, in the order of
+// their ids. It asks for a page at a time: neither end holds the list.
+func (c *Client) List(ctx context.Context, after envelope.ID) iter.Seq2[Listed, error] {
+	return func(yield func(Listed, error) bool) {
+		for {
+			q := listRequest{after, maxList}
+			m, err := c.peer.Call(ctx, imsg.Message{Type: msgList, Data: q.append(nil)})
+			closeFile(m.File)
+			var page listing
+			if err == nil {
+				err = page.parse(m.Data)
+			}
+			if err != nil {
+				yield(Listed{}, err)
+				return
+			}
+			for _, l := range page {
+				if !yield(l, nil) {
+					return
+				}
+				after = l.Envelope.ID
+			}
+			if len(page) < maxList {
+				return
+			}
+		}
+	}
+}
+
+// Manage does verb with what sel holds, and returns with how many envelopes.
+func (c *Client) Manage(ctx context.Context, verb Verb, sel Selection) (int, error) {
+	q := manageRequest{verb, sel}
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgManage, Data: q.append(nil)})
+	closeFile(m.File)
+	if err != nil {
+		return 0, err
+	}
+	r := imsg.NewReader(m.Data)
+	n := r.Uint32()
+	return int(n), r.Close()
+}
+
+// Pause stops or resumes handing out envelopes of type MDA or MTA, and
+// reports whether that changed anything.
+func (c *Client) Pause(ctx context.Context, t envelope.Type, on bool) (bool, error) {
+	q := pauseRequest{t, on}
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgPause, Data: q.append(nil)})
+	closeFile(m.File)
+	if err != nil {
+		return false, err
+	}
+	r := imsg.NewReader(m.Data)
+	changed := r.Bool()
+	return changed, r.Close()
 }
 
 var errNoFile = errors.New("queue answered without a descriptor")

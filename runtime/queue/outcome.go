@@ -106,13 +106,17 @@ func (j *judge) failed(c *Changes, ev *envelope.Envelope, now time.Time) error {
 func (j *judge) expire(c *Changes, ev *envelope.Envelope, now time.Time) error {
 	done := *ev
 	done.Status, done.Error, done.Remote = "5.4.7", expired, "" // RFC 3463, section 3.5
-	to := "delivery: Expire"
-	if ev.Type == envelope.MTA {
-		to = "relay: Expire"
-	}
-	j.log.Info(to, "evpid", ev.ID, "from", ev.Sender, "to", ev.Dest, "rcpt", rcptText(ev),
+	j.log.Info(carrierWord(ev)+": Expire", "evpid", ev.ID, "from", ev.Sender, "to", ev.Dest, "rcpt", rcptText(ev),
 		"delay", envelope.FormatDelay(now.Sub(ev.Created)), "stat", expired)
 	return j.failed(c, &done, now)
+}
+
+// carrierWord begins the log lines about an envelope that no agent has.
+func carrierWord(ev *envelope.Envelope) string {
+	if ev.Type == envelope.MTA {
+		return "relay"
+	}
+	return "delivery"
 }
 
 // rcptText is the recipient that the client named, "-" if it is the

@@ -13,7 +13,10 @@ const (
 	msgSubmit                     // mfa
 	msgCommit                     // smtp
 	msgRollback                   // smtp
-	msgOpen                       // mda, mta
+	msgOpen                       // mda, mta, control
+	msgList                       // control
+	msgManage                     // control
+	msgPause                      // control
 )
 
 // What the queue asks of others.
@@ -209,5 +212,91 @@ func (q *reportRequest) parse(b []byte) error {
 	q.Message = envelope.MessageID(r.Uint32())
 	q.Server = r.String()
 	q.Rcpt = envelope.Address{User: r.String(), Domain: r.String()}
+	return r.Close()
+}
+
+// A listRequest asks for envelopes with a greater id than After.
+type listRequest struct {
+	After envelope.ID
+	Count uint32
+}
+
+func (q *listRequest) append(b []byte) []byte {
+	return imsg.AppendUint32(imsg.AppendUint64(b, uint64(q.After)), q.Count)
+}
+
+func (q *listRequest) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	q.After, q.Count = envelope.ID(r.Uint64()), r.Uint32()
+	return r.Close()
+}
+
+// A listing answers a listRequest.
+type listing []Listed
+
+func (l listing) append(b []byte) []byte {
+	b = imsg.AppendUint32(b, uint32(len(l)))
+	var one []byte
+	for i := range l {
+		one = l[i].Envelope.Append(one[:0])
+		b = imsg.AppendBytes(b, one)
+		b = imsg.AppendBool(b, l[i].InFlight)
+		b = imsg.AppendString(b, l[i].Error)
+	}
+	return b
+}
+
+func (l *listing) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*l = make(listing, r.Count(9))
+	for i := range *l {
+		ev, err := envelope.Parse(r.Bytes())
+		if err != nil {
+			r.Fail()
+			break
+		}
+		(*l)[i] = Listed{ev, r.Bool(), r.String()}
+	}
+	return r.Close()
+}
+
+// A manageRequest is answered with the number of envelopes.
+type manageRequest struct {
+	Verb      Verb
+	Selection Selection
+}
+
+func (q *manageRequest) append(b []byte) []byte {
+	b = append(b, byte(q.Verb))
+	b = imsg.AppendUint32(b, uint32(q.Selection.Message))
+	return imsg.AppendUint64(b, uint64(q.Selection.Envelope))
+}
+
+func (q *manageRequest) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	q.Verb = Verb(r.Byte())
+	if q.Verb < Remove || q.Verb > Resume {
+		r.Fail()
+	}
+	q.Selection = Selection{envelope.MessageID(r.Uint32()), envelope.ID(r.Uint64())}
+	return r.Close()
+}
+
+// A pauseRequest is answered with whether it changed anything.
+type pauseRequest struct {
+	Type envelope.Type
+	On   bool
+}
+
+func (q *pauseRequest) append(b []byte) []byte {
+	return imsg.AppendBool(append(b, byte(q.Type)), q.On)
+}
+
+func (q *pauseRequest) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	q.Type, q.On = envelope.Type(r.Byte()), r.Bool()
+	if q.Type != envelope.MDA && q.Type != envelope.MTA {
+		r.Fail()
+	}
 	return r.Close()
 }

@@ -25,6 +25,10 @@ var parsers = map[string]func([]byte) (payload, error){
 	"submission": func(b []byte) (payload, error) { var v submission; err := v.parse(b); return &v, err },
 	"ids":        func(b []byte) (payload, error) { var v ids; err := v.parse(b); return v, err },
 	"reference":  func(b []byte) (payload, error) { var v messageRef; err := v.parse(b); return v, err },
+	"list":       func(b []byte) (payload, error) { var v listRequest; err := v.parse(b); return &v, err },
+	"listing":    func(b []byte) (payload, error) { var v listing; err := v.parse(b); return v, err },
+	"manage":     func(b []byte) (payload, error) { var v manageRequest; err := v.parse(b); return &v, err },
+	"pause":      func(b []byte) (payload, error) { var v pauseRequest; err := v.parse(b); return &v, err },
 	"report":     func(b []byte) (payload, error) { var v reportRequest; err := v.parse(b); return &v, err },
 }
 
@@ -40,6 +44,9 @@ var golden = map[string]struct {
 	},
 	"ids":       {ids{0x1_00000002}, "01000000" + "0200000001000000"},
 	"reference": {messageRef(7), "07000000"},
+	"list":      {&listRequest{0x1_00000002, 3}, "0200000001000000" + "03000000"},
+	"manage":    {&manageRequest{Suspend, Selection{Message: 7}}, "03" + "07000000" + "0000000000000000"},
+	"pause":     {&pauseRequest{envelope.MTA, true}, "0201"},
 	"report": {
 		&reportRequest{7, "mx", envelope.Address{User: "a", Domain: "b"}},
 		"07000000" + "020000006d78" + "0100000061" + "0100000062",
@@ -67,6 +74,7 @@ func FuzzPayload(f *testing.F) {
 	s := submission{7, envelopes{testEnvelope(7, 1, "a.example")}}
 	f.Add("submission", s.append(nil))
 	f.Add("envelopes", s.Envelopes.append(nil))
+	f.Add("listing", listing{{Envelope: s.Envelopes[0], InFlight: true, Error: "no"}}.append(nil))
 	f.Fuzz(func(t *testing.T, name string, b []byte) {
 		parse := parsers[name]
 		if parse == nil {

@@ -39,10 +39,10 @@ func (s *scheduler) gather(msg envelope.MessageID, w *work) []envelope.Envelope 
 func (s *scheduler) claim(id envelope.ID, w *work) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known[id] {
+	if s.known[id] != 0 {
 		return false
 	}
-	s.known[id] = true
+	s.known[id] = inFlight
 	w.claimed = append(w.claimed, id)
 	return true
 }

@@ -37,7 +37,8 @@ type scheduler struct {
 	mu       sync.Mutex
 	work     context.Context // of batches; nil: none is begun
 	batches  sync.WaitGroup
-	known    map[envelope.ID]bool // in memory: ready or in flight
+	known    map[envelope.ID]phase // what is in memory
+	orders   map[envelope.ID]order // of the administrator, for those
 	inflight int
 	dests    map[Destination]*destination
 	turn     []*destination // those that have something ready and may send it
@@ -76,6 +77,22 @@ type item struct {
 	entry Entry
 	ev    *envelope.Envelope
 }
+
+// A phase is where an envelope is that is in memory.
+type phase uint8
+
+const (
+	ready    phase = iota + 1 // waits for its turn
+	inFlight                  // with an agent, or its results are being stored
+)
+
+// An order is what is to be done with an envelope when it comes back.
+type order uint8
+
+const (
+	orderRemove order = iota + 1
+	orderSuspend
+)
 
 // Sizes of what is in memory.
 const (
@@ -154,7 +171,7 @@ func (s *scheduler) poke() {
 // take puts an envelope that is due into memory, unless its destination has
 // enough there.
 func (s *scheduler) take(e Entry, ev *envelope.Envelope) {
-	if s.known[e.ID] || !s.deliverable(e) {
+	if s.known[e.ID] != 0 || !s.deliverable(e) {
 		return
 	}
 	d := s.dests[e.Dest]
@@ -174,7 +191,7 @@ func (s *scheduler) take(e Entry, ev *envelope.Envelope) {
 	}
 	t.items = append(t.items, item{e, ev})
 	d.ready++
-	s.known[e.ID] = true
+	s.known[e.ID] = ready
 	s.offer(d)
 }
 
@@ -221,6 +238,9 @@ func (s *scheduler) dispatch() {
 		d.ready -= len(t.items)
 		d.running++
 		s.inflight += len(t.items)
+		for i := range t.items {
+			s.known[t.items[i].entry.ID] = inFlight
+		}
 		s.offer(d)
 		s.wantMore(d)
 		ctx := s.work
@@ -247,6 +267,7 @@ func (s *scheduler) run(ctx context.Context, t *task) {
 	if len(batch) > 0 {
 		s.try(ctx, t.dest.name.Type, batch, &w)
 	}
+	s.obeyLate(&w)
 	stuck := s.save(&w)
 	s.finish(t, &w, stuck)
 }
@@ -265,7 +286,7 @@ func (s *scheduler) load(t *task, w *work) []envelope.Envelope {
 	batch := make([]envelope.Envelope, 0, len(t.items))
 	for _, it := range t.items {
 		ev, ok := s.loadOne(it, w)
-		if !ok {
+		if !ok || s.obey(&ev, w) {
 			continue
 		}
 		// What a walk saw may have changed until now.
@@ -373,6 +394,7 @@ func (s *scheduler) finish(t *task, w *work, stuck error) {
 	if stuck == nil {
 		for _, id := range w.claimed {
 			delete(s.known, id)
+			delete(s.orders, id)
 		}
 		for _, it := range w.moved {
 			s.take(it.entry, it.ev)
