@@ -37,6 +37,8 @@ type daemon struct {
 	log     *slog.Logger
 	account proc.Account
 	rules   *compile.Ruleset
+	key     string   // of queue encryption
+	libexec []string // where programs that serve tables are
 	spool   string
 	sockets []net.Listener
 	certs   map[string]tls.Certificate
@@ -61,11 +63,16 @@ func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
 			return err
 		}
 	}
-	rules, err := load(c.file(), defines, oshost.New(), stderr)
+	host := oshost.New()
+	rules, err := load(c.file(), defines, host, stderr)
 	if err != nil {
 		return err
 	}
-	d := &daemon{cli: c, log: log, account: account, rules: rules, spool: c.spool()}
+	key, err := queueKey(&rules.Queue, os.Stdin)
+	if err != nil {
+		return err
+	}
+	d := &daemon{cli: c, log: log, account: account, rules: rules, key: key, libexec: host.LibexecDirs, spool: c.spool()}
 	if err := proc.Prepare(d.spool, account); err != nil {
 		return err
 	}
@@ -277,11 +284,11 @@ func (d *daemon) components() (front, rest []proc.Component) {
 			Log: d.log, ServerName: d.rules.ServerName, MFA: parentMFA, MDA: parentMDA,
 		}),
 		component("lka", lka.Main, lka.Config{
-			Rules: d.rules, Log: d.log, Resolver: d.cli.Resolver,
+			Rules: d.rules, Log: d.log, Resolver: d.cli.Resolver, LibexecDirs: d.libexec,
 			SMTP: lkaSMTP, MFA: lkaMFA, MDA: lkaMDA, MTA: lkaMTA,
 		}),
 		component("queue", queue.Main, queue.Config{
-			Rules: d.rules, Log: d.log, Dir: filepath.Join(d.spool, "store"),
+			Rules: d.rules, Log: d.log, Dir: filepath.Join(d.spool, "store"), Key: d.key,
 			PauseMDA: d.cli.paused("mda"), PauseMTA: d.cli.paused("mta"),
 			SMTP: queueSMTP, MFA: queueMFA, MDA: queueMDA, MTA: queueMTA,
 		}),

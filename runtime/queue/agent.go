@@ -64,6 +64,12 @@ func Main(ctx context.Context, c Config) (err error) {
 	}
 	a := newAgent(&c)
 	if a.store, err = openFor(&c, a.destination); err != nil {
+		// The others wait for their links to end.
+		for _, conn := range []imsg.Conn{c.SMTP, c.Control, c.MFA, c.MDA, c.MTA} {
+			if conn != nil {
+				conn.Close()
+			}
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, a.store.Close()) }()
