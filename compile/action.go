@@ -145,7 +145,7 @@ func (c *compiler) relayOption(r *RelayOptions, o *ast.RelayOption, next token.P
 	case o.MailFrom != nil:
 		text(&r.MailFrom, "mail-from", o.MailFrom)
 	case o.Filter != nil:
-		c.once("filter", at, o.EndPos)
+		c.once("filter", at, filterSeen(o.Filter))
 		r.Filter = c.filterRef(o.Filter)
 	case o.SRS:
 		if c.rs.SRS.Key == "" {

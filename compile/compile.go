@@ -204,6 +204,9 @@ func (c *compiler) finish() {
 	}
 	c.checkQueueKey()
 	c.loadCertificates()
+	if c.errors == 0 && !c.lost {
+		c.checkRelays()
+	}
 }
 
 // errorf reports a mistake at span. seen is the token at which OpenSMTPD

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"strconv"
 
 	"smtpd/ast"
@@ -116,6 +117,15 @@ func (c *compiler) filterRef(r *ast.FilterRef) FilterID {
 	return FilterID(len(c.rs.Filters))
 }
 
+// filterSeen returns where OpenSMTPD notices that the option is there: at the
+// name or at the brace.
+func filterSeen(r *ast.FilterRef) token.Pos {
+	if r.Name != nil {
+		return r.Name.Pos
+	}
+	return r.Chain.Pos
+}
+
 // phase compiles a built-in filter. Its tables may be of any kind, as in
 // OpenSMTPD, which asks them all the same.
 func (c *compiler) phase(f *Filter, p *ast.Phase) {
@@ -127,6 +137,22 @@ func (c *compiler) phase(f *Filter, p *ast.Phase) {
 		f.Test.Table, _ = c.table(arg)
 	}
 	f.Do, f.Text = decision(p.Decision)
+	c.checkReply(p.Decision)
+}
+
+// checkReply warns of a refusal that is no reply of SMTP.
+func (c *compiler) checkReply(d *ast.Decision) {
+	text := cmp.Or(d.Reject, d.Disconnect)
+	if text == nil || isReply(text.Text) {
+		return
+	}
+	w := c.diags.Reportf(diag.Warning, span(text), "filter-reply", "%q is no reply, so clients get a temporary failure instead", text.Text)
+	w.Label = "expected 4xx or 5xx, a blank and a text"
+}
+
+// isReply reports whether s is a negative reply with a text.
+func isReply(s string) bool {
+	return len(s) > 4 && (s[0] == '4' || s[0] == '5') && '0' <= s[1] && s[1] <= '9' && '0' <= s[2] && s[2] <= '9' && s[3] == ' '
 }
 
 func sign(not bool) Sign {

@@ -61,7 +61,7 @@ func (c *compiler) listenSocket(l *ast.Listen) {
 		at := token.Span{Start: o.Pos, End: o.EndPos}
 		switch {
 		case o.Filter != nil:
-			c.once("filter", at, o.EndPos)
+			c.once("filter", at, filterSeen(o.Filter))
 			s.Filter = c.filterRef(o.Filter)
 		case o.MaskSrc:
 			c.once("mask-src", at, o.Pos)
@@ -104,7 +104,7 @@ func (p *pending) option(o *ast.ListenOption, next token.Pos) {
 	at := token.Span{Start: o.Pos, End: o.EndPos}
 	switch {
 	case o.Filter != nil:
-		c.once("filter", at, o.EndPos)
+		c.once("filter", at, filterSeen(o.Filter))
 		l.Filter = c.filterRef(o.Filter)
 	case o.MaskSrc:
 		c.once("mask-src", at, o.Pos)

@@ -81,6 +81,30 @@ func (c *compiler) caStmt(a *ast.CA) {
 	c.rs.CA = append(c.rs.CA, ca)
 }
 
+// checkRelays warns of relay actions that name a pki or ca which is not
+// declared. OpenSMTPD looks them up, as they are spelled, when it starts.
+func (c *compiler) checkRelays() {
+	for i := range c.rs.Actions {
+		a := &c.rs.Actions[i]
+		if a.Relay.PKI != "" && !slices.ContainsFunc(c.rs.PKI, func(p PKI) bool { return p.Name == a.Relay.PKI }) {
+			c.relayNames(a, "pki", a.Relay.PKI)
+		}
+		if a.Relay.CA != "" && !slices.ContainsFunc(c.rs.CA, func(x CA) bool { return x.Name == a.Relay.CA }) {
+			c.relayNames(a, "ca", a.Relay.CA)
+		}
+	}
+}
+
+// relayNames warns of one name. It is a warning because the check of
+// OpenSMTPD lets it pass.
+func (c *compiler) relayNames(a *Action, what, name string) {
+	at := token.Pos{Filename: a.Origin.File, Line: a.Origin.Line, Column: a.Origin.Column}
+	d := c.diags.Reportf(diag.Warning, token.At(at), "relay-without-"+diag.Code(what), "action %q names %s %q, which is not declared: the server will not start", a.Name, what, name)
+	if folded := tablefile.Fold(name); folded != name {
+		d.Help = append(d.Help, "the names of "+what+" are kept in lower case")
+	}
+}
+
 // loadCertificates checks that what the certificates name can be loaded, in
 // the order of OpenSMTPD: certificates, authorities, keys, each by name.
 func (c *compiler) loadCertificates() {
