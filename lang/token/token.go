@@ -118,6 +118,18 @@ func (s *FileSet) add(n int, f Frame) int {
 	return base
 }
 
+// Expansions returns a frame for every place where a macro was replaced, in
+// the order of reading. A statement that was read twice has them twice.
+func (s *FileSet) Expansions() []Frame {
+	var frames []Frame
+	for _, r := range s.regions {
+		if r.frame.Kind == Macro {
+			frames = append(frames, r.frame)
+		}
+	}
+	return frames
+}
+
 // Trace returns the macros and includes that led to p, innermost first.
 func (s *FileSet) Trace(p Pos) []Frame {
 	var frames []Frame
