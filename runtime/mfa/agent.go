@@ -130,7 +130,10 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (imsg.Message, error
 		if q.Filter == 0 || int(q.Filter) > len(a.rules.Filters) {
 			return imsg.Message{}, fmt.Errorf("mfa: no filter %d", q.Filter)
 		}
-		v := a.phase(ctx, &q)
+		v, err := a.phase(ctx, &q)
+		if err != nil {
+			return imsg.Message{}, err
+		}
 		return imsg.Message{Data: v.append(nil)}, nil
 	}
 	return imsg.Message{}, fmt.Errorf("mfa: no requests of type %d", m.Type)

@@ -34,7 +34,8 @@ func (c *Client) Rcpt(ctx context.Context, r Rcpt) (reply string, ids []envelope
 }
 
 // Phase asks the built-in filters of a listener. An error means that the
-// agent could not be asked: a temporary failure.
+// agent could not be asked, or that a condition could not be evaluated: a
+// temporary failure.
 func (c *Client) Phase(ctx context.Context, p Phase) (PhaseVerdict, error) {
 	m, err := c.peer.Call(ctx, imsg.Message{Type: msgPhase, Data: p.append(nil)})
 	if err != nil {

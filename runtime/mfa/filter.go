@@ -2,6 +2,8 @@ package mfa
 
 import (
 	"context"
+	"fmt"
+	"iter"
 	"net/netip"
 	"strings"
 
@@ -12,11 +14,19 @@ import (
 
 // phase asks the built-in filters of a listener in order. The first whose
 // condition holds decides, but for a report, which is only noted
-// (runtime.md 9.7).
-func (a *agent) phase(ctx context.Context, p *Phase) PhaseVerdict {
+// (runtime.md 9.7). A condition that cannot be evaluated is an error: neither
+// answer would be safe.
+func (a *agent) phase(ctx context.Context, p *Phase) (PhaseVerdict, error) {
 	var v PhaseVerdict
-	for _, f := range a.builtins(nil, p.Filter) {
-		if f.Phase != p.Name || !a.holds(ctx, &f.Test, p) {
+	for f := range members(a.rules, p.Filter) {
+		if f.Phase != p.Name {
+			continue
+		}
+		holds, err := a.holds(ctx, &f.Test, p)
+		if err != nil {
+			return PhaseVerdict{}, fmt.Errorf("filter %q: %w", f.Name, err)
+		}
+		if !holds {
 			continue
 		}
 		switch f.Do {
@@ -24,37 +34,55 @@ func (a *agent) phase(ctx context.Context, p *Phase) PhaseVerdict {
 			v.Reports = append(v.Reports, f.Text)
 			continue
 		case compile.Bypass:
-			return v
+			return v, nil
 		}
 		v.Do, v.Text = f.Do, f.Text
-		return v
+		return v, nil
 	}
-	return v
+	return v, nil
 }
 
-// builtins appends the built-in filters that id stands for. The members of a
+// members yields the filters that id stands for, in order. The members of a
 // chain are declared before it, so this ends.
-func (a *agent) builtins(list []*compile.Filter, id compile.FilterID) []*compile.Filter {
-	f := a.rules.Filter(id)
-	if f.Phase != "" {
-		list = append(list, f)
+func members(rs *compile.Ruleset, id compile.FilterID) iter.Seq[*compile.Filter] {
+	return func(yield func(*compile.Filter) bool) { visit(rs, id, yield) }
+}
+
+func visit(rs *compile.Ruleset, id compile.FilterID, yield func(*compile.Filter) bool) bool {
+	f := rs.Filter(id)
+	if f.Chain == nil {
+		return yield(f)
 	}
 	for _, member := range f.Chain {
-		list = a.builtins(list, member)
+		if !visit(rs, member, yield) {
+			return false
+		}
 	}
-	return list
+	return true
 }
 
-// holds evaluates the condition of a filter. A lookup that fails finds
-// nothing.
-func (a *agent) holds(ctx context.Context, t *compile.FilterTest, p *Phase) bool {
+// Phases returns the phases in which the filter id has something to say.
+func Phases(rs *compile.Ruleset, id compile.FilterID) map[string]bool {
+	if id == 0 {
+		return nil
+	}
+	phases := make(map[string]bool)
+	for f := range members(rs, id) {
+		phases[f.Phase] = true
+	}
+	return phases
+}
+
+// holds evaluates the condition of a filter.
+func (a *agent) holds(ctx context.Context, t *compile.FilterTest, p *Phase) (bool, error) {
 	var found bool
+	var err error
 	if t.Table == 0 {
 		found = fact(t.Field, p)
 	} else if key, service, ok := a.filterKey(t, p); ok {
-		found = a.contains(ctx, t.Table, service, key)
+		found, err = a.contains(ctx, t.Table, service, key)
 	}
-	return found == (t.Sign != compile.Not)
+	return found == (t.Sign != compile.Not), err
 }
 
 // fact answers a test without a table.
@@ -107,7 +135,7 @@ func (a *agent) filterKey(t *compile.FilterTest, p *Phase) (key string, s engine
 	return key, s, true
 }
 
-func (a *agent) contains(ctx context.Context, t compile.TableID, s engine.Service, key string) bool {
+func (a *agent) contains(ctx context.Context, t compile.TableID, s engine.Service, key string) (bool, error) {
 	var ok bool
 	var err error
 	if inline := a.inline[t-1]; inline != nil {
@@ -116,7 +144,7 @@ func (a *agent) contains(ctx context.Context, t compile.TableID, s engine.Servic
 		ok, err = a.lookups.Check(ctx, t, s, key)
 	}
 	if err != nil {
-		a.log.Warn("lookup of a filter failed", "table", a.rules.Table(t).Name, "err", err)
+		err = fmt.Errorf("table %q: %w", a.rules.Table(t).Name, err)
 	}
-	return ok && err == nil
+	return ok, err
 }

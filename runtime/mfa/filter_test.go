@@ -3,6 +3,7 @@ package mfa
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,8 +74,6 @@ func TestFilterTests(t *testing.T) {
 		{"mail-from", test(compile.FieldMailFrom, compile.Is, 3, false), nil, true},
 		{"null sender", test(compile.FieldMailFrom, compile.Is, 3, false), func(p *Phase) { p.Sender = envelope.Address{} }, false},
 		{"rcpt-to", test(compile.FieldRcptTo, compile.Is, 3, false), nil, true},
-		{"failed lookup", test(compile.FieldRcptTo, compile.Is, 6, false), nil, false},
-		{"! failed lookup", test(compile.FieldRcptTo, compile.Not, 6, false), nil, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,10 +82,28 @@ func TestFilterTests(t *testing.T) {
 			if tt.set != nil {
 				tt.set(p)
 			}
-			if v := a.phase(t.Context(), p); (v.Do == compile.Reject) != tt.want || tt.want && v.Text != "550 no" {
-				t.Errorf("%+v, want %v", v, tt.want)
+			v, err := a.phase(t.Context(), p)
+			if err != nil || (v.Do == compile.Reject) != tt.want || tt.want && v.Text != "550 no" {
+				t.Errorf("%+v, %v, want %v", v, err, tt.want)
 			}
 		})
+	}
+}
+
+// TestFilterLookupFails checks that a condition nobody can evaluate neither
+// holds nor fails to, but only where it is asked.
+func TestFilterLookupFails(t *testing.T) {
+	for _, sign := range []compile.Sign{compile.Is, compile.Not} {
+		a := filterAgent(compile.Filter{
+			Name: "f", Phase: "rcpt-to", Do: compile.Reject, Text: "550 no",
+			Test: test(compile.FieldRcptTo, sign, 6, false),
+		})
+		if v, err := a.phase(t.Context(), testPhase("rcpt-to")); err == nil || !strings.Contains(err.Error(), `filter "f": table "down"`) {
+			t.Errorf("sign %d: %+v, %v", sign, v, err)
+		}
+		if v, err := a.phase(t.Context(), testPhase("mail-from")); err != nil || v.Do != 0 {
+			t.Errorf("sign %d, another phase: %+v, %v", sign, v, err)
+		}
 	}
 }
 
@@ -116,7 +133,10 @@ func TestFilterChain(t *testing.T) {
 		"rcpt-to":   "3 '<x@y>' []",
 		"data":      "2 '421 bye' []",
 	} {
-		v := a.phase(t.Context(), testPhase(phase))
+		v, err := a.phase(t.Context(), testPhase(phase))
+		if err != nil {
+			t.Errorf("%s: %v", phase, err)
+		}
 		got := string('0'+byte(v.Do)) + " '" + v.Text + "' [" + strings.Join(v.Reports, " ") + "]"
 		if got != want {
 			t.Errorf("%s: %s, want %s", phase, got, want)
@@ -125,11 +145,28 @@ func TestFilterChain(t *testing.T) {
 }
 
 func TestUnsupportedFilters(t *testing.T) {
-	rs := &compile.Ruleset{Filters: []compile.Filter{{Name: "f", Phase: "helo"}, {Name: "idle", Phase: "helo"}}}
-	rs.Listeners = []compile.Listener{{Filter: 1, Origin: compile.Origin{File: "smtpd.conf", Line: 4, Column: 1}}, {}}
-	l := Unsupported(rs)
-	if len(l) != 1 || !strings.HasPrefix(l[0].Error(), `smtpd.conf:4:1: filter "f" is not supported`) {
-		t.Errorf("%v", l)
+	rs := &compile.Ruleset{Filters: []compile.Filter{
+		{Name: "built-in", Phase: "helo"},
+		{Name: "process", Proc: "p"},
+		{Name: "chain", Chain: []compile.FilterID{1, 2}},
+		{Name: "idle", Proc: "p"},
+	}}
+	at := func(line int) compile.Origin { return compile.Origin{File: "smtpd.conf", Line: line, Column: 1} }
+	rs.Listeners = []compile.Listener{{Filter: 1, Origin: at(4)}, {Filter: 3, Origin: at(5)}, {Origin: at(6)}}
+	rs.Socket = compile.Socket{Filter: 2, Origin: at(7)}
+	rs.Actions = []compile.Action{{Origin: at(8)}}
+	rs.Actions[0].Relay.Filter = 1
+	var got []string
+	for _, d := range Unsupported(rs) {
+		got = append(got, d.Error())
+	}
+	want := []string{
+		`smtpd.conf:5:1: filter "process" is not supported`,
+		`smtpd.conf:7:1: filter "process" is not supported`,
+		`smtpd.conf:8:1: filter "built-in" is not supported`,
+	}
+	if !slices.EqualFunc(got, want, strings.HasPrefix) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

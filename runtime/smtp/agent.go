@@ -79,7 +79,7 @@ func newServer(c *Config) (*server, error) {
 		rules:   c.Rules,
 		log:     c.Log,
 		timeout: c.Timeout,
-		socket:  newSocketEndpoint(&c.Rules.Socket),
+		socket:  newSocketEndpoint(c.Rules),
 		users:   make(map[uint32]int),
 		hashing: make(chan struct{}, goruntime.GOMAXPROCS(0)),
 	}
@@ -114,7 +114,7 @@ func (s *server) listen(ctx context.Context, c *Config) error {
 		if err != nil {
 			return err
 		}
-		endpoints[i] = newEndpoint(l, t)
+		endpoints[i] = newEndpoint(c.Rules, l, t)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

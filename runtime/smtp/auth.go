@@ -36,12 +36,13 @@ func (s *session) auth(arg string) {
 		s.fail(replyNotSupported)
 	case mechanism == "":
 		s.fail(replyNoMechanism)
+	case mechanism != "PLAIN" && mechanism != "LOGIN":
+		s.fail(replyBadMechanism, mechanism)
+	case !s.filterSimple(phaseAuth): // answered
 	case mechanism == "PLAIN":
 		s.finishAuth(s.authPlain(initial, has))
-	case mechanism == "LOGIN":
-		s.finishAuth(s.authLogin(initial, has))
 	default:
-		s.fail(replyBadMechanism, mechanism)
+		s.finishAuth(s.authLogin(initial, has))
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // helo answers HELO.
 func (s *session) helo(arg string) {
-	if s.identify("HELO", arg, false) {
+	if s.identify(phaseHelo, arg, false) {
 		s.reply("250 " + s.greeting())
 	}
 }
@@ -22,7 +22,7 @@ func (s *session) helo(arg string) {
 // ehlo answers EHLO with what the server offers, one line each, in the order
 // of OpenSMTPD.
 func (s *session) ehlo(arg string) {
-	if !s.identify("EHLO", arg, true) {
+	if !s.identify(phaseEhlo, arg, true) {
 		return
 	}
 	s.reply("250-" + s.greeting())
@@ -48,18 +48,37 @@ func (s *session) greeting() string {
 
 // identify takes the name that the client gives itself. A second one begins
 // anew, as RFC 5321, section 4.1.4 has it.
-func (s *session) identify(verb, name string, esmtp bool) bool {
+func (s *session) identify(at phase, name string, esmtp bool) bool {
 	name = strings.TrimRight(name, " ")
+	if !s.validName(at, name) {
+		return false
+	}
+	p := mfa.Phase{Session: s.describe()}
+	p.Session.Helo = name
+	v, ok := s.filter(at, p)
+	if !ok {
+		return false
+	}
+	if v.Do == compile.Rewrite {
+		if name = v.Text; !s.validName(at, name) {
+			return false
+		}
+	}
+	s.rollback()
+	s.client, s.esmtp, s.state = name, esmtp, greeted
+	return true
+}
+
+// validName refuses a name that cannot be one.
+func (s *session) validName(at phase, name string) bool {
 	switch {
 	case name == "":
-		s.fail(replyNeedsDomain, verb)
+		s.fail(replyNeedsDomain, strings.ToUpper(string(at)))
 		return false
 	case !rfc5321.ValidDomain(name):
 		s.fail(replyBadDomain)
 		return false
 	}
-	s.rollback()
-	s.client, s.esmtp, s.state = name, esmtp, greeted
 	return true
 }
 
@@ -80,20 +99,35 @@ func (s *session) mail(arg string) {
 		s.refuse(replyTooManyMails)
 		return
 	}
-	from, rest, err := rfc5321.ParsePath(path, s.name)
-	if err != nil {
-		s.fail(replySenderSyntax)
+	if !s.parseMail(path) || !s.filterMail() {
+		s.forget()
 		return
 	}
-	tx := message{sender: envelope.Address(from), accepted: s.tx.accepted[:0]}
-	if refusal := s.mailParams(&tx, rest); refusal != "" {
-		s.fail("%s", refusal)
-		return
-	}
-	s.tx = tx
 	s.state = sender
 	s.reverse.wait(lookupPatience) // what rules ask of the client is now settled
 	s.reply(replyOK)
+}
+
+// parseMail reads the argument of MAIL into s.tx, or refuses it.
+func (s *session) parseMail(path string) bool {
+	from, rest, err := rfc5321.ParsePath(path, s.name)
+	if err != nil {
+		s.fail(replySenderSyntax)
+		return false
+	}
+	s.tx = message{sender: envelope.Address(from), accepted: s.tx.accepted[:0]}
+	if refusal := s.mailParams(&s.tx, rest); refusal != "" {
+		s.fail("%s", refusal)
+		return false
+	}
+	return true
+}
+
+// filterMail asks the filters about s.tx and takes the sender that they put
+// in its place.
+func (s *session) filterMail() bool {
+	path, rewritten, ok := s.filterAddress(phaseMailFrom, s.tx.sender, envelope.Address{})
+	return ok && (!rewritten || s.parseMail(path))
 }
 
 // mailParams reads the parameters of MAIL into tx.
@@ -163,21 +197,34 @@ func (s *session) rcpt(arg string) {
 		s.refuse(replyTooManyRcpts)
 		return
 	}
-	to, rest, err := rfc5321.ParsePath(path, s.name)
-	if err != nil || to.IsNull() {
-		s.fail(replyRcptSyntax)
+	r, ok := s.parseRcpt(path)
+	if !ok {
 		return
 	}
-	r := mfa.Rcpt{Sender: s.tx.sender, Rcpt: envelope.Address(to), Ret: s.tx.ret, EnvID: s.tx.envID}
-	if refusal := s.rcptParams(&r, rest); refusal != "" {
-		s.fail("%s", refusal)
-		return
+	path, rewritten, ok := s.filterAddress(phaseRcptTo, s.tx.sender, r.Rcpt)
+	if ok && rewritten {
+		r, ok = s.parseRcpt(path)
 	}
-	if !s.createMessage() {
+	if !ok || !s.createMessage() {
 		return
 	}
 	r.Message, r.Session = s.tx.id, s.describe()
 	s.resolve(r)
+}
+
+// parseRcpt reads the argument of RCPT, or refuses it.
+func (s *session) parseRcpt(path string) (r mfa.Rcpt, ok bool) {
+	to, rest, err := rfc5321.ParsePath(path, s.name)
+	if err != nil || to.IsNull() {
+		s.fail(replyRcptSyntax)
+		return r, false
+	}
+	r = mfa.Rcpt{Sender: s.tx.sender, Rcpt: envelope.Address(to), Ret: s.tx.ret, EnvID: s.tx.envID}
+	if refusal := s.rcptParams(&r, rest); refusal != "" {
+		s.fail("%s", refusal)
+		return r, false
+	}
+	return r, true
 }
 
 // rcptParams reads the parameters of one RCPT; nothing of them stays for the

@@ -29,6 +29,10 @@ func (s *session) data(string) {
 		s.refuseData()
 		return
 	}
+	if !s.filterSimple(phaseData) {
+		s.afterRefusedData()
+		return
+	}
 	s.reply(replyData)
 	if err := s.flush(); err != nil {
 		s.lost(err)
@@ -40,13 +44,22 @@ func (s *session) data(string) {
 		s.refuseContent(err)
 		return
 	}
+	if !s.filterSimple(phaseCommit) {
+		s.rollback()
+		return
+	}
 	s.commit(size)
 }
 
-// refuseData refuses DATA without a recipient. A client that has already sent
-// more will go on with text, which must not be taken for commands.
+// refuseData refuses DATA without a recipient.
 func (s *session) refuseData() {
 	s.fail(replyNoRecipient)
+	s.afterRefusedData()
+}
+
+// afterRefusedData closes the session of a client that has already sent more:
+// it will go on with text, which must not be taken for commands.
+func (s *session) afterRefusedData() {
 	if s.in.Buffered() > 0 {
 		s.state, s.linger = closing, true
 	}
@@ -60,6 +73,9 @@ func (s *session) receive() (size int64, err error) {
 	defer writers.Put(w)
 	c := &counter{w: s.tx.file}
 	w.Reset(c)
+	if s.spam || s.tx.spam {
+		w.WriteString("X-Spam: Yes\n")
+	}
 	received := s.received()
 	w.Write(received.Append(make([]byte, 0, 512)))
 	if err := s.copy(rfc5322.NewWriter(w, s.completion())); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/runtime/mfa"
 	"smtpd/runtime/rfc5322"
 )
 
@@ -26,9 +27,11 @@ type endpoint struct {
 	maskSrc      bool
 	noDSN        bool
 	receivedAuth bool
+	filter       compile.FilterID
+	phases       map[string]bool // in which the filter is to be asked
 }
 
-func newEndpoint(l *compile.Listener, t *tls.Config) *endpoint {
+func newEndpoint(rs *compile.Ruleset, l *compile.Listener, t *tls.Config) *endpoint {
 	return &endpoint{
 		addr:         l.Addr,
 		submission:   l.Addr.IsLoopback() && (l.Addr == netip.IPv6Loopback() || l.Addr == loopback4) || l.Port == 587,
@@ -42,6 +45,8 @@ func newEndpoint(l *compile.Listener, t *tls.Config) *endpoint {
 		maskSrc:      l.MaskSrc,
 		noDSN:        l.NoDSN,
 		receivedAuth: l.ReceivedAuth,
+		filter:       l.Filter,
+		phases:       mfa.Phases(rs, l.Filter),
 	}
 }
 
@@ -49,7 +54,8 @@ func newEndpoint(l *compile.Listener, t *tls.Config) *endpoint {
 // another of 127/8 serves something else.
 var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-func newSocketEndpoint(s *compile.Socket) *endpoint {
+func newSocketEndpoint(rs *compile.Ruleset) *endpoint {
+	s := &rs.Socket
 	return &endpoint{
 		local:      true,
 		submission: true,
@@ -57,6 +63,8 @@ func newSocketEndpoint(s *compile.Socket) *endpoint {
 		hostname:   s.Hostname,
 		maskSrc:    s.MaskSrc,
 		noDSN:      s.NoDSN,
+		filter:     s.Filter,
+		phases:     mfa.Phases(rs, s.Filter),
 	}
 }
 

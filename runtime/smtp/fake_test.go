@@ -79,8 +79,21 @@ func (q *fakeQueue) Rollback(_ context.Context, id envelope.MessageID) {
 
 // A fakePolicy accepts everyone but a few, and keeps what it was asked.
 type fakePolicy struct {
-	mu    sync.Mutex
-	asked []mfa.Rcpt
+	mu       sync.Mutex
+	asked    []mfa.Rcpt
+	verdicts map[string]mfa.PhaseVerdict // by phase
+	phases   []mfa.Phase                 // that were asked
+	gone     bool                        // Phase fails
+}
+
+func (p *fakePolicy) Phase(_ context.Context, q mfa.Phase) (mfa.PhaseVerdict, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phases = append(p.phases, q)
+	if p.gone {
+		return mfa.PhaseVerdict{}, errors.New("mfa is gone")
+	}
+	return p.verdicts[q.Name], nil
 }
 
 func (p *fakePolicy) Rcpt(_ context.Context, r mfa.Rcpt) (string, []envelope.ID, error) {
@@ -168,7 +181,7 @@ func newRig(t *testing.T, change ...func(*rig, *compile.Listener)) *rig {
 	for _, f := range change {
 		f(r, l)
 	}
-	s.socket = newSocketEndpoint(&r.rules.Socket)
+	s.socket = newSocketEndpoint(r.rules)
 	certs, roots := testKeys(t)
 	tlsConfig, err := NewTLS(l, "", certs, roots)
 	if err != nil {
@@ -182,7 +195,7 @@ func newRig(t *testing.T, change ...func(*rig, *compile.Listener)) *rig {
 	ctx, cancel := context.WithCancel(t.Context())
 	var served sync.WaitGroup
 	served.Go(func() {
-		if err := s.serve(ctx, ln, newEndpoint(l, tlsConfig)); err != nil {
+		if err := s.serve(ctx, ln, newEndpoint(r.rules, l, tlsConfig)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -19,6 +19,7 @@ const (
 
 	replyTooManyRcpts = "451 4.5.3 Too many recipients: Too many recipients"
 	replyUnresolved   = "451 Temporary failure"
+	replyFilter       = "451 4.3.0 Temporary failure"
 	replyTooManyMails = "452 4.5.3 Too many recipients: Too many messages sent"
 
 	replyLineTooLong    = "500 5.0.0 Line too long"

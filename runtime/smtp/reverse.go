@@ -69,6 +69,17 @@ func (r *reverse) name() string {
 	}
 }
 
+// confirmed reports whether the name leads back to the client. One that is not
+// known in time is like one that the DNS failed to tell.
+func (r *reverse) confirmed() lka.FCrDNS {
+	select {
+	case <-r.done:
+		return r.forward
+	default:
+		return lka.Error
+	}
+}
+
 // text returns the name as logs show it.
 func (r *reverse) text() string {
 	if n := r.name(); n != "" {

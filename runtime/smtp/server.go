@@ -28,6 +28,7 @@ type (
 	}
 	policy interface {
 		Rcpt(ctx context.Context, r mfa.Rcpt) (reply string, ids []envelope.ID, err error)
+		Phase(ctx context.Context, p mfa.Phase) (mfa.PhaseVerdict, error)
 	}
 	lookups interface {
 		PTR(ctx context.Context, addr netip.Addr) (name string, forward lka.FCrDNS, err error)

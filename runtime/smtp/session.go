@@ -57,6 +57,7 @@ type session struct {
 	authed  bool
 	user    string
 	line    string // the command in hand, for the log
+	spam    bool   // a filter marked the session
 	linger  bool
 	reason  string // why it ended, for the log
 	mails   int
@@ -72,6 +73,7 @@ type message struct {
 	sender   envelope.Address
 	ret      string
 	envID    string
+	spam     bool               // a filter marked it
 	id       envelope.MessageID // 0 before the first RCPT
 	file     *os.File           // takes the content
 	accepted []acceptance
@@ -110,7 +112,9 @@ func (s *session) run() {
 	if s.at.tls == compile.SMTPS && !s.handshake() {
 		return
 	}
-	s.reply("220 " + s.name + " ESMTP OpenSMTPD")
+	if s.filterSimple(phaseConnect) {
+		s.reply("220 " + s.name + " ESMTP OpenSMTPD")
+	}
 	for s.state != closing {
 		s.step()
 	}

@@ -469,7 +469,7 @@ func TestPipeliningOneWrite(t *testing.T) {
 	r := newRig(t)
 	ours, theirs := net.Pipe() // each Read returns one Write
 	defer theirs.Close()
-	at := newEndpoint(&r.rules.Listeners[0], nil)
+	at := newEndpoint(r.rules, &r.rules.Listeners[0], nil)
 	done := make(chan struct{})
 	go func() {
 		newSession(t.Context(), r.server, at, ours).run()

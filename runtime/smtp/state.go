@@ -8,6 +8,7 @@ const (
 	greeted                     // HELO or EHLO
 	sender                      // MAIL
 	recipient                   // at least one RCPT accepted
+	unwelcome                   // a filter refused the connection
 	closing                     // nothing more is read
 
 	transaction = sender | recipient
@@ -35,9 +36,9 @@ func init() {
 		"RCPT":     {transaction, false, (*session).rcpt},
 		"DATA":     {transaction, true, (*session).data},
 		"RSET":     {greeted | transaction, true, (*session).rset},
-		"NOOP":     {anywhere, false, (*session).noop},
+		"NOOP":     {anywhere | unwelcome, false, (*session).noop},
 		"HELP":     {anywhere, true, (*session).help},
-		"QUIT":     {anywhere, true, (*session).quit},
+		"QUIT":     {anywhere | unwelcome, true, (*session).quit},
 		"WIZ":      {anywhere, false, (*session).wiz},
 	}
 }
