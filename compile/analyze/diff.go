@@ -1,9 +1,9 @@
 package analyze
 
 import (
+	"cmp"
 	"context"
-	"fmt"
-	"strings"
+	"slices"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
@@ -11,154 +11,301 @@ import (
 
 // A DiffReport says what decides differently in two rule tables.
 type DiffReport struct {
-	Verdict Verdict // Proved: no decision differs
-	Changes []Change
+	// Verdict is Proved if no decision differs, and Unknown if none was
+	// found to differ but not all that may was looked at.
+	Verdict Verdict
+	Changes []Change // most dangerous first
+
+	// Regions is how many pairs of rules there are that may decide one
+	// transaction and mean different things; of Decided it is known whether
+	// they do.
+	Regions, Decided int
 }
 
-// A Change is a transaction that the tables decide differently; there is one
-// for each pair of rules that do.
+// A Change is a class of transactions that the tables decide differently:
+// those that one of its pairs of rules decides.
 type Change struct {
-	Old, New engine.Decision
+	Danger   Danger
+	Old, New engine.Decision // of the witness
 	Witness  Witness
+	Matters  []engine.Part // what the rules that decide the witness look at
+	Pairs    []Pair        // the first one decides the witness
 }
 
-// Diff compares two rule tables. Only transactions that a rule matches which
-// is not in both need a look: what matches none of these is decided by the
-// first of the common rules, which come in the same order in both.
+// A Pair is the rule that decides before and the one that decides after; -1
+// is none.
+type Pair struct{ Old, New int }
+
+// A Danger says what a change may lead to.
+type Danger uint8
+
+// The dangers, the worst first.
+const (
+	RelayAppears Danger = iota + 1
+	RejectDisappears
+	DeliveryMoves
+	RejectAppears
+)
+
+var dangerNames = [...]string{"", "relay appears", "reject disappears", "delivery moves", "reject appears"}
+
+// String returns what happens.
+func (d Danger) String() string { return dangerNames[d] }
+
+// maxDiffRegions is how many regions are looked at for one comparison.
+const maxDiffRegions = 200_000
+
+// Diff compares two rule tables.
+//
+// Let the common rules be a longest common subsequence. If common rules
+// decide a transaction in both tables, it is the same one: the first that
+// matches. So only pairs of rules need a look of which one is not common;
+// the other one is not common either, or is a common rule that comes after
+// the first one in its own table, or is none. A rule that repeats an earlier
+// one decides nothing. That a table which has to be asked may be down is
+// left out.
 func Diff(before, after *compile.Ruleset) DiffReport {
-	d := differ{before: newTable(before), after: newTable(after), seen: make(map[[2]int]bool)}
-	d.report.Verdict = Proved
-	head, tail := common(before, after)
-	for i := head; i < len(before.Rules)-tail; i++ {
-		d.explore(d.before.covered(i))
+	m := meaning{numbers: make(map[string]int)}
+	d := differ{sides: [2]side{newSide(before, &m), newSide(after, &m)}, classes: make(map[class]int), budget: maxDiffRegions}
+	a, b := &d.sides[0], &d.sides[1]
+	if before.SMTP.SubAddrDelim == after.SMTP.SubAddrDelim {
+		a.place, b.place = common(a.meanings.rules, b.meanings.rules)
+	} else {
+		// Equal rules mean different things then, and values are not
+		// picked with the characters of both in mind.
+		a.place, b.place = slices.Repeat([]int{uncommon}, len(before.Rules)), slices.Repeat([]int{uncommon}, len(after.Rules))
+		d.report.Regions++
 	}
-	for i := head; i < len(after.Rules)-tail; i++ {
-		d.explore(d.after.covered(i))
-	}
-	return d.report
+	d.pairs(1)
+	d.pairs(0)
+	return d.result()
 }
 
-// common returns how many rules at the head and at the tail are the same.
-func common(a, b *compile.Ruleset) (head, tail int) {
-	if a.SMTP.SubAddrDelim != b.SMTP.SubAddrDelim {
-		return 0, 0
-	}
-	n := min(len(a.Rules), len(b.Rules))
-	same := func(i, j int) bool { return ruleText(a, &a.Rules[i]) == ruleText(b, &b.Rules[j]) }
-	for head < n && same(head, head) {
-		head++
-	}
-	for tail < n-head && same(len(a.Rules)-1-tail, len(b.Rules)-1-tail) {
-		tail++
-	}
-	return head, tail
+// A side is one of the tables.
+type side struct {
+	*table
+	meanings meanings
+	place    []int // of each rule in the other table, or uncommon
+	repeated []bool
 }
 
-// ruleText says all that a rule means.
-func ruleText(rs *compile.Ruleset, r *compile.Rule) string {
-	var b strings.Builder
-	fmt.Fprint(&b, r.From.Kind, r.For.Kind)
-	for p := engine.PartTag; p <= engine.PartRcptTo; p++ {
-		c := criterion(r, p)
-		fmt.Fprint(&b, " ", c.Sign, c.Regex, content(rs, c.Table))
-	}
-	return b.String() + " " + actionText(rs, r.Action)
+func newSide(rs *compile.Ruleset, m *meaning) side {
+	all := m.of(rs)
+	return side{table: newTable(bySource(rs)), meanings: all, repeated: repeated(all.rules)}
 }
 
-// actionText says all that an action means, but for its name.
-func actionText(rs *compile.Ruleset, id compile.ActionID) string {
-	if id == 0 {
-		return "reject"
+// outcome returns the number of what a rule does with mail; that of none is
+// to reject it.
+func (s *side) outcome(rule int) int {
+	if rule < 0 {
+		return s.meanings.actions[0]
 	}
-	a := *rs.Action(id)
-	text := ""
-	for _, t := range []*compile.TableID{&a.Alias, &a.Virtual, &a.Userbase, &a.Relay.HeloSrc, &a.Relay.Src, &a.Relay.Host, &a.Relay.Domain, &a.Relay.Auth} {
-		text += content(rs, *t) + " "
-		*t = 0
-	}
-	if a.Relay.Filter != 0 {
-		text += rs.Filter(a.Relay.Filter).Name
-		a.Relay.Filter = 0
-	}
-	a.Name, a.Origin = "", compile.Origin{}
-	return fmt.Sprintf("%s%+v", text, a)
+	return s.meanings.actions[s.rules.Rules[rule].Action]
 }
 
-// content says what a table holds, or what is to be asked for it.
-func content(rs *compile.Ruleset, id compile.TableID) string {
-	if id == 0 {
-		return "-"
-	}
-	t := rs.Table(id)
-	if t.Kind == compile.Dynamic {
-		return fmt.Sprintf("%q", []string{t.Name, t.Backend, t.Path})
-	}
-	return fmt.Sprintf("%q", t.Entries)
+// A class is what is merged for reading: changes from one outcome to another
+// by one rule that is not common.
+type class struct {
+	side, rule int
+	other      int // outcome of the other table
 }
 
 type differ struct {
-	before, after *table
-	seen          map[[2]int]bool
-	report        DiffReport
+	sides   [2]side
+	classes map[class]int // index into the changes
+	budget  int
+	report  DiffReport
 }
 
-// explore looks at all of a region, in which both tables decide.
-func (d *differ) explore(g region) {
+// pairs asks about all pairs of an uncommon rule of table n. Those with an
+// uncommon rule of the other one are asked about for the second table only.
+func (d *differ) pairs(n int) {
+	this, other := &d.sides[n], &d.sides[1-n]
+	for i := range this.rules.Rules {
+		if this.place[i] != uncommon || this.repeated[i] {
+			continue
+		}
+		names := domains(this.rules, &this.rules.Rules[i])
+		for j := range other.rules.Rules {
+			relevant := other.place[j] > i || other.place[j] == uncommon && n == 1
+			if relevant && !other.repeated[j] && !apart(names, other.rules, &other.rules.Rules[j]) {
+				d.ask(n, i, j)
+			}
+		}
+		d.ask(n, i, -1)
+	}
+}
+
+// ask finds out whether there is a transaction that rule i of table n
+// decides, and rule j of the other table, where they mean different things.
+func (d *differ) ask(n, i, j int) {
+	this, other := &d.sides[n], &d.sides[1-n]
+	if this.outcome(i) == other.outcome(j) {
+		return
+	}
+	d.report.Regions++
+	g := this.covered(i)
+	if j >= 0 {
+		g = append(g, other.covered(j)...)
+	}
+	want := Pair{i, j}
+	if n == 1 {
+		want = Pair{j, i}
+	}
+	w, f := d.find(g, want)
+	if f == unsure {
+		return
+	}
+	d.report.Decided++
+	if f == found {
+		d.add(class{n, i, other.outcome(j)}, want, w)
+	}
+}
+
+// find looks in a region for a transaction that the pair decides. What other
+// rules decide is taken away until nothing is left.
+func (d *differ) find(g region, want Pair) (Witness, finding) {
 	s := search{base: ordinary()}
+	result := empty
 	work := []region{g}
 	for n := 0; len(work) > 0; n++ {
+		if n == maxRegions || d.budget == 0 {
+			return Witness{}, unsure
+		}
+		d.budget--
 		g := work[len(work)-1]
 		work = work[:len(work)-1]
-		tx, a, f := s.pick(g)
-		if f == unsure || n == maxRegions {
-			d.report.Verdict = max(d.report.Verdict, Unknown)
-		}
-		if n == maxRegions {
-			return
+		tx, a, f := d.pick(&s, g)
+		if f == unsure {
+			result = unsure
 		}
 		if f != found {
 			continue
 		}
-		older, oldCell := d.before.decide(&tx, a)
-		newer, newCell := d.after.decide(&tx, a)
-		if d.before.outcome(older) != d.after.outcome(newer) {
-			d.report.Verdict = Refuted
-			if rules := [2]int{older.Rule, newer.Rule}; !d.seen[rules] {
-				d.seen[rules] = true
-				d.report.Changes = append(d.report.Changes, Change{older, newer, Witness{tx, a.list}})
-			}
-		}
-		work = append(work, g.minus(append(oldCell, newCell...))...)
-	}
-}
-
-// decide decides a transaction and returns a region around it in which all
-// is decided by the same rule: that rule holds there, and of each rule before
-// it a criterion that fails for the transaction fails.
-func (t *table) decide(tx *engine.Transaction, a *assumptions) (engine.Decision, region) {
-	a.rules = t.rules
-	d := t.engine.Decide(context.Background(), tx, a)
-	var cell region
-	last := d.Rule
-	if last < 0 {
-		last = len(t.rules.Rules)
-	} else {
-		cell = t.covered(last)
-	}
-	for i := range last {
-		for _, c := range t.covered(i) {
-			if c.holds = false; c.true(tx, a) {
-				cell = append(cell, c)
-				break
-			}
+		older, newer := d.decide(0, &tx, a), d.decide(1, &tx, a)
+		switch {
+		case older == want.Old && newer == want.New:
+			return Witness{tx, a.list}, found
+		case older != want.Old && older >= 0:
+			work = append(work, g.minus(d.sides[0].covered(older))...)
+		case newer != want.New && newer >= 0:
+			work = append(work, g.minus(d.sides[1].covered(newer))...)
+		default:
+			result = unsure // the engines and the region disagree
 		}
 	}
-	return d, cell
+	return Witness{}, result
 }
 
-func (t *table) outcome(d engine.Decision) string {
-	if d.Outcome == engine.Accept {
-		return actionText(t.rules, t.rules.Rules[d.Rule].Action)
+// notSocket is a rule whose from no mail from the local socket passes if it
+// must not hold.
+var notSocket = compile.Rule{From: compile.From{Kind: compile.FromSocket, Criterion: compile.Criterion{Sign: compile.Is}}}
+
+// pick returns a transaction in the region. The source is picked before the
+// login, and the socket always has one: a region that seems empty may hold
+// mail from elsewhere.
+func (d *differ) pick(s *search, g region) (engine.Transaction, *assumptions, finding) {
+	tx, a, f := s.pick(g)
+	if f != empty || len(g.of([]engine.Part{engine.PartAuth})) == 0 {
+		return tx, a, f
 	}
-	return "reject"
+	return s.pick(append(slices.Clip(g), condition{d.sides[0].table, &notSocket, engine.PartFrom, false}))
+}
+
+func (d *differ) decide(n int, tx *engine.Transaction, a *assumptions) int {
+	a.rules = d.sides[n].rules
+	return d.sides[n].engine.Decide(context.Background(), tx, a).Rule
+}
+
+// add reports a change, or adds it to one that it reads like. The witness of
+// a new one is decided again by the linear engines.
+func (d *differ) add(c class, p Pair, w Witness) {
+	if at, ok := d.classes[c]; ok {
+		d.report.Changes[at].Pairs = append(d.report.Changes[at].Pairs, p)
+		return
+	}
+	older, newer := d.replay(0, &w), d.replay(1, &w)
+	if older.Rule != p.Old || newer.Rule != p.New {
+		d.report.Decided--
+		return
+	}
+	d.classes[c] = len(d.report.Changes)
+	d.report.Changes = append(d.report.Changes, Change{
+		Danger: d.danger(p), Old: older, New: newer, Witness: w, Matters: d.matters(p), Pairs: []Pair{p},
+	})
+}
+
+func (d *differ) replay(n int, w *Witness) engine.Decision {
+	t := d.sides[n].table
+	return t.linear.Decide(context.Background(), &w.Transaction, w.lookups(t.rules))
+}
+
+func (d *differ) danger(p Pair) Danger {
+	older, newer := d.sides[0].action(p.Old), d.sides[1].action(p.New)
+	switch {
+	case newer == nil:
+		return RejectAppears
+	case newer.Method == compile.Relay && (older == nil || older.Method != compile.Relay):
+		return RelayAppears
+	case older == nil:
+		return RejectDisappears
+	}
+	return DeliveryMoves
+}
+
+// action returns the action of a rule, nil if mail is rejected.
+func (s *side) action(rule int) *compile.Action {
+	if rule < 0 || s.rules.Rules[rule].Action == 0 {
+		return nil
+	}
+	return s.rules.Action(s.rules.Rules[rule].Action)
+}
+
+// matters returns the parts of a transaction that the rules of a pair look
+// at, but for those of which any value does.
+func (d *differ) matters(p Pair) []engine.Part {
+	var parts []engine.Part
+	for part := engine.PartTag; part <= engine.PartRcptTo; part++ {
+		if d.sides[0].asks(p.Old, part) || d.sides[1].asks(p.New, part) {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
+
+func (s *side) asks(rule int, p engine.Part) bool {
+	if rule < 0 {
+		return false
+	}
+	r := &s.rules.Rules[rule]
+	switch {
+	case p == engine.PartFrom && r.From.Kind == compile.FromAny, p == engine.PartFor && r.For.Kind == compile.ForAny:
+		return criterion(r, p).Sign == compile.Not
+	}
+	return criterion(r, p).Sign != compile.Absent
+}
+
+func (d *differ) result() DiffReport {
+	r := d.report
+	r.Verdict = Proved
+	switch {
+	case len(r.Changes) > 0:
+		r.Verdict = Refuted
+	case r.Decided < r.Regions:
+		r.Verdict = Unknown
+	}
+	slices.SortStableFunc(r.Changes, func(a, b Change) int {
+		return cmp.Or(cmp.Compare(a.Danger, b.Danger), cmp.Compare(a.New.Rule, b.New.Rule), cmp.Compare(a.Old.Rule, b.Old.Rule))
+	})
+	return r
+}
+
+// lookups returns answers of dynamic tables as the witness assumes them;
+// rs names its tables as the assumptions do.
+func (w *Witness) lookups(rs *compile.Ruleset) engine.Lookups {
+	a := &assumptions{rules: rs, made: make(map[string]bool)}
+	for _, made := range w.Assumed {
+		a.assume(made.Table, made.Key, made.Found)
+	}
+	return a
 }

@@ -1,8 +1,13 @@
 package analyze
 
 import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
+	"smtpd/compile"
 	"smtpd/compile/engine"
 )
 
@@ -33,6 +38,139 @@ func TestDiff(t *testing.T) {
 			newer := engine.NewLinear(after).Decide(t.Context(), &c.Witness.Transaction, nil)
 			if older.Rule != c.Old.Rule || newer.Rule != c.New.Rule {
 				t.Errorf("%s: witness %+v is decided by %d and %d", tt.name, c.Witness, older.Rule, newer.Rule)
+			}
+		}
+	}
+}
+
+// TestDiffFindsAll compares random small rule tables, and each transaction
+// out of those that the rules can tell apart: where the decisions differ, the
+// two rules are a pair of a reported change, unless the report says that it
+// did not look at all.
+func TestDiffFindsAll(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	verdicts := make(map[Verdict]int)
+	for range 150 {
+		conf := randomRules(random)
+		changed := edit(random, conf)
+		before, after := load(t, strings.Join(conf, "")), load(t, strings.Join(changed, ""))
+		got := Diff(before, after)
+		verdicts[got.Verdict]++
+		reported := make(map[Pair]bool)
+		for _, c := range got.Changes {
+			for _, p := range c.Pairs {
+				reported[p] = true
+			}
+			checkWitness(t, before, after, &c)
+		}
+		if got.Decided < got.Regions && !strings.Contains(strings.Join(append(conf, changed...), ""), "regex") {
+			t.Errorf("%d of %d regions decided though nothing is inexact", got.Decided, got.Regions)
+		}
+		older, newer := engine.NewLinear(before), engine.NewLinear(after)
+		for tx := range transactions {
+			a, b := older.Decide(t.Context(), &tx, nil), newer.Decide(t.Context(), &tx, nil)
+			if outcomeOf(before, a) != outcomeOf(after, b) && got.Decided == got.Regions && !reported[Pair{a.Rule, b.Rule}] {
+				t.Fatalf("%+v is decided by %d and %d, which is not reported\nbefore\n%safter\n%s", tx, a.Rule, b.Rule, strings.Join(conf, ""), strings.Join(changed, ""))
+			}
+		}
+	}
+	if verdicts[Proved] < 10 || verdicts[Refuted] < 10 {
+		t.Errorf("verdicts %v try one side only", verdicts)
+	}
+}
+
+func checkWitness(t *testing.T, before, after *compile.Ruleset, c *Change) {
+	t.Helper()
+	a := engine.NewLinear(before).Decide(t.Context(), &c.Witness.Transaction, nil)
+	b := engine.NewLinear(after).Decide(t.Context(), &c.Witness.Transaction, nil)
+	if c.Pairs[0] != (Pair{a.Rule, b.Rule}) || outcomeOf(before, a) == outcomeOf(after, b) {
+		t.Errorf("witness %+v of %v is decided by %d and %d", c.Witness, c.Pairs, a.Rule, b.Rule)
+	}
+}
+
+// outcomeOf names what is done with mail.
+func outcomeOf(rs *compile.Ruleset, d engine.Decision) string {
+	if d.Outcome == engine.Accept {
+		return rs.Action(rs.Rules[d.Rule].Action).Name
+	}
+	return "reject"
+}
+
+// The words that random rules are made of. All that these can tell apart is
+// in transactions.
+var ruleWords = [][]string{
+	{"", "", "", " tag A", " !tag A"},
+	{"", " from any", " from any", " from any", ` from src "192.0.2.0/24"`, ` from src "192.0.2.128/25"`, ` !from src { "192.0.2.0/24", "::/0" }`,
+		` from src "local"`, " from socket", ` from rdns regex "^client"`, " from rdns"},
+	{" for any", " for any", ` for domain "a.example"`, ` for domain { "a.example", "b.example" }`, ` for domain "*.a.example"`, ` !for domain "a.example"`,
+		` for domain regex "^a"`},
+	{"", "", "", " auth", " !auth", ` auth { "u", "v" }`},
+	{"", "", "", " tls", " !tls"},
+	{"", "", "", ` mail-from "@a.example"`, ` !mail-from "s@a.example"`, ` mail-from "s"`},
+	{"", "", "", ` rcpt-to "x@a.example"`, ` !rcpt-to "x"`, ` rcpt-to "x+y"`},
+	{" reject", " action in", " action out", " action out"},
+}
+
+func randomRules(r *rand.Rand) []string {
+	var rules []string
+	for range 1 + r.IntN(5) {
+		rules = append(rules, randomRule(r))
+	}
+	return rules
+}
+
+func randomRule(r *rand.Rand) string {
+	rule := "match"
+	for _, words := range ruleWords {
+		rule += words[r.IntN(len(words))]
+	}
+	return rule + "\n"
+}
+
+// edit inserts, removes, replaces or moves a rule or two.
+func edit(r *rand.Rand, rules []string) []string {
+	rules = slices.Clone(rules)
+	for range 1 + r.IntN(2) {
+		i, j := r.IntN(len(rules)), r.IntN(len(rules))
+		switch r.IntN(4) {
+		case 0:
+			rules = slices.Insert(rules, i, randomRule(r))
+		case 1:
+			rules[i] = randomRule(r)
+		case 2:
+			rules[i], rules[j] = rules[j], rules[i]
+		case 3:
+			if len(rules) > 1 {
+				rules = slices.Delete(rules, i, i+1)
+			}
+		}
+	}
+	return rules
+}
+
+// transactions are one out of each class that ruleWords can tell apart.
+func transactions(yield func(engine.Transaction) bool) {
+	type from struct {
+		kind       engine.SourceKind
+		addr, rdns string
+	}
+	for _, f := range []from{{engine.FromSocket, "", "client"}, {engine.FromInternal, "", ""}, {engine.FromInternal, "", "client"},
+		{engine.FromAddress, "192.0.2.9", ""}, {engine.FromAddress, "192.0.2.200", "client"}, {engine.FromAddress, "192.0.2.200", "x"},
+		{engine.FromAddress, "203.0.113.1", "client"}, {engine.FromAddress, "203.0.113.1", ""}, {engine.FromAddress, "127.0.0.1", "x"}, {engine.FromAddress, "2001:db8::1", "x"}} {
+		addr, _ := netip.ParseAddr(f.addr)
+		for n := range 2 * 2 * 4 * 4 * 8 * 3 {
+			pick := func(of int) int { k := n % of; n /= of; return k }
+			tx := engine.Transaction{Kind: f.kind, Addr: addr, RDNS: f.rdns, Helo: "h", TLS: pick(2) == 1, Tag: []string{"", "A"}[pick(2)]}
+			tx.User = []string{"", "u", "v", "w"}[pick(4)]
+			tx.Auth = tx.User != ""
+			if f.kind == engine.FromSocket {
+				tx.Auth, tx.User = true, ""
+			}
+			tx.Sender = []engine.Address{{}, {User: "s", Domain: "a.example"}, {User: "o", Domain: "a.example"}, {User: "s", Domain: "q.example"}}[pick(4)]
+			tx.Rcpt.Domain = []string{"a.example", "b.example", "z.a.example", "az.example", "a.a.example", "c.example", "a.c.a.example", "A.EXAMPLE"}[pick(8)]
+			tx.Rcpt.User = []string{"x", "x+y", "o"}[pick(3)]
+			if !yield(tx) {
+				return
 			}
 		}
 	}
