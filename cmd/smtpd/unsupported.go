@@ -24,7 +24,27 @@ func unsupported(rs *compile.Ruleset) diag.List {
 		mda.Unsupported(rs),
 		mta.Unsupported(rs),
 		processes(rs),
+		rounds(rs),
 	)
+}
+
+// rounds warns of limits that shape the rounds of OpenSMTPD's scheduler. Ours
+// has none: it hands out what is due as soon as there is room for it.
+func rounds(rs *compile.Ruleset) diag.List {
+	var l diag.List
+	for _, limit := range []struct {
+		name            string
+		value, standard int
+	}{
+		{"max-schedule", rs.Scheduler.MaxSchedule, 10},
+		{"max-evp-batch-size", rs.Scheduler.MaxEvpBatchSize, 256},
+		{"max-msg-batch-size", rs.Scheduler.MaxMsgBatchSize, 1024},
+	} {
+		if limit.value != limit.standard {
+			l.Reportf(diag.Warning, token.Span{}, "no-effect", "scheduler limit %s has no effect: mail is handed out when it is due", limit.name)
+		}
+	}
+	return l
 }
 
 // processes lists filter processes: none is started.
