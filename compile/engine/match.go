@@ -87,6 +87,12 @@ func stripTag(user string, delim byte) string {
 	return user
 }
 
+// MatchMailAddr reports whether an entry of a list of addresses matches an
+// address, both in any case. An empty entry matches nothing.
+func MatchMailAddr(entry, addr string, delim byte) bool {
+	return entry != "" && matchMailAddr(strings.ToLower(entry), strings.ToLower(addr), delim)
+}
+
 // matchMailAddr reports whether an entry (user, @domain, user@domain or @)
 // matches an address; both are in lower case. The sub-address of the address
 // counts only if the entry has one too.

@@ -99,7 +99,7 @@ func (s *session) mail(arg string) {
 		s.refuse(replyTooManyMails)
 		return
 	}
-	if !s.parseMail(path) || !s.filterMail() {
+	if !s.parseMail(path) || !s.filterMail() || !s.maySend() {
 		s.forget()
 		return
 	}

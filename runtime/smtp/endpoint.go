@@ -27,6 +27,8 @@ type endpoint struct {
 	maskSrc      bool
 	noDSN        bool
 	receivedAuth bool
+	proxy        bool // a PROXY header comes first
+	senders      compile.TableID
 	filter       compile.FilterID
 	phases       map[string]bool // in which the filter is to be asked
 }
@@ -45,6 +47,8 @@ func newEndpoint(rs *compile.Ruleset, l *compile.Listener, t *tls.Config) *endpo
 		maskSrc:      l.MaskSrc,
 		noDSN:        l.NoDSN,
 		receivedAuth: l.ReceivedAuth,
+		proxy:        l.ProxyV2,
+		senders:      l.Senders,
 		filter:       l.Filter,
 		phases:       mfa.Phases(rs, l.Filter),
 	}

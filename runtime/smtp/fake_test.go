@@ -133,6 +133,10 @@ func (fakeNames) Lookup(_ context.Context, _ compile.TableID, s engine.Service, 
 		return "reached.example", true, nil
 	case s == engine.Credentials && key == "alice":
 		return testHash, true, nil
+	case s == engine.MailAddrMap && key == "alice":
+		return "alice@example.org, @lists.example.*", true, nil
+	case s == engine.MailAddrMap && key == "label":
+		return "", false, errors.New("table is gone")
 	case s == engine.Credentials && key == "label":
 		return "label:" + testHash, true, nil
 	case s == engine.Credentials && key == "clear":

@@ -51,6 +51,7 @@ const (
 
 	replyNeedsTLS    = "530 5.5.1 Invalid command: Must issue a STARTTLS command first"
 	replyNeedsAuth   = "530 5.5.1 Invalid command: Must issue an AUTH command first"
+	replySender      = "530 Sender rejected"
 	replyCredentials = "535 Authentication failed"
 
 	replyMalformed    = "550 5.7.1 Delivery not authorized, message refused: Message is not RFC 2822 compliant"

@@ -105,6 +105,9 @@ func newSession(ctx context.Context, srv *server, at *endpoint, conn net.Conn) *
 func (s *session) run() {
 	defer s.close()
 	s.conn.begin()
+	if s.at.proxy && !s.takeProxyHeader() {
+		return
+	}
 	s.name = s.srv.serverName(s.ctx, s.at, s.conn.LocalAddr())
 	s.reverse = s.srv.lookUpName(s.ctx, s.addr, s.at)
 	s.reverse.wait(greetingPatience)

@@ -18,8 +18,7 @@ func Unsupported(rs *compile.Ruleset) diag.List {
 				list.Errorf(at, "unsupported", "listener option %s is not supported: %s", what, why)
 			}
 		}
-		refuse(l.ProxyV2, "proxy-v2", "the client's address would not be read")
-		refuse(l.Senders != 0, "senders", "senders would not be checked")
+		refuse(l.Masquerade, "masquerade", "From would stay as it is")
 		refuse(l.Auth != compile.NoAuth && l.AuthTable == 0, "auth without a table",
 			"the passwords of system accounts cannot be checked; name a table of credentials")
 	}
