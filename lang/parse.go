@@ -82,7 +82,7 @@ func newParser(name string, opts Options) *parser {
 	}
 	p.descent.lex = &p.lexer
 	if p.open == nil {
-		p.open = readFile
+		p.open = ReadFile
 	}
 	for _, d := range opts.Defines {
 		if p.macros[d.Name] == nil {

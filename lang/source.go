@@ -48,9 +48,9 @@ type expansion struct {
 // errTooLarge is about a file that is not read to its end.
 var errTooLarge = fmt.Errorf("larger than %d MiB", maxInput>>20)
 
-// readFile is the default of Options.Open. Like the original on Linux it
-// takes a directory for an empty file.
-func readFile(path string) ([]byte, error) {
+// ReadFile is the default of Options.Open. Like the original on Linux it
+// takes a directory for an empty file, and it reads no more than the limit.
+func ReadFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

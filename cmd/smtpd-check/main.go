@@ -54,6 +54,7 @@ type cli struct {
 	Relay   relayCmd   `cmd:"" help:"Say who can send mail out through the host."`
 	Diff    diffCmd    `cmd:"" help:"Say what two configurations decide differently."`
 	Codes   codesCmd   `cmd:"" help:"Explain the codes of findings."`
+	LSP     lspCmd     `cmd:"" name:"lsp" help:"Serve an editor over standard input."`
 }
 
 func main() {

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"smtpd/compile"
+	"smtpd/lang/diag"
+	"smtpd/lsp"
+)
+
+type lspCmd struct {
+	source `embed:""`
+}
+
+// Run serves an editor over standard input and output.
+func (c *lspCmd) Run(s *streams) error {
+	host, err := c.host()
+	if err != nil {
+		return err
+	}
+	return lsp.Serve(s.in, s.out, lsp.Config{
+		Host:    host,
+		Defines: c.defines(s),
+		Review: func(r *diag.Report, rules *compile.Ruleset) {
+			if rules != nil {
+				r.List = append(r.List, remarksOn(rules)...)
+			}
+			allow(r)
+		},
+	})
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestLSP talks to the program as an editor does.
+func TestLSP(t *testing.T) {
+	const uri = "file:///etc/mail/smtpd.conf"
+	text := "# 😀 mail\ntable t { a }\nmatch for domain <t> action \"out\"\n"
+	about := func(line, character int) string {
+		return fmt.Sprintf(`"textDocument":{"uri":%q},"position":{"line":%d,"character":%d}`, uri, line, character)
+	}
+	talk := []string{
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}`,
+		`{"jsonrpc":"2.0","method":"initialized","params":{}}`,
+		fmt.Sprintf(`{"jsonrpc":"2.0","method":"textDocument/didOpen","params":{"textDocument":{"uri":%q,"languageId":"smtpd","version":1,"text":%q}}}`, uri, text),
+		`{"jsonrpc":"2.0","id":2,"method":"textDocument/hover","params":{` + about(2, 1) + `}}`,
+		`{"jsonrpc":"2.0","id":3,"method":"textDocument/definition","params":{` + about(2, 18) + `}}`,
+		`{"jsonrpc":"2.0","id":4,"method":"textDocument/rename","params":{` + about(1, 6) + `,"newName":"mine"}}`,
+		`{"jsonrpc":"2.0","id":5,"method":"textDocument/completion","params":{` + about(2, 6) + `}}`,
+		`{"jsonrpc":"2.0","id":6,"method":"shutdown"}`,
+		`{"jsonrpc":"2.0","method":"exit"}`,
+	}
+	var in, out, stderr bytes.Buffer
+	for _, m := range talk {
+		fmt.Fprintf(&in, "Content-Length: %d\r\n\r\n%s", len(m), m)
+	}
+	cmd := exec.Command("smtpd-check", "lsp")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = &in, &out, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, stderr.String())
+	}
+	got := messages(t, &out)
+	for i, want := range []string{
+		`"renameProvider"`,
+		`"code":"undefined-action"`,
+		`first that matches`,
+		`"start":{"character":6,"line":1}`,
+		`"newText":"mine"`,
+		`"label":"from"`,
+		`"result":null`,
+	} {
+		if i >= len(got) || !strings.Contains(got[i], want) {
+			t.Errorf("answer %d of %d: %s is not in\n%s", i, len(got), want, got[min(i, len(got)-1)])
+		}
+	}
+}
+
+// messages takes the output of a server apart and writes each message anew,
+// with its members in order.
+func messages(t *testing.T, r io.Reader) (list []string) {
+	t.Helper()
+	in := bufio.NewReader(r)
+	for {
+		line, err := in.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			return list
+		}
+		length, ok := strings.CutPrefix(strings.TrimSpace(line), "Content-Length: ")
+		n, numErr := strconv.Atoi(length)
+		if err != nil || !ok || numErr != nil {
+			t.Fatalf("not a header: %q %v", line, err)
+		}
+		body := make([]byte, n+2)
+		if _, err := io.ReadFull(in, body); err != nil {
+			t.Fatal(err)
+		}
+		var m any
+		if err := json.Unmarshal(body, &m); err != nil {
+			t.Fatalf("%v: %s", err, body)
+		}
+		text, _ := json.Marshal(m)
+		list = append(list, string(text))
+	}
+}
+
+// TestLSPGarbage expects what is no message to be named as that.
+func TestLSPGarbage(t *testing.T) {
+	cmd := exec.Command("smtpd-check", "lsp")
+	cmd.Stdin = strings.NewReader("match from any reject\n")
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != broken || !strings.Contains(string(out), "not the language server protocol") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
