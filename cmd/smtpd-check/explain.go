@@ -8,16 +8,20 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
+	"smtpd/ast"
 	"smtpd/compile"
 	"smtpd/compile/analyze"
 	"smtpd/compile/engine"
 	"smtpd/lang/diag"
+	"smtpd/lang/token"
 )
 
 type explainCmd struct {
-	source `embed:""`
+	source    `embed:""`
+	snapshots `embed:""`
 
 	From     string  `default:"socket" placeholder:"ADDRESS" help:"Where the mail comes from: an address, local (TCP from 127.0.0.1) or socket (${default})."`
 	Tag      *string `placeholder:"TAG" help:"Tag of the listener; that of the first one unless given."`
@@ -29,6 +33,7 @@ type explainCmd struct {
 	RcptTo   string  `placeholder:"ADDRESS" help:"The recipient."`
 	Internal bool    `help:"The recipient came out of an expansion."`
 	Batch    bool    `help:"Read transactions as JSON lines from standard input, write a decision for each."`
+	SMTP     bool    `name:"smtp" help:"Read the client's side of an SMTP session from standard input; each RCPT is explained."`
 	Format   string  `enum:"text,json" default:"text" help:"How to print: ${enum}."`
 
 	File string `arg:"" help:"The configuration."`
@@ -134,19 +139,64 @@ func (c *explainCmd) Run(s *streams) error {
 		}
 		return fmt.Errorf("%s is bad, there is nothing to decide by", l.report.File)
 	}
+	if err := c.substitute(l.rules); err != nil {
+		return err
+	}
 	if c.Batch {
 		return batch(s, l.rules)
 	}
 	d := described{c.From, c.Tag, c.TLS, c.Auth, c.Helo, c.RDNS, c.MailFrom, c.RcptTo, c.Internal}
+	if !c.SMTP {
+		return c.explain(s.out, l, d)
+	}
+	return dialogue(s.in, d, func(d described) error {
+		if c.Format == "text" {
+			fmt.Fprintf(s.out, "RCPT TO:<%s>\n", d.RcptTo)
+		}
+		return c.explain(s.out, l, d)
+	})
+}
+
+// explain decides one transaction and prints why.
+func (c *explainCmd) explain(w io.Writer, l *loaded, d described) error {
 	tx, err := d.transaction(l.rules)
 	if err != nil {
 		return err
 	}
 	x := analyze.Explain(context.Background(), l.rules, tx, nil)
 	if c.Format == "json" {
-		return json.NewEncoder(s.out).Encode(verdictOf(l.rules, x.Decision))
+		return json.NewEncoder(w).Encode(verdictOf(l.rules, x.Decision))
 	}
-	return explanation(s.out, l.rules, &x)
+	return explanation(w, l, &x)
+}
+
+// origins says by which includes and macros a rule came to be what it is.
+func origins(f *ast.File, o compile.Origin) []string {
+	var list []string
+	for _, s := range f.Stmts {
+		if s.Match == nil || s.Pos.Filename != o.File || s.Pos.Line != o.Line || s.Pos.Column != o.Column {
+			continue
+		}
+		for _, frame := range f.Set.Trace(s.Pos) {
+			if frame.Kind == token.Include {
+				list = append(list, "included from "+frame.Use.String())
+			}
+		}
+		for _, frame := range f.Set.Expansions() {
+			if frame.Use.Offset < s.Pos.Offset || frame.Use.Offset > s.EndPos.Offset {
+				continue
+			}
+			where := "defined on the command line"
+			if frame.Def.IsValid() {
+				where = "defined at " + frame.Def.String()
+			}
+			if text := "with macro " + frame.Name + ", " + where; !slices.Contains(list, text) {
+				list = append(list, text)
+			}
+		}
+		break
+	}
+	return list
 }
 
 // batch decides a transaction a line.
@@ -174,7 +224,8 @@ func batch(s *streams, rs *compile.Ruleset) error {
 }
 
 // explanation prints why a transaction is decided as it is.
-func explanation(w io.Writer, rs *compile.Ruleset, x *analyze.Explanation) error {
+func explanation(w io.Writer, l *loaded, x *analyze.Explanation) error {
+	rs := l.rules
 	b := bufio.NewWriter(w)
 	for i := range x.Passed {
 		p := &x.Passed[i]
@@ -205,6 +256,11 @@ func explanation(w io.Writer, rs *compile.Ruleset, x *analyze.Explanation) error
 			fmt.Fprintf(b, " by way of %s", v.Host)
 		}
 		fmt.Fprintln(b)
+	}
+	if x.Decision.Rule >= 0 {
+		for _, text := range origins(l.file, rs.Rules[x.Decision.Rule].Origin) {
+			fmt.Fprintf(b, "\t%s\n", text)
+		}
 	}
 	return b.Flush()
 }
