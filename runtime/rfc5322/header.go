@@ -24,6 +24,7 @@ var (
 type Writer struct {
 	w        io.Writer
 	complete *Completion
+	author   string // takes the place of the address in From; "" changes nothing
 
 	body    bool // the header section is over
 	inner   bool // in the middle of a line
@@ -43,12 +44,17 @@ const (
 	plain kind = iota
 	addresses
 	hidden
+	author
 )
 
 // NewWriter returns a Writer to w. With a Completion the message is one that
 // a user submits, and its header is completed on the way; without one not a
 // byte is changed.
 func NewWriter(w io.Writer, c *Completion) *Writer { return &Writer{w: w, complete: c} }
+
+// Masquerade has the address in From replaced by addr. It is called before
+// Write.
+func (h *Writer) Masquerade(addr string) { h.author = addr }
 
 // Write takes the next piece of the message, without line end; eol says that
 // it ends a line. A line is cut only after more than MaxName bytes. The error
@@ -101,6 +107,8 @@ func (h *Writer) begin(name []byte) error {
 		if h.hops++; h.hops >= MaxHops {
 			return ErrLoop
 		}
+	case is(name, "From") && h.author != "":
+		h.kind = author
 	case is(name, "From"), is(name, "To"), is(name, "Cc"):
 		h.kind = addresses
 	case is(name, "Bcc"):
@@ -121,11 +129,11 @@ func (h *Writer) field(text []byte, eol bool) error {
 		h.size++
 	}
 	switch {
-	case h.kind == addresses && h.size > MaxField:
+	case (h.kind == addresses || h.kind == author) && h.size > MaxField:
 		return ErrMalformed
-	case h.complete == nil || h.kind == plain:
+	case h.kind == plain || h.complete == nil && h.kind != author:
 		return h.emit(text, eol)
-	case h.kind == addresses:
+	case h.kind != hidden:
 		h.pending = append(h.pending, text...)
 		if eol {
 			h.pending = append(h.pending, '\n')
@@ -147,17 +155,20 @@ func (h *Writer) flush() error {
 	if len(h.pending) == 0 {
 		return nil
 	}
-	_, err := h.w.Write(completeAddresses(h.pending, h.complete.Domain))
+	var field []byte
+	if h.kind == author {
+		field = replaceAuthor(h.pending, h.author)
+	} else {
+		field = completeAddresses(h.pending, h.complete.Domain)
+	}
+	_, err := h.w.Write(field)
 	h.pending = h.pending[:0]
 	return err
 }
 
 // finish ends the header section.
 func (h *Writer) finish() error {
-	if h.complete == nil {
-		return nil
-	}
-	if err := h.flush(); err != nil {
+	if err := h.flush(); err != nil || h.complete == nil {
 		return err
 	}
 	_, err := h.w.Write(h.complete.missing(h.date, h.id))

@@ -78,7 +78,11 @@ func (s *session) receive() (size int64, err error) {
 	}
 	received := s.received()
 	w.Write(received.Append(make([]byte, 0, 512)))
-	if err := s.copy(rfc5322.NewWriter(w, s.completion())); err != nil {
+	h := rfc5322.NewWriter(w, s.completion())
+	if s.at.masquerade && s.holdsToSenders() && !s.tx.sender.IsNull() {
+		h.Masquerade(s.tx.sender.String())
+	}
+	if err := s.copy(h); err != nil {
 		return 0, err
 	}
 	if err := w.Flush(); err != nil {

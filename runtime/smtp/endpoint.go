@@ -29,6 +29,7 @@ type endpoint struct {
 	receivedAuth bool
 	proxy        bool // a PROXY header comes first
 	senders      compile.TableID
+	masquerade   bool
 	filter       compile.FilterID
 	phases       map[string]bool // in which the filter is to be asked
 }
@@ -49,6 +50,7 @@ func newEndpoint(rs *compile.Ruleset, l *compile.Listener, t *tls.Config) *endpo
 		receivedAuth: l.ReceivedAuth,
 		proxy:        l.ProxyV2,
 		senders:      l.Senders,
+		masquerade:   l.Masquerade,
 		filter:       l.Filter,
 		phases:       mfa.Phases(rs, l.Filter),
 	}

@@ -7,11 +7,14 @@ import (
 	"smtpd/runtime/envelope"
 )
 
+// holdsToSenders reports whether the listener's table of senders is for this
+// client: only for who has authenticated.
+func (s *session) holdsToSenders() bool { return s.at.senders != 0 && s.user != "" }
+
 // maySend checks that the user may send as the sender of s.tx, the null sender
-// included, and refuses the command otherwise. Only who has authenticated is
-// held to the listener's table.
+// included, and refuses the command otherwise.
 func (s *session) maySend() bool {
-	if s.at.senders == 0 || s.user == "" {
+	if !s.holdsToSenders() {
 		return true
 	}
 	list, ok, err := s.srv.names.Lookup(s.ctx, s.at.senders, engine.MailAddrMap, strings.ToLower(s.user))

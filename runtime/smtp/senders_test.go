@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"strings"
 	"testing"
 
 	"smtpd/compile"
@@ -42,4 +43,33 @@ C: QUIT
 S: 221
 closed
 `)
+}
+
+// TestMasquerade checks whose From is replaced: that of users of a listener
+// with masquerade, and nobody else's.
+func TestMasquerade(t *testing.T) {
+	send := func(from string) string {
+		return `
+C: MAIL FROM:<` + from + `>
+S: 250
+C: RCPT TO:<b@c>
+S: 250
+C: DATA
+S: 354
+C: From: Boss <boss@example.org>
+C:
+C: .
+S: 250
+`
+	}
+	r := newRig(t, withAuth(compile.OptionalAuth), func(_ *rig, l *compile.Listener) { l.Senders, l.Masquerade = 1, true })
+	r.run(secured + send("x@example.net") + `
+C: AUTH PLAIN ` + plain("", "alice", "secret") + `
+S: 235
+` + send("alice@example.org"))
+	got := r.bodies()
+	want := []string{"From: Boss <boss@example.org>\n\n", "From: Boss <alice@example.org>\n\n"}
+	if strings.Join(got, "|") != strings.Join(want, "|") {
+		t.Errorf("%q, want %q", got, want)
+	}
 }

@@ -12,14 +12,11 @@ func Unsupported(rs *compile.Ruleset) diag.List {
 	var list diag.List
 	for i := range rs.Listeners {
 		l := &rs.Listeners[i]
-		at := token.At(token.Pos{Filename: l.Origin.File, Line: l.Origin.Line, Column: l.Origin.Column})
-		refuse := func(is bool, what, why string) {
-			if is {
-				list.Errorf(at, "unsupported", "listener option %s is not supported: %s", what, why)
-			}
+		if l.Auth == compile.NoAuth || l.AuthTable != 0 {
+			continue
 		}
-		refuse(l.Masquerade, "masquerade", "From would stay as it is")
-		refuse(l.Auth != compile.NoAuth && l.AuthTable == 0, "auth without a table",
+		at := token.At(token.Pos{Filename: l.Origin.File, Line: l.Origin.Line, Column: l.Origin.Column})
+		list.Errorf(at, "unsupported", "listener option auth without a table is not supported: "+
 			"the passwords of system accounts cannot be checked; name a table of credentials")
 	}
 	return list
