@@ -112,6 +112,28 @@ func (a *assumptions) assume(table, key string, found bool) bool {
 	return found
 }
 
+// A script answers what is assumed, and nothing else.
+type script struct {
+	rules *compile.Ruleset
+	list  []Assumption
+}
+
+func (s script) Check(_ context.Context, t compile.TableID, _ engine.Service, key string) (bool, error) {
+	for _, a := range s.list {
+		if a.Table == s.rules.Table(t).Name && a.Key == key {
+			return a.Found, nil
+		}
+	}
+	return false, ErrNotAsked
+}
+
+// replays reports whether the linear engine decides a witness as d says when
+// the tables say what is assumed. What fails this is never shown.
+func (t *table) replays(w *Witness, d engine.Decision) bool {
+	again := t.linear.Decide(context.Background(), &w.Transaction, script{t.rules, w.Assumed})
+	return again.Outcome == d.Outcome && again.Rule == d.Rule
+}
+
 // true reports whether a condition is as it says, assuming of tables what
 // makes it so where nothing is assumed yet.
 func (c *condition) true(tx *engine.Transaction, a *assumptions) bool {

@@ -109,6 +109,10 @@ func (t *table) relayBy(i, l int, trusted []netip.Prefix) (Verdict, Open) {
 		if d.Outcome != engine.Accept || !t.relays(d.Rule) || t.excepts(d.Rule, w.Transaction.Rcpt) {
 			return false
 		}
+		if !t.replays(&w, d) {
+			verdict = max(verdict, Unknown) // the engines disagree: believe neither
+			return false
+		}
 		open.Witness = w
 		if verdict = Refuted; len(w.Assumed) > 0 {
 			verdict = Conditional
