@@ -39,6 +39,9 @@ func (c *checkCmd) Run(s *streams) error {
 			status = broken
 			continue
 		}
+		if l.rules != nil {
+			l.report.List = append(l.report.List, openRelay(l.rules)...)
+		}
 		allow(l.report)
 		status = worse(status, c.status(l.report.List))
 		reports = append(reports, l.report)

@@ -63,11 +63,7 @@ func printRelay(w io.Writer, rs *compile.Ruleset, r *analyze.RelayReport) error 
 		fmt.Fprintf(b, "%s:%d: rule %d relays for %v, reverse name %q, through the listener of line %d\n",
 			at.File, at.Line, o.Rule+1, o.Witness.Transaction.Addr, o.Witness.Transaction.RDNS, l.Origin.Line)
 		for _, a := range o.Witness.Assumed {
-			verb := "lacks"
-			if a.Found {
-				verb = "holds"
-			}
-			fmt.Fprintf(b, "\tif table %s %s %q\n", a.Table, verb, a.Key)
+			fmt.Fprintf(b, "\tif table %s %s %q\n", a.Table, holds(a.Found), a.Key)
 		}
 		for line := range strings.Lines(analyze.Dialogue(&o.Witness)) {
 			fmt.Fprintf(b, "\tC: %s", line)
