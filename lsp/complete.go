@@ -220,7 +220,7 @@ func (c *completion) macros() {
 			c.add(itemVariable, "$"+o.name, "$"+o.name, "macro", v.declaration(o))
 		}
 	}
-	for _, d := range v.config.Defines {
+	for _, d := range v.server.config.Defines {
 		c.add(itemVariable, "$"+d.Name, "$"+d.Name, "macro of the command line", "")
 	}
 }

@@ -1,7 +1,6 @@
 package lsp
 
 import (
-	"slices"
 	"strings"
 
 	"smtpd/ast"
@@ -46,14 +45,16 @@ func (o *occurrence) same(p *occurrence) bool {
 // comes out of a macro is there as a macro and as a name, in one place.
 func occurrences(f *ast.File) []occurrence {
 	x := &indexer{}
+	seen := make(map[token.Pos]bool) // refused statements are read twice
 	for _, e := range f.Set.Expansions() {
+		if seen[e.Use] {
+			continue
+		}
+		seen[e.Use] = true
 		end := e.Use
 		end.Column += len(e.Name) + 1
 		end.Offset += len(e.Name) + 1
-		o := occurrence{kind: macroName, name: e.Name, span: token.Span{Start: e.Use, End: end}}
-		if !slices.Contains(x.list, o) { // refused statements are read twice
-			x.list = append(x.list, o)
-		}
+		x.list = append(x.list, occurrence{kind: macroName, name: e.Name, span: token.Span{Start: e.Use, End: end}})
 	}
 	for _, st := range f.Stmts {
 		x.stmt = st
@@ -171,9 +172,11 @@ func (v *view) references(p *placeParams) ([]location, error) {
 	if o == nil {
 		return list, nil
 	}
+	seen := make(map[location]bool) // a file may be included twice
 	for i := range v.names {
 		if q := &v.names[i]; q.same(o) && (q.stmt == nil || p.Context.IncludeDeclaration) {
-			if at := v.location(q.span); !slices.Contains(list, at) {
+			if at := v.location(q.span); !seen[at] {
+				seen[at] = true
 				list = append(list, at)
 			}
 		}

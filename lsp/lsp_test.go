@@ -242,12 +242,14 @@ func apply(t *testing.T, text, answer, uri string) string {
 // judges the open one as the part that it is.
 func TestIncluded(t *testing.T) {
 	dir := t.TempDir()
+	// The client writes a URI as it likes, and gets it back like that.
+	escaped := func(path string) string { return strings.Replace(uriOf(path), "edited", "edit%65d", 1) }
 	disk, edited, main := filepath.Join(dir, "disk.conf"), filepath.Join(dir, "edited.conf"), filepath.Join(dir, "smtpd.conf")
 	if err := os.WriteFile(disk, []byte("match tag <t> reject\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c := newClient(t)
-	if got := c.open(uriOf(edited), "match for domain <t> reject\n")[uriOf(edited)]; !strings.Contains(got, "undefined-table") {
+	if got := c.open(escaped(edited), "match for domain <t> reject\n")[escaped(edited)]; !strings.Contains(got, "undefined-table") {
 		t.Errorf("alone: %s", got)
 	}
 	text := fmt.Sprintf("table t { a }\ninclude %q\ninclude %q\n", disk, edited)
@@ -256,15 +258,15 @@ func TestIncluded(t *testing.T) {
 			t.Errorf("%s: %s", uri, got)
 		}
 	}
-	_, at := cut(uriOf(edited), "match for domain <|t> reject\n")
+	_, at := cut(escaped(edited), "match for domain <|t> reject\n")
 	got, refused := c.call("textDocument/rename", at+`,"newName":"u"}`)
 	for uri, want := range map[string]string{
 		uriOf(disk):   "match tag <u> reject\n",
-		uriOf(edited): "match for domain <u> reject\n",
+		escaped(edited): "match for domain <u> reject\n",
 		uriOf(main):   strings.Replace(text, "table t", "table u", 1),
 	} {
 		before := map[string]string{
-			uriOf(disk): "match tag <t> reject\n", uriOf(edited): "match for domain <t> reject\n", uriOf(main): text,
+			uriOf(disk): "match tag <t> reject\n", escaped(edited): "match for domain <t> reject\n", uriOf(main): text,
 		}[uri]
 		if after := apply(t, before, got, uri); after != want {
 			t.Errorf("%s: got %q, want %q (%s)", uri, after, want, refused)
@@ -275,6 +277,33 @@ func TestIncluded(t *testing.T) {
 	}
 	if got, _ := c.call("textDocument/references", at+`,"context":{"includeDeclaration":true}}`); strings.Count(got, `"uri"`) != 3 {
 		t.Errorf("references: %s", got)
+	}
+}
+
+// TestIncludeOfNoFile includes what would never end, or take the words of the
+// client away.
+func TestIncludeOfNoFile(t *testing.T) {
+	for _, name := range []string{"/dev/zero", "/dev/stdin", "/dev/tty", "/"} {
+		got := newClient(t).open(conf, "include \""+name+"\"\n")[conf]
+		if !strings.Contains(got, `"code":"include"`) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+// TestSize expects a large document, full of names and macros, to be answered
+// as readily as a small one.
+func TestSize(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("x = \"any\"\ntable t { a }\n")
+	for i := range 20_000 {
+		fmt.Fprintf(&b, "action \"a%d\" relay\nmatch from $x tag <t> action \"a%d\"\n", i, i)
+	}
+	c := newClient(t)
+	c.open(conf, b.String())
+	_, at := cut(conf, "\ntable |")
+	if got, refused := c.call("textDocument/rename", at+`,"newName":"u"}`); strings.Count(got, `"newText":"u"`) != 20_001 {
+		t.Errorf("rename: %.200s %s", got, refused)
 	}
 }
 

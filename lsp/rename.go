@@ -36,15 +36,16 @@ func (v *view) rename(p *placeParams) (*workspaceEdit, error) {
 		return nil, err
 	}
 	edit := &workspaceEdit{make(map[string][]textEdit)}
+	seen := make(map[location]bool) // a file may be included twice
 	for i := range v.names {
 		q := &v.names[i]
 		if !q.same(o) {
 			continue
 		}
 		at := v.location(q.span)
-		e := textEdit{at.Range, v.written(q, p.NewName)}
-		if !slices.Contains(edit.Changes[at.URI], e) { // a file may be included twice
-			edit.Changes[at.URI] = append(edit.Changes[at.URI], e)
+		if !seen[at] {
+			seen[at] = true
+			edit.Changes[at.URI] = append(edit.Changes[at.URI], textEdit{at.Range, v.written(q, p.NewName)})
 		}
 	}
 	return edit, nil
@@ -116,7 +117,7 @@ func (v *view) free(o *occurrence, name string) error {
 	if !wanted.same(o) && slices.ContainsFunc(v.names, func(q occurrence) bool { return q.same(wanted) }) {
 		return fmt.Errorf("%s %q exists already", o.kind, name)
 	}
-	if o.kind == macroName && slices.ContainsFunc(v.config.Defines, func(d lang.Define) bool { return d.Name == name || d.Name == o.name }) {
+	if o.kind == macroName && slices.ContainsFunc(v.server.config.Defines, func(d lang.Define) bool { return d.Name == name || d.Name == o.name }) {
 		return fmt.Errorf("macro %q is defined on the command line", name)
 	}
 	return nil

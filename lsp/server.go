@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"smtpd/ast"
 	"smtpd/compile"
 	"smtpd/lang"
 	"smtpd/lang/diag"
@@ -19,7 +20,7 @@ type Config struct {
 
 	// Review, if it is not nil, adds findings to a report and takes away
 	// what the user allows. The rules are nil if the language is wrong.
-	Review func(*diag.Report, *compile.Ruleset)
+	Review func(*ast.File, *compile.Ruleset, *diag.Report)
 }
 
 // Serve speaks the protocol until the client says exit. The error is one of

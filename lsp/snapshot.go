@@ -1,7 +1,9 @@
 package lsp
 
 import (
+	"errors"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -20,8 +22,7 @@ type snapshot struct {
 	parsed diag.List // what the parser complained about
 	report *diag.Report
 	names  []occurrence
-	open   func(path string) ([]byte, error)
-	config *Config
+	server *server
 
 	cache map[string]*lines // by the name of the file
 }
@@ -56,8 +57,11 @@ func includedByAnother(snap *snapshot, all []*snapshot) bool {
 	return false
 }
 
+// maxFindings bounds what is shown of one configuration.
+const maxFindings = 1000
+
 func (s *server) snapshot(d *document) *snapshot {
-	snap := &snapshot{root: d, config: &s.config, open: s.open, cache: make(map[string]*lines)}
+	snap := &snapshot{root: d, server: s, cache: make(map[string]*lines)}
 	snap.file, snap.parsed = lang.Parse(d.path, snap.options([]byte(d.text)))
 	rules, compiled := compile.Draft(snap.file, s.config.Host)
 	snap.report = &diag.Report{File: d.path, Set: snap.file.Set, List: diag.Merge(snap.file.Set, snap.parsed, compiled)}
@@ -65,8 +69,9 @@ func (s *server) snapshot(d *document) *snapshot {
 		rules = nil
 	}
 	if s.config.Review != nil {
-		s.config.Review(snap.report, rules)
+		s.config.Review(snap.file, rules, snap.report)
 	}
+	snap.report.Cap(maxFindings)
 	snap.names = occurrences(snap.file)
 	return snap
 }
@@ -76,18 +81,32 @@ func (s *snapshot) options(text []byte) lang.Options {
 	if text == nil {
 		text = []byte{}
 	}
-	return lang.Options{Defines: s.config.Defines, Open: s.open, Text: text}
+	return lang.Options{Defines: s.server.config.Defines, Open: s.server.open, Text: text}
 }
 
 // open returns the text of an included file: that in the editor, else that
 // on disk.
 func (s *server) open(path string) ([]byte, error) {
-	for _, d := range s.docs {
-		if d.path == absolute(path) {
-			return []byte(d.text), nil
-		}
+	if d := s.opened(absolute(path)); d != nil {
+		return []byte(d.text), nil
+	}
+	// Not a terminal, a pipe or the stream that the client speaks on.
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	}
 	return lang.ReadFile(path)
+}
+
+// opened returns the open document of a file, or nil.
+func (s *server) opened(path string) *document {
+	for _, d := range s.docs {
+		if d.path == path {
+			return d
+		}
+	}
+	return nil
 }
 
 // absolute returns the path for the name of a file. A relative one is read
@@ -122,12 +141,17 @@ func (s *snapshot) includes() []string {
 	return names
 }
 
-// uri returns the URI of a file by the name it has in places.
+// uri returns the URI of a file by the name it has in places: of an open one
+// as the client writes it.
 func (s *snapshot) uri(name string) string {
 	if name == s.root.path || name == "" {
 		return s.root.uri
 	}
-	return uriOf(absolute(name))
+	path := absolute(name)
+	if d := s.server.opened(path); d != nil {
+		return d.uri
+	}
+	return uriOf(path)
 }
 
 func (s *snapshot) linesOf(name string) *lines {

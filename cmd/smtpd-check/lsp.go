@@ -1,6 +1,7 @@
 package main
 
 import (
+	"smtpd/ast"
 	"smtpd/compile"
 	"smtpd/lang/diag"
 	"smtpd/lsp"
@@ -19,7 +20,7 @@ func (c *lspCmd) Run(s *streams) error {
 	return lsp.Serve(s.in, s.out, lsp.Config{
 		Host:    host,
 		Defines: c.defines(s),
-		Review: func(r *diag.Report, rules *compile.Ruleset) {
+		Review: func(_ *ast.File, rules *compile.Ruleset, r *diag.Report) {
 			if rules != nil {
 				r.List = append(r.List, remarksOn(rules)...)
 			}
