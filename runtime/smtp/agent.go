@@ -91,6 +91,7 @@ func newServer(c *Config) (*server, error) {
 		n = sessionLimit()
 	}
 	s.slots = make(chan struct{}, n)
+	s.sources = newSources(n)
 	return s, nil
 }
 

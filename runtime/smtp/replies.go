@@ -14,6 +14,7 @@ const (
 	replyTemporary     = "421 4.3.0 Temporary Error"
 	replyFailure       = "421 4.3.0 Temporary failure"
 	replyShutdown      = "421 4.3.2 Service shutting down"
+	replyTooManyConns  = "421 4.7.0 Too many connections from your network"
 	replyTooManyErrors = "421 4.7.0 Too many errors"
 	replyTooManyAuth   = "421 4.7.0 Too many failed authentications"
 

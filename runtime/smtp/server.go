@@ -45,6 +45,7 @@ type server struct {
 	names   lookups
 	timeout time.Duration // of a session's input and output
 	slots   chan struct{} // one for each session that may run
+	sources *sources
 	socket  *endpoint
 	hashing chan struct{} // one for each password that may be hashed at once
 

@@ -108,6 +108,11 @@ func (s *session) run() {
 	if s.at.proxy && !s.takeProxyHeader() {
 		return
 	}
+	if !s.srv.sources.enter(s.addr) {
+		s.tooMany()
+		return
+	}
+	defer s.srv.sources.leave(s.addr)
 	s.name = s.srv.serverName(s.ctx, s.at, s.conn.LocalAddr())
 	s.reverse = s.srv.lookUpName(s.ctx, s.addr, s.at)
 	s.reverse.wait(greetingPatience)
@@ -121,6 +126,16 @@ func (s *session) run() {
 	for s.state != closing {
 		s.step()
 	}
+}
+
+// tooMany ends a session whose source has enough of them. A client that waits
+// for TLS could not read why.
+func (s *session) tooMany() {
+	s.log("smtp connection-limit", slog.String("address", s.addressText()))
+	if s.at.tls != compile.SMTPS {
+		s.reply(replyTooManyConns)
+	}
+	s.state, s.reason = closing, "connection-limit"
 }
 
 // step reads one command and answers it.

@@ -1,0 +1,56 @@
+package smtp
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// A sources counts the sessions of each source, so that one alone cannot keep
+// all others out.
+type sources struct {
+	limit int
+	mu    sync.Mutex
+	held  map[netip.Addr]int
+}
+
+// newSources gives one source half of n sessions.
+func newSources(n int) *sources {
+	return &sources{limit: max(n/2, 1), held: make(map[netip.Addr]int)}
+}
+
+// sourceOf returns what counts as one source: an IPv4 address, or the network
+// that one IPv6 host can choose its addresses from.
+func sourceOf(a netip.Addr) netip.Addr {
+	if !a.Is6() {
+		return a
+	}
+	p, _ := a.Prefix(64) // an IPv6 address has one
+	return p.Addr()
+}
+
+// enter counts a session, and reports whether the source may have it. This
+// host may have all: what it runs is ours.
+func (s *sources) enter(a netip.Addr) bool {
+	if !a.IsValid() || a.IsLoopback() {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held[sourceOf(a)] >= s.limit {
+		return false
+	}
+	s.held[sourceOf(a)]++
+	return true
+}
+
+// leave ends a session that entered.
+func (s *sources) leave(a netip.Addr) {
+	if !a.IsValid() || a.IsLoopback() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held[sourceOf(a)]--; s.held[sourceOf(a)] == 0 {
+		delete(s.held, sourceOf(a))
+	}
+}
