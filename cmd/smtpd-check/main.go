@@ -53,6 +53,7 @@ type cli struct {
 	Explain explainCmd `cmd:"" help:"Say why a transaction is decided as it is."`
 	Relay   relayCmd   `cmd:"" help:"Say who can send mail out through the host."`
 	Diff    diffCmd    `cmd:"" help:"Say what two configurations decide differently."`
+	Test    testCmd    `cmd:"" help:"Run tests of the rules."`
 	Codes   codesCmd   `cmd:"" help:"Explain the codes of findings."`
 	LSP     lspCmd     `cmd:"" name:"lsp" help:"Serve an editor over standard input."`
 }
