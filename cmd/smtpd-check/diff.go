@@ -156,8 +156,8 @@ func (d *comparison) text(w io.Writer) {
 	for i := range d.Changes {
 		ch := &d.Changes[i]
 		fmt.Fprintf(w, "%s: %s, was %s\n\t%s\n", ch.Danger, decisionText(d.after, ch.New), decisionText(d.before, ch.Old), example(ch))
-		for _, a := range ch.Witness.Assumed {
-			fmt.Fprintf(w, "\tif %s\n", assumed(a))
+		for _, text := range assumptions(ch) {
+			fmt.Fprintf(w, "\tif %s\n", text)
 		}
 		if n := len(ch.Pairs) - 1; n > 0 {
 			fmt.Fprintf(w, "\tand the same of %s\n", plural(n, "other pair")+" of rules")
@@ -204,12 +204,20 @@ func example(ch *analyze.Change) string {
 	return strings.Join(words, ", ")
 }
 
-func assumed(a analyze.Assumption) string {
-	verb := "lacks"
-	if a.Found {
-		verb = "holds"
+// assumptions says what tables must answer for the example.
+func assumptions(ch *analyze.Change) []string {
+	var list []string
+	if ch.Down != "" {
+		list = append(list, fmt.Sprintf("table %s does not answer", ch.Down))
 	}
-	return fmt.Sprintf("table %s %s %q", a.Table, verb, a.Key)
+	for _, a := range ch.Witness.Assumed {
+		verb := "lacks"
+		if a.Found {
+			verb = "holds"
+		}
+		list = append(list, fmt.Sprintf("table %s %s %q", a.Table, verb, a.Key))
+	}
+	return list
 }
 
 // markdown prints a table for a comment on a change.
@@ -223,8 +231,8 @@ func (d *comparison) markdown(w io.Writer) {
 	for i := range d.Changes {
 		ch := &d.Changes[i]
 		text := cell(example(ch))
-		for _, a := range ch.Witness.Assumed {
-			text += "<br>if " + cell(assumed(a))
+		for _, a := range assumptions(ch) {
+			text += "<br>if " + cell(a)
 		}
 		if n := len(ch.Pairs) - 1; n > 0 {
 			text += "<br>and the same of " + plural(n, "other pair") + " of rules"
@@ -253,6 +261,7 @@ func (d *comparison) json(w io.Writer) error {
 		New         verdict      `json:"new"`
 		Transaction described    `json:"transaction"`
 		Assumed     []assumption `json:"assumed"`
+		Down        string       `json:"down"` // the table that does not answer
 		Matters     []string     `json:"matters"`
 		Pairs       [][2]int     `json:"pairs"` // rules from 1, 0: none
 	}
@@ -265,7 +274,7 @@ func (d *comparison) json(w io.Writer) error {
 	for i := range d.Changes {
 		ch := &d.Changes[i]
 		c := change{Danger: ch.Danger.String(), Old: verdictOf(d.before, ch.Old), New: verdictOf(d.after, ch.New),
-			Transaction: describe(&ch.Witness.Transaction), Assumed: []assumption{}, Matters: []string{}}
+			Transaction: describe(&ch.Witness.Transaction), Assumed: []assumption{}, Down: ch.Down, Matters: []string{}}
 		for _, a := range ch.Witness.Assumed {
 			c.Assumed = append(c.Assumed, assumption(a))
 		}

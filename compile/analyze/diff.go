@@ -28,6 +28,7 @@ type Change struct {
 	Danger   Danger
 	Old, New engine.Decision // of the witness
 	Witness  Witness
+	Down     string        // for a TempFails: the source that does not answer
 	Matters  []engine.Part // what the rules that decide the witness look at
 	Pairs    []Pair        // the first one decides the witness
 }
@@ -45,9 +46,10 @@ const (
 	RejectDisappears
 	DeliveryMoves
 	RejectAppears
+	TempFails // while a table does not answer
 )
 
-var dangerNames = [...]string{"", "relay appears", "reject disappears", "delivery moves", "reject appears"}
+var dangerNames = [...]string{"", "relay appears", "reject disappears", "delivery moves", "reject appears", "temporary failure"}
 
 // String returns what happens.
 func (d Danger) String() string { return dangerNames[d] }
@@ -62,28 +64,45 @@ const maxDiffRegions = 200_000
 // matches. So only pairs of rules need a look of which one is not common;
 // the other one is not common either, or is a common rule that comes after
 // the first one in its own table, or is none. A rule that repeats an earlier
-// one decides nothing. That a table which has to be asked may be down is
-// left out.
+// one decides nothing.
+//
+// This is done once with tables that answer, and once for each source of a
+// table with that source down. That two are down at once is left out.
 func Diff(before, after *compile.Ruleset) DiffReport {
+	before, after = bySource(before), bySource(after)
 	m := meaning{numbers: make(map[string]int)}
-	d := differ{sides: [2]side{newSide(before, &m), newSide(after, &m)}, classes: make(map[class]int), budget: maxDiffRegions}
+	d := differ{budget: maxDiffRegions}
+	d.compare(newSide(before, &m), newSide(after, &m))
+	for _, source := range sourcesOf(before, after) {
+		d.down = source
+		d.compare(newSideWithout(before, &m, source), newSideWithout(after, &m, source))
+	}
+	return d.result()
+}
+
+// compare asks about all pairs that may differ.
+func (d *differ) compare(before, after side) {
+	d.sides, d.classes = [2]side{before, after}, make(map[class]int)
 	a, b := &d.sides[0], &d.sides[1]
-	if before.SMTP.SubAddrDelim == after.SMTP.SubAddrDelim {
+	if a.rules.SMTP.SubAddrDelim == b.rules.SMTP.SubAddrDelim {
 		a.place, b.place = common(a.meanings.rules, b.meanings.rules)
 	} else {
 		// Equal rules mean different things then, and values are not
 		// picked with the characters of both in mind.
-		a.place, b.place = slices.Repeat([]int{uncommon}, len(before.Rules)), slices.Repeat([]int{uncommon}, len(after.Rules))
+		a.place, _ = common(a.meanings.rules, nil)
+		_, b.place = common(nil, b.meanings.rules)
 		d.report.Regions++
 	}
 	d.pairs(1)
 	d.pairs(0)
-	return d.result()
 }
 
 // A side is one of the tables.
 type side struct {
 	*table
+	real     *table // what table is made of
+	index    []int  // of each rule in real; nil: the same
+	fails    compile.ActionID
 	meanings meanings
 	place    []int // of each rule in the other table, or uncommon
 	repeated []bool
@@ -91,7 +110,29 @@ type side struct {
 
 func newSide(rs *compile.Ruleset, m *meaning) side {
 	all := m.of(rs)
-	return side{table: newTable(bySource(rs)), meanings: all, repeated: repeated(all.rules)}
+	t := newTable(rs)
+	return side{table: t, real: t, meanings: all, repeated: repeated(all.rules)}
+}
+
+// newSideWithout returns the table as it is while a source is down.
+func newSideWithout(rs *compile.Ruleset, m *meaning, source string) side {
+	w := without(rs, source)
+	s := newSide(w.rules, m)
+	s.real, s.index, s.fails = &table{rules: rs, linear: engine.NewLinear(rs)}, w.index, w.fails
+	return s
+}
+
+// original returns the index that a rule has in the table that was given.
+func (s *side) original(rule int) int {
+	if s.index == nil || rule < 0 {
+		return rule
+	}
+	return s.index[rule]
+}
+
+// failing reports whether a rule is a temporary failure.
+func (s *side) failing(rule int) bool {
+	return rule >= 0 && s.fails != 0 && s.rules.Rules[rule].Action == s.fails
 }
 
 // outcome returns the number of what a rule does with mail; that of none is
@@ -113,6 +154,7 @@ type class struct {
 type differ struct {
 	sides   [2]side
 	classes map[class]int // index into the changes
+	down    string        // the source that is down
 	budget  int
 	report  DiffReport
 }
@@ -142,6 +184,9 @@ func (d *differ) ask(n, i, j int) {
 	this, other := &d.sides[n], &d.sides[1-n]
 	if this.outcome(i) == other.outcome(j) {
 		return
+	}
+	if d.down != "" && !this.failing(i) && !other.failing(j) {
+		return // the same while the source answers
 	}
 	d.report.Regions++
 	g := this.covered(i)
@@ -220,29 +265,37 @@ func (d *differ) decide(n int, tx *engine.Transaction, a *assumptions) int {
 // add reports a change, or adds it to one that it reads like. The witness of
 // a new one is decided again by the linear engines.
 func (d *differ) add(c class, p Pair, w Witness) {
+	original := Pair{d.sides[0].original(p.Old), d.sides[1].original(p.New)}
 	if at, ok := d.classes[c]; ok {
-		d.report.Changes[at].Pairs = append(d.report.Changes[at].Pairs, p)
+		d.report.Changes[at].Pairs = append(d.report.Changes[at].Pairs, original)
 		return
 	}
 	older, newer := d.replay(0, &w), d.replay(1, &w)
-	if older.Rule != p.Old || newer.Rule != p.New {
+	if older.Rule != original.Old || newer.Rule != original.New ||
+		(older.Outcome == engine.TempFail) != d.sides[0].failing(p.Old) || (newer.Outcome == engine.TempFail) != d.sides[1].failing(p.New) {
 		d.report.Decided--
 		return
 	}
 	d.classes[c] = len(d.report.Changes)
 	d.report.Changes = append(d.report.Changes, Change{
-		Danger: d.danger(p), Old: older, New: newer, Witness: w, Matters: d.matters(p), Pairs: []Pair{p},
+		Danger: d.danger(p), Old: older, New: newer, Witness: w, Down: d.down, Matters: d.matters(p), Pairs: []Pair{original},
 	})
 }
 
 func (d *differ) replay(n int, w *Witness) engine.Decision {
-	t := d.sides[n].table
-	return t.linear.Decide(context.Background(), &w.Transaction, w.lookups(t.rules))
+	t := d.sides[n].real
+	l := answers{assumptions{rules: t.rules, made: make(map[string]bool)}, d.down}
+	for _, made := range w.Assumed {
+		l.assume(made.Table, made.Key, made.Found)
+	}
+	return t.linear.Decide(context.Background(), &w.Transaction, &l)
 }
 
 func (d *differ) danger(p Pair) Danger {
 	older, newer := d.sides[0].action(p.Old), d.sides[1].action(p.New)
 	switch {
+	case d.down != "":
+		return TempFails
 	case newer == nil:
 		return RejectAppears
 	case newer.Method == compile.Relay && (older == nil || older.Method != compile.Relay):
@@ -298,14 +351,4 @@ func (d *differ) result() DiffReport {
 		return cmp.Or(cmp.Compare(a.Danger, b.Danger), cmp.Compare(a.New.Rule, b.New.Rule), cmp.Compare(a.Old.Rule, b.Old.Rule))
 	})
 	return r
-}
-
-// lookups returns answers of dynamic tables as the witness assumes them;
-// rs names its tables as the assumptions do.
-func (w *Witness) lookups(rs *compile.Ruleset) engine.Lookups {
-	a := &assumptions{rules: rs, made: make(map[string]bool)}
-	for _, made := range w.Assumed {
-		a.assume(made.Table, made.Key, made.Found)
-	}
-	return a
 }
