@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"smtpd/compile/hostfacts"
 	"smtpd/lang"
+	"smtpd/lang/diag"
 )
 
 // A client calls a server without streams between them.
@@ -195,6 +197,9 @@ func TestRename(t *testing.T) {
 		{"x = \"t\"\ntable t| { a }\nmatch tag <$x> reject\n", "u", "", "help of a macro"},
 		{"include \"/nowhere/at/all\"\ntable t| { a }\n", "u", "", "before this is mended"},
 		{"table t| { a }\n", "a\"b", "", "holds what a name should not"},
+		{"table t| { a }\n", "<localhost>", "", "built in"},
+		{"filter f| proc-exec \"x\"\nlisten on lo filter f\n", "g", "", "also the process"},
+		{"pki a|.example cert \"/c\"\n", "b", "", "is not changed"},
 		{"x| = y\n", "a-b", "", "letters, digits"},
 		{"ma|tch from any reject\n", "a", "", "no name here"},
 	} {
@@ -261,9 +266,9 @@ func TestIncluded(t *testing.T) {
 	_, at := cut(escaped(edited), "match for domain <|t> reject\n")
 	got, refused := c.call("textDocument/rename", at+`,"newName":"u"}`)
 	for uri, want := range map[string]string{
-		uriOf(disk):   "match tag <u> reject\n",
+		uriOf(disk):     "match tag <u> reject\n",
 		escaped(edited): "match for domain <u> reject\n",
-		uriOf(main):   strings.Replace(text, "table t", "table u", 1),
+		uriOf(main):     strings.Replace(text, "table t", "table u", 1),
 	} {
 		before := map[string]string{
 			uriOf(disk): "match tag <t> reject\n", escaped(edited): "match for domain <t> reject\n", uriOf(main): text,
@@ -408,6 +413,41 @@ func FuzzCall(f *testing.F) {
 			c.call("textDocument/"+m, string(params))
 			if json.Valid([]byte(raw)) {
 				c.call("textDocument/"+m, raw)
+			}
+		}
+	})
+}
+
+// FuzzRename expects a text in which a name was changed to have the same
+// names in the same order, but for the one.
+func FuzzRename(f *testing.F) {
+	f.Add("table t { a }\nmatch tag <t> reject # 😀\n", 0, 6, "x")
+	f.Add("x = \"any\"\nmatch from $x reject", 1, 13, "y")
+	f.Add("filter f phase connect match fcrdns junk\nfilter c chain { f}\nlisten on lo filter {'f'c}", 0, 7, "any")
+	f.Add("x='any'\ny='a'\nmatch tag $y$x\nmatch from $x for any reject", 0, 0, "z")
+	f.Fuzz(func(t *testing.T, text string, line, character int, name string) {
+		if strings.Contains(text, "include") || !utf8.ValidString(text) || !utf8.ValidString(name) {
+			return
+		}
+		c := newClient(t)
+		c.open(conf, text)
+		params, _ := json.Marshal(map[string]any{
+			"textDocument": documentID{conf}, "position": position{line, character}, "newName": name,
+		})
+		answer, refused := c.call("textDocument/rename", string(params))
+		if refused != "" {
+			return
+		}
+		before := c.s.snapshots[0].names
+		c = newClient(t)
+		c.open(conf, apply(t, text, answer, conf))
+		after := c.s.snapshots[0]
+		if len(after.names) != len(before) || after.parsed.Has(diag.Language) {
+			t.Fatalf("%q to %q:\n%s\n%v\n%v", text, name, after.root.text, after.names, after.parsed)
+		}
+		for i, o := range after.names {
+			if was := before[i]; o.kind != was.kind || o.name != was.name && o.name != name {
+				t.Fatalf("%q to %q:\n%s\n%v was %v", text, name, after.root.text, o, was)
 			}
 		}
 	})

@@ -73,8 +73,8 @@ func (v *view) renamable(o *occurrence) error {
 		if q.same(o) && !v.plain(q) {
 			return fmt.Errorf("%s %q is written with the help of a macro at %s", o.kind, o.name, q.span)
 		}
-		if o.kind == filterName && q.kind == procName && q.name == o.name && declared[0].stmt.Filter.ProcExec != nil {
-			return fmt.Errorf("filter %q is also the process of that name", o.name)
+		if o.kind == filterName && q.same(o) && q.stmt != nil && q.stmt.Filter.ProcExec != nil {
+			return fmt.Errorf("filter %q is also the process of that name, which its program may know", o.name)
 		}
 	}
 	return nil
@@ -112,6 +112,9 @@ func (v *view) free(o *occurrence, name string) error {
 	}
 	if n := len(name); n == 0 || n > 255 {
 		return fmt.Errorf("a name of %d bytes: 1 to 255 are possible", n)
+	}
+	if o.kind == tableName && strings.ContainsAny(name, "<>") {
+		return fmt.Errorf("%q looks like a table that is built in", clip(name))
 	}
 	wanted := &occurrence{kind: o.kind, name: name}
 	if !wanted.same(o) && slices.ContainsFunc(v.names, func(q occurrence) bool { return q.same(wanted) }) {

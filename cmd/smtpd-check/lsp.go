@@ -7,6 +7,10 @@ import (
 	"smtpd/lsp"
 )
 
+// maxAnalysed is the number of rules up to which the analysis is quick enough
+// to be done at every key that is pressed.
+const maxAnalysed = 500
+
 type lspCmd struct {
 	source `embed:""`
 }
@@ -23,6 +27,9 @@ func (c *lspCmd) Run(s *streams) error {
 		Review: func(_ *ast.File, rules *compile.Ruleset, r *diag.Report) {
 			if rules != nil {
 				r.List = append(r.List, remarksOn(rules)...)
+				if len(rules.Rules) <= maxAnalysed {
+					r.List = append(r.List, openRelay(rules)...)
+				}
 			}
 			allow(r)
 		},

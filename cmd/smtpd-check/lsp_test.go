@@ -31,16 +31,7 @@ func TestLSP(t *testing.T) {
 		`{"jsonrpc":"2.0","id":6,"method":"shutdown"}`,
 		`{"jsonrpc":"2.0","method":"exit"}`,
 	}
-	var in, out, stderr bytes.Buffer
-	for _, m := range talk {
-		fmt.Fprintf(&in, "Content-Length: %d\r\n\r\n%s", len(m), m)
-	}
-	cmd := exec.Command("smtpd-check", "lsp")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = &in, &out, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v: %s", err, stderr.String())
-	}
-	got := messages(t, &out)
+	got := converse(t, talk)
 	for i, want := range []string{
 		`"renameProvider"`,
 		`"code":"undefined-action"`,
@@ -52,6 +43,41 @@ func TestLSP(t *testing.T) {
 	} {
 		if i >= len(got) || !strings.Contains(got[i], want) {
 			t.Errorf("answer %d of %d: %s is not in\n%s", i, len(got), want, got[min(i, len(got)-1)])
+		}
+	}
+}
+
+// converse says everything to the program and returns what it answers.
+func converse(t *testing.T, talk []string) []string {
+	t.Helper()
+	var in, out, stderr bytes.Buffer
+	for _, m := range talk {
+		fmt.Fprintf(&in, "Content-Length: %d\r\n\r\n%s", len(m), m)
+	}
+	cmd := exec.Command("smtpd-check", "lsp")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = &in, &out, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, stderr.String())
+	}
+	return messages(t, &out)
+}
+
+// TestLSPReview expects the findings of the check about the policy, and
+// those away that a comment allows.
+func TestLSPReview(t *testing.T) {
+	const rules = "listen on 0.0.0.0\naction \"r\" relay\nmatch from any for any action \"r\""
+	for text, found := range map[string]bool{
+		rules + "\n": true,
+		rules + " # smtpd-check: allow open-relay reason=\"a trap for spam\"\n": false,
+	} {
+		got := converse(t, []string{
+			`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}`,
+			fmt.Sprintf(`{"jsonrpc":"2.0","method":"textDocument/didOpen","params":{"textDocument":{"uri":"file:///smtpd.conf","text":%q}}}`, text),
+			`{"jsonrpc":"2.0","id":2,"method":"shutdown"}`,
+			`{"jsonrpc":"2.0","method":"exit"}`,
+		})
+		if len(got) != 3 || strings.Contains(got[1], `"code":"open-relay"`) != found {
+			t.Errorf("%q: %q", text, got)
 		}
 	}
 }
