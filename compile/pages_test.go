@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"smtpd/compile"
+	"smtpd/compile/analyze"
 	"smtpd/compile/hostfacts"
 	"smtpd/lang"
 	"smtpd/lang/diag"
@@ -32,7 +33,10 @@ func TestPageExamples(t *testing.T) {
 		shown++
 		judge := func(conf string) diag.List {
 			f, list := parse("smtpd.conf", lang.Options{Text: []byte(conf), Open: none})
-			_, compiled := compile.Draft(f, hostfacts.Unnamed())
+			rs, compiled := compile.Draft(f, hostfacts.Unnamed())
+			if rs != nil {
+				list = append(list, analyze.Lint(f, rs, hostfacts.Unnamed())...)
+			}
 			return append(list, compiled...)
 		}
 		if list := judge(wrong); !hasCode(list, code) {
@@ -85,7 +89,7 @@ var reported = regexp.MustCompile(`(?:Reportf|[eE]rrorf|lacks|fatalf|Code:|code|
 // TestEveryCodeHasAPage looks for the codes in the sources that report them.
 func TestEveryCodeHasAPage(t *testing.T) {
 	seen := 0
-	for _, dir := range []string{".", "../lang", "../cmd/smtpd-check"} {
+	for _, dir := range []string{".", "../lang", "../cmd/smtpd-check", "analyze"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"smtpd/compile/analyze"
 	"smtpd/lang/diag"
 	"smtpd/lang/diag/codes"
 )
@@ -40,6 +41,7 @@ func (c *checkCmd) Run(s *streams) error {
 			continue
 		}
 		if l.rules != nil {
+			l.report.List = append(l.report.List, analyze.Lint(l.file, l.rules, host)...)
 			l.report.List = append(l.report.List, openRelay(l.rules)...)
 		}
 		allow(l.report)
