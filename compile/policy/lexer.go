@@ -3,7 +3,6 @@ package policy
 import (
 	"strings"
 
-	"smtpd/lang/diag"
 	"smtpd/lang/token"
 )
 
@@ -14,7 +13,7 @@ const (
 	word
 	quoted
 	punct
-	invalid
+	invalid // a string without an end
 )
 
 // A tok is one token. Its text is what it means, without quotes.
@@ -25,14 +24,12 @@ type tok struct {
 	fresh bool // the first of its line
 }
 
-// A lexer reads tokens. What it cannot read it reports and hands out as
-// invalid.
+// A lexer reads tokens. A string without an end is an invalid one.
 type lexer struct {
 	name, text string
 	base       int // offset of the text in the file set
 	off        int
 	line, bol  int
-	list       diag.List
 }
 
 func (l *lexer) pos() token.Pos {
@@ -70,7 +67,7 @@ func (l *lexer) next() tok {
 	switch {
 	case l.off == len(l.text):
 	case l.text[l.off] == '"' || l.text[l.off] == '\'':
-		t.kind, t.text = l.quoted(start)
+		t.kind, t.text = l.quoted()
 	case strings.IndexByte(punctuation, l.text[l.off]) >= 0:
 		t.kind, t.text = punct, l.text[l.off:l.off+1]
 		l.off++
@@ -87,8 +84,8 @@ func (l *lexer) next() tok {
 }
 
 // quoted reads a string. A backslash gives a quote or a backslash its plain
-// meaning, and is itself before all else, as expressions need it.
-func (l *lexer) quoted(start token.Pos) (kind, string) {
+// meaning, and before all else is a backslash, as expressions need it.
+func (l *lexer) quoted() (kind, string) {
 	end := l.text[l.off]
 	var b strings.Builder
 	for l.off++; l.off < len(l.text) && l.text[l.off] != '\n'; l.off++ {
@@ -103,7 +100,6 @@ func (l *lexer) quoted(start token.Pos) (kind, string) {
 		}
 		b.WriteByte(c)
 	}
-	l.list.Errorf(token.Span{Start: start, End: l.pos()}, "unterminated-string", "string without an end").Label = "begins here"
 	return invalid, b.String()
 }
 

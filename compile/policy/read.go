@@ -95,6 +95,7 @@ type reader struct {
 	lexer
 	tok   tok
 	suite *Suite
+	list  diag.List
 }
 
 func (r *reader) advance() { r.tok = r.next() }
@@ -103,7 +104,8 @@ func (r *reader) is(k kind, text string) bool { return r.tok.kind == k && r.tok.
 
 // expected reports that the token is not what could stand there.
 func (r *reader) expected(what string) {
-	if r.tok.kind == invalid { // reported by the lexer
+	if r.tok.kind == invalid {
+		r.list.Errorf(r.tok.span, "unterminated-string", "string without an end").Label = "begins here"
 		return
 	}
 	found := strconv.Quote(r.tok.text)
@@ -155,9 +157,7 @@ func (r *reader) statement() {
 func (r *reader) recover() {
 	r.advance()
 	for r.tok.kind != endOfInput && !(r.tok.fresh && (r.is(word, "test") || r.is(word, "table"))) {
-		before := len(r.list)
 		r.advance()
-		r.list = r.list[:before] // what stands in a statement that is given up
 	}
 }
 
@@ -358,6 +358,10 @@ func (r *reader) expect(e *Expectation) bool {
 		return true
 	case "action":
 		v, ok := r.value("the name of an action")
+		if ok && v.text == "" {
+			r.list.Errorf(v.span, "syntax", "an action has a name").Label = "it is empty"
+			return false
+		}
 		e.Action, e.Span = v.text, v.span
 		return ok
 	case "rule":
