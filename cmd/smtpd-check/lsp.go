@@ -3,13 +3,10 @@ package main
 import (
 	"smtpd/ast"
 	"smtpd/compile"
+	"smtpd/compile/analyze"
 	"smtpd/lang/diag"
 	"smtpd/lsp"
 )
-
-// maxAnalysed is the number of rules up to which the analysis is quick enough
-// to be done at every key that is pressed.
-const maxAnalysed = 500
 
 type lspCmd struct {
 	source `embed:""`
@@ -24,12 +21,11 @@ func (c *lspCmd) Run(s *streams) error {
 	return lsp.Serve(s.in, s.out, lsp.Config{
 		Host:    host,
 		Defines: c.defines(s),
-		Review: func(_ *ast.File, rules *compile.Ruleset, r *diag.Report) {
+		Review: func(f *ast.File, rules *compile.Ruleset, r *diag.Report) {
 			if rules != nil {
 				r.List = append(r.List, remarksOn(rules)...)
-				if len(rules.Rules) <= maxAnalysed {
-					r.List = append(r.List, openRelay(rules)...)
-				}
+				r.List = append(r.List, analyze.Lint(f, rules, host)...)
+				r.List = append(r.List, openRelay(rules)...)
 			}
 			allow(r)
 		},
