@@ -56,7 +56,8 @@ func mutations(rs *compile.Ruleset, i int, f func(m *mutation)) {
 	removed.change, removed.part = "removed", noPart
 	removed.rules, removed.original = removed.rules[1:], removed.original[1:]
 	f(removed)
-	if i+1 < len(rs.Rules) {
+	// Two rules with one action may change places without moving any mail.
+	if i+1 < len(rs.Rules) && rule.Action != rs.Rules[i+1].Action {
 		m := unchanged(rs, i)
 		m.change, m.part = fmt.Sprintf("after rule %d", i+2), noPart
 		m.rules[0], m.rules[1] = m.rules[1], m.rules[0]
