@@ -52,6 +52,7 @@ type cli struct {
 	Fmt     fmtCmd     `cmd:"" help:"Lay configurations out in the one canonical way."`
 	Explain explainCmd `cmd:"" help:"Say why a transaction is decided as it is."`
 	Relay   relayCmd   `cmd:"" help:"Say who can send mail out through the host."`
+	Verify  verifyCmd  `cmd:"" help:"Check the certificate that nobody can relay."`
 	Diff    diffCmd    `cmd:"" help:"Say what two configurations decide differently."`
 	Test    testCmd    `cmd:"" help:"Run tests of the rules."`
 	Codes   codesCmd   `cmd:"" help:"Explain the codes of findings."`

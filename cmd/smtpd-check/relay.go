@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"smtpd/compile"
@@ -13,6 +15,8 @@ import (
 
 type relayCmd struct {
 	source `embed:""`
+
+	Certificate string `placeholder:"FILE" help:"Write what smtpd-check verify checks to this file, if closed is proved."`
 
 	File string `arg:"" help:"The configuration."`
 }
@@ -38,6 +42,15 @@ func (c *relayCmd) Run(s *streams) error {
 	r := analyze.Relay(l.rules)
 	if err := printRelay(s.out, l.rules, &r); err != nil {
 		return err
+	}
+	if c.Certificate != "" && r.Certificate != nil {
+		text, err := json.Marshal(r.Certificate)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(c.Certificate, append(text, '\n'), 0o644); err != nil {
+			return err
+		}
 	}
 	switch r.Verdict {
 	case analyze.Refuted:

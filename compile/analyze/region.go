@@ -57,18 +57,33 @@ func (t *table) covered(i int) region {
 
 // minus returns disjoint regions that make up what of g is not in h.
 func (g region) minus(h region) []region {
-	var pieces []region
+	var list []region
+	for _, p := range g.pieces(h) {
+		list = append(list, p.region)
+	}
+	return list
+}
+
+// A piece is a region in which the criterion of one part does not hold.
+type piece struct {
+	part   engine.Part
+	region region
+}
+
+// pieces returns what of g is not in h, by the first condition of h that is
+// not as it says.
+func (g region) pieces(h region) []piece {
+	var pieces []piece
 	rest := slices.Clip(g)
 	for _, c := range h {
 		if slices.Contains(rest, c) {
 			continue
 		}
 		c.holds = !c.holds
-		if !slices.Contains(rest, c) {
-			pieces = append(pieces, append(rest, c))
-		} else {
-			return append(pieces, rest) // h does not touch what is left
+		if slices.Contains(rest, c) {
+			return append(pieces, piece{c.part, rest}) // h does not touch what is left
 		}
+		pieces = append(pieces, piece{c.part, append(rest, c)})
 		c.holds = !c.holds
 		rest = slices.Clip(append(rest, c))
 	}
@@ -161,6 +176,9 @@ type search struct {
 	fixed  bool                           // tag and login are those of base, and the source is an address
 	source func(netip.Addr) bool          // with fixed: the addresses it may be
 	allows func(*engine.Transaction) bool // nil: all
+
+	proof *Node       // what split did, if it came to an end
+	gone  engine.Part // what pick found no value for
 }
 
 // pick returns a transaction in the region. Each group of fields that
@@ -190,6 +208,7 @@ func (s *search) pick(g region) (engine.Transaction, *assumptions, finding) {
 		case v.inexact && !v.finite:
 			return tx, a, unsure
 		default:
+			s.gone = group.parts[0]
 			return tx, a, empty
 		}
 	}

@@ -30,6 +30,8 @@ type RelayReport struct {
 	Verdict  Verdict
 	Open     []Open // at most one for each rule and listener
 	Declared []int  // rules that relay for anyone, but only to domains they name
+	// Certificate is for Proved what Verify checks.
+	Certificate *Certificate
 }
 
 // An Open is a way to relay without a login from an address that is not
@@ -54,6 +56,7 @@ func Relay(rs *compile.Ruleset) RelayReport {
 	t := newTable(rs)
 	r := RelayReport{Verdict: Proved}
 	trusted := trustedNets(rs)
+	c := &Certificate{Version: CertificateVersion}
 	for i := range rs.Rules {
 		if !t.relays(i) {
 			continue
@@ -61,13 +64,18 @@ func Relay(rs *compile.Ruleset) RelayReport {
 		open := len(r.Open)
 		for l := range rs.Listeners {
 			if isPublic(&rs.Listeners[l]) {
-				r.add(t.relayBy(i, l, trusted))
+				v, o, proof := t.relayBy(i, l, trusted)
+				r.add(v, o)
+				c.Proofs = append(c.Proofs, Proof{i + 1, l + 1, proof})
 			}
 		}
 		rule := &rs.Rules[i]
 		if len(r.Open) == open && rule.From.Kind == compile.FromAny && rule.Auth.Sign == compile.Absent && rule.For.Kind == compile.ForDomain {
 			r.Declared = append(r.Declared, i)
 		}
+	}
+	if r.Verdict == Proved {
+		r.Certificate = c
 	}
 	return r
 }
@@ -97,7 +105,7 @@ func isPublic(l *compile.Listener) bool {
 }
 
 // relayBy looks for a way to relay by rule i through listener l.
-func (t *table) relayBy(i, l int, trusted []netip.Prefix) (Verdict, Open) {
+func (t *table) relayBy(i, l int, trusted []netip.Prefix) (Verdict, Open, *Node) {
 	listener := &t.rules.Listeners[l]
 	s := search{base: ordinary(), fixed: true}
 	s.base.Tag = listener.Tag
@@ -119,7 +127,7 @@ func (t *table) relayBy(i, l int, trusted []netip.Prefix) (Verdict, Open) {
 		}
 		return verdict == Refuted
 	}, func() { verdict = max(verdict, Unknown) })
-	return verdict, open
+	return verdict, open, s.proof
 }
 
 func (t *table) stranger(a netip.Addr, trusted []netip.Prefix) bool {
