@@ -72,7 +72,7 @@ func (p *parser) reject(toks []tok, i int, known *diag.Diagnostic) {
 // saidBefore reports whether d is about a macro, and was said where that was
 // first used.
 func (p *parser) saidBefore(d *diag.Diagnostic) bool {
-	if d.Code != "undefined-macro" && d.Code != "macro-size" {
+	if d.Code != "undefined-macro" && d.Code != "macro-name" && d.Code != "macro-size" {
 		return false
 	}
 	before := p.said[d.Message]

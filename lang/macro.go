@@ -81,7 +81,7 @@ func (l *lexer) name() string {
 func (l *lexer) undefinedMacro(name string) *diag.Diagnostic {
 	if name == "" {
 		d := &diag.Diagnostic{
-			Code:    "undefined-macro",
+			Code:    "macro-name",
 			Message: "`$` without the name of a macro",
 			Label:   "expected a name of letters, digits and `_`",
 		}
