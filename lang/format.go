@@ -1,6 +1,7 @@
 package lang
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -24,7 +25,7 @@ func Format(name string, src []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := newFormatter(name, src)
+	f := newFormatter(name, unmarked(src))
 	for f.statement() {
 	}
 	if f.err != nil {
@@ -38,6 +39,14 @@ func Format(name string, src []byte) ([]byte, error) {
 		return nil, fmt.Errorf("format %s: the result would not mean the same; please report this", name)
 	}
 	return out, nil
+}
+
+// unmarked drops the bytes that the lexer does not see: what they part is one.
+func unmarked(src []byte) []byte {
+	for _, mark := range []string{"\x01", "\x02"} {
+		src = bytes.ReplaceAll(src, []byte(mark), nil)
+	}
+	return src
 }
 
 // errUnclear is about text that parses only because a macro in it is not
