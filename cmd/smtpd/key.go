@@ -25,7 +25,7 @@ func queueKey(q *compile.Queue, stdin *os.File) (string, error) {
 	}
 	key := q.Key
 	switch {
-	case strings.EqualFold(key, "stdin") || key == "-":
+	case q.KeyFromInput():
 		line, err := bufio.NewReader(io.LimitReader(stdin, 4096)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("queue encryption: key on standard input: %w", err)

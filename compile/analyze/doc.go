@@ -11,8 +11,8 @@
 // to be possible comes with a transaction that was decided.
 //
 // A table that has to be asked may hold anything; the same question to it
-// has the same answer. That it may be down is left out: a temporary failure
-// accepts nothing. Addresses have both parts, but for the null sender.
+// has the same answer. That it may be down only Diff looks at, elsewhere it is
+// left out: a temporary failure accepts nothing. Addresses have both parts, but for the null sender.
 // Patterns with a star elsewhere than before a dot, and expressions, are
 // tried with examples only; if none does, the answer is that it is not
 // known. The package opens nothing.
