@@ -95,12 +95,14 @@ func (a *agent) serve(ctx context.Context, c *net.UnixConn, admin bool) {
 		a.log.Warn("control: refused", "uid", uid)
 		return
 	}
+	conn := imsg.NewUnix(c)
 	if !a.enter(uid) {
 		a.log.Warn("control: too many connections", "uid", uid)
+		c.SetWriteDeadline(time.Now().Add(writeTimeout))
+		conn.Send(imsg.Frame{Type: typeFailed, Data: []byte("too many connections of this user, try again later")})
 		return
 	}
 	defer a.leave(uid)
-	conn := imsg.NewUnix(c)
 	for {
 		f, err := conn.Recv()
 		if err != nil {

@@ -26,10 +26,11 @@ func Dial(path string) (*Client, error) {
 func (c *Client) Close() error { return c.conn.Close() }
 
 func (c *Client) call(typ uint32) (imsg.Frame, error) {
-	if err := c.conn.Send(imsg.Frame{Type: typ, ID: 1}); err != nil {
-		return imsg.Frame{}, err
+	sent := c.conn.Send(imsg.Frame{Type: typ, ID: 1})
+	f, err := c.conn.Recv() // also when nothing could be sent: a refusal says why
+	if err != nil && sent != nil {
+		err = sent
 	}
-	f, err := c.conn.Recv()
 	if err == nil && f.Type != typ {
 		err = errors.New("unexpected answer")
 		if f.Type == typeFailed {
