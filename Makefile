@@ -21,13 +21,7 @@ lint: vet
 # One minute of each target.
 FUZZTIME ?= 1m
 fuzz:
-	@for pkg in $$(go list ./...); do \
-		dir=.$${pkg#smtpd}; \
-		for t in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go 2>/dev/null | cut -c6-); do \
-			echo "== $$pkg $$t"; \
-			go test $$pkg -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) || exit 1; \
-		done; \
-	done
+	.ci/fuzz $(FUZZTIME)
 
 # Rewrite the golden files; look at the diff.
 golden:
