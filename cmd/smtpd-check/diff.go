@@ -59,21 +59,15 @@ func (c *diffCmd) Run(s *streams) error {
 }
 
 func (c *diffCmd) files(s *streams) (before, after *compile.Ruleset, err error) {
-	host, err := c.host()
+	older, err := c.compiled(s, c.Old)
 	if err != nil {
 		return nil, nil, err
 	}
-	var rules [2]*compile.Ruleset
-	for i, path := range []string{c.Old, c.New} {
-		l, err := c.load(s, path, host)
-		if err != nil {
-			return nil, nil, err
-		}
-		if rules[i], err = l.table(s); err != nil {
-			return nil, nil, err
-		}
+	newer, err := c.compiled(s, c.New)
+	if err != nil {
+		return nil, nil, err
 	}
-	return rules[0], rules[1], nil
+	return older.rules, newer.rules, nil
 }
 
 // revisions reads the configuration at the revision, and as it is now.
@@ -105,18 +99,7 @@ func (c *diffCmd) loadFrom(s *streams, read func(string) ([]byte, error), name s
 		rules = nil
 	}
 	l := loaded{&diag.Report{File: name, Set: f.Set, List: diag.Merge(f.Set, parsed, compiled)}, f, rules}
-	return l.table(s)
-}
-
-// table returns the rule table; without one it prints why.
-func (l *loaded) table(s *streams) (*compile.Ruleset, error) {
-	if l.rules != nil {
-		return l.rules, nil
-	}
-	if err := diag.Text(s.err, []*diag.Report{l.report}, false); err != nil {
-		return nil, err
-	}
-	return nil, fmt.Errorf("%s is bad, there is no rule table", l.report.File)
+	return rules, l.usable(s)
 }
 
 // A comparison is what is printed.

@@ -15,7 +15,6 @@ import (
 	"smtpd/compile"
 	"smtpd/compile/analyze"
 	"smtpd/compile/engine"
-	"smtpd/lang/diag"
 	"smtpd/lang/token"
 )
 
@@ -125,19 +124,9 @@ func verdictOf(rs *compile.Ruleset, d engine.Decision) verdict {
 
 // Run explains one transaction, or decides many.
 func (c *explainCmd) Run(s *streams) error {
-	host, err := c.host()
+	l, err := c.compiled(s, c.File)
 	if err != nil {
 		return err
-	}
-	l, err := c.load(s, c.File, host)
-	if err != nil {
-		return err
-	}
-	if l.rules == nil {
-		if err := diag.Text(s.err, []*diag.Report{l.report}, false); err != nil {
-			return err
-		}
-		return fmt.Errorf("%s is bad, there is nothing to decide by", l.report.File)
 	}
 	if err := c.substitute(l.rules); err != nil {
 		return err

@@ -96,6 +96,31 @@ func (c *source) load(s *streams, path string, host compile.Host) (*loaded, erro
 	return &loaded{&diag.Report{File: name, Set: f.Set, List: list}, f, rules}, nil
 }
 
+// compiled reads and compiles a configuration that must have a rule table.
+func (c *source) compiled(s *streams, path string) (*loaded, error) {
+	host, err := c.host()
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.load(s, path, host)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.usable(s)
+}
+
+// usable returns an error if there is no rule table, after it has printed
+// why there is none.
+func (l *loaded) usable(s *streams) error {
+	if l.rules != nil {
+		return nil
+	}
+	if err := diag.Text(s.err, []*diag.Report{l.report}, false); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s is bad, there is no rule table", l.report.File)
+}
+
 // remarksOn returns what other releases make of a configuration that is good
 // here.
 func remarksOn(rs *compile.Ruleset) diag.List {

@@ -10,7 +10,6 @@ import (
 
 	"smtpd/compile"
 	"smtpd/compile/analyze"
-	"smtpd/lang/diag"
 )
 
 type relayCmd struct {
@@ -25,19 +24,9 @@ type relayCmd struct {
 // it is closed was proved, 1 if it is open, and 3 if it depends on tables
 // that have to be asked or is not known.
 func (c *relayCmd) Run(s *streams) error {
-	host, err := c.host()
+	l, err := c.compiled(s, c.File)
 	if err != nil {
 		return err
-	}
-	l, err := c.load(s, c.File, host)
-	if err != nil {
-		return err
-	}
-	if l.rules == nil {
-		if err := diag.Text(s.err, []*diag.Report{l.report}, false); err != nil {
-			return err
-		}
-		return fmt.Errorf("%s is bad, there is no rule table", l.report.File)
 	}
 	r := analyze.Relay(l.rules)
 	if err := printRelay(s.out, l.rules, &r); err != nil {

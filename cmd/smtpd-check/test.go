@@ -30,19 +30,9 @@ type testCmd struct {
 // Run runs the tests. The status is 0 if all pass, 1 if some fail, and 3 if
 // all pass and --coverage or --mutate finds what they leave untested.
 func (c *testCmd) Run(s *streams) error {
-	host, err := c.host()
+	l, err := c.compiled(s, c.File)
 	if err != nil {
 		return err
-	}
-	l, err := c.load(s, c.File, host)
-	if err != nil {
-		return err
-	}
-	if l.rules == nil {
-		if err := diag.Text(s.err, []*diag.Report{l.report}, false); err != nil {
-			return err
-		}
-		return fmt.Errorf("%s is bad, there is nothing to test", l.report.File)
 	}
 	suites, err := c.suites(s, l.rules)
 	if err != nil {

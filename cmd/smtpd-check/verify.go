@@ -17,16 +17,9 @@ type verifyCmd struct {
 
 // Run checks a certificate. The status is 0 if it is good and 1 if not.
 func (c *verifyCmd) Run(s *streams) error {
-	host, err := c.host()
+	l, err := c.compiled(s, c.File)
 	if err != nil {
 		return err
-	}
-	l, err := c.load(s, c.File, host)
-	if err != nil {
-		return err
-	}
-	if l.rules == nil {
-		return fmt.Errorf("%s is bad, there is no rule table", l.report.File)
 	}
 	text, err := os.ReadFile(c.Certificate)
 	if err != nil {
