@@ -143,7 +143,11 @@ func (d *dumper) settings() {
 	d.line("server", quoted(rs.ServerName))
 	d.line("admd", quoted(rs.ADMD))
 	s := &rs.SMTP
-	d.line("smtp limit", limitText(smtpLimits(s)))
+	limits := smtpLimits(s)
+	if s.MaxConnPerSource > 0 {
+		limits = append(limits, ownSMTPLimits(s)...)
+	}
+	d.line("smtp limit", limitText(limits))
 	d.line("smtp max-message-size", s.MaxMessageSize)
 	d.line("smtp sub-addr-delim", quoted(string(rune(s.SubAddrDelim))))
 	if s.Ciphers != "" {

@@ -352,6 +352,8 @@ type SMTP struct {
 	MaxMessageSize int64
 	SubAddrDelim   byte
 	Ciphers        string
+
+	MaxConnPerSource int // 0: half of all sessions
 }
 
 // Queue says how mail is kept.

@@ -9,6 +9,7 @@ import (
 
 	"smtpd/ast"
 	"smtpd/lang/diag"
+	"smtpd/lang/token"
 )
 
 // setting compiles the statements that set what holds for the whole server.
@@ -80,6 +81,11 @@ func smtpLimits(s *SMTP) []limit {
 	return []limit{{"max-mails", &s.MaxMails}, {"max-rcpt", &s.MaxRcpt}}
 }
 
+// ownSMTPLimits are those that OpenSMTPD does not have.
+func ownSMTPLimits(s *SMTP) []limit {
+	return []limit{{"max-conn-per-source", &s.MaxConnPerSource}}
+}
+
 func mdaLimits(m *MDALimits) []limit {
 	return []limit{
 		{"max-session", &m.MaxSession}, {"max-session-per-user", &m.MaxSessionPerUser},
@@ -110,18 +116,22 @@ func mtaLimits(m *MTALimits) []limit {
 }
 
 // limits sets every limit of a list.
-func (c *compiler) limits(l *ast.Limits, statement string, known []limit) {
+func (c *compiler) limits(l *ast.Limits, statement string, known []limit, own ...limit) {
 	for _, one := range l.Limits {
-		c.limit(one, statement, known)
+		c.limit(one, statement, known, own...)
 	}
 }
 
-func (c *compiler) limit(l *ast.Limit, statement string, known []limit) {
-	i := slices.IndexFunc(known, func(k limit) bool { return k.name == l.Name.Text })
-	if i >= 0 {
+func (c *compiler) limit(l *ast.Limit, statement string, known []limit, own ...limit) {
+	if i := slices.IndexFunc(known, func(k limit) bool { return k.name == l.Name.Text }); i >= 0 {
 		*known[i].at = parseInt(l.Value.Text)
 		return
 	}
+	if i := slices.IndexFunc(own, func(k limit) bool { return k.name == l.Name.Text }); i >= 0 {
+		c.ownLimit(l, statement, own[i].at)
+		return
+	}
+	known = slices.Concat(known, own)
 	names := make([]string, len(known))
 	for i, k := range known {
 		names[i] = k.name
@@ -132,6 +142,25 @@ func (c *compiler) limit(l *ast.Limit, statement string, known []limit) {
 	} else {
 		d.Help = append(d.Help, "its limits are "+strings.Join(names, ", "))
 	}
+}
+
+// ownLimit sets a limit of ours. Unlike those of OpenSMTPD, which may be any
+// number, it has to mean something.
+func (c *compiler) ownLimit(l *ast.Limit, statement string, at *int) {
+	c.extension(span(&l.Name), l.Value.Pos, statement+" limit "+l.Name.Text)
+	n := parseInt(l.Value.Text)
+	if n < 1 {
+		c.errorf(token.Span{Start: l.Value.Pos, End: l.Value.EndPos}, l.Value.Pos, "bad-limit", "%s limit %s: %s is no limit", statement, l.Name.Text, l.Value.Text).Label = "expected a number from 1"
+		return
+	}
+	*at = n
+}
+
+// extension notes a word of ours: seen is the token at which OpenSMTPD
+// notices that it does not know it.
+func (c *compiler) extension(at token.Span, seen token.Pos, words string) {
+	d := c.diags.Reportf(diag.Portability, at, "extension", "`%s` is an addition of ours: OpenSMTPD refuses it", words)
+	d.Seen = seenAt(at, seen)
 }
 
 func (c *compiler) mda(m *ast.MDA) {
@@ -220,7 +249,7 @@ func (c *compiler) checkQueueKey() {
 func (c *compiler) smtp(s *ast.SMTP) {
 	switch {
 	case s.Limit != nil:
-		c.limits(s.Limit, "smtp", smtpLimits(&c.rs.SMTP))
+		c.limits(s.Limit, "smtp", smtpLimits(&c.rs.SMTP), ownSMTPLimits(&c.rs.SMTP)...)
 	case s.Ciphers != nil:
 		c.rs.SMTP.Ciphers = s.Ciphers.Text
 	case s.MaxMessageSize != nil:

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/alecthomas/participle/v2/ebnf"
+
+	"smtpd/ast"
 )
 
 // An op says what an expr is made of.
@@ -103,7 +105,7 @@ func takes(s string, t *tok) bool {
 	if k, ok := terminalKinds[strings.Trim(s, "<>")]; ok && s[0] == '<' && len(s) > 1 {
 		return t.kind == k
 	}
-	return t.text == s && (t.kind == keyword || t.kind == punct)
+	return t.text == s && (t.kind == keyword || t.kind == punct || t.kind == word && ast.Extends(s))
 }
 
 // nullable reports whether e may be empty.

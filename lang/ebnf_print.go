@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"smtpd/ast"
 )
 
 // Grammar returns the grammar of the language in the EBNF that package
@@ -23,8 +25,18 @@ func Grammar() string {
 		b.WriteString(" " + w)
 	}
 	b.WriteString(".\n")
+	b.WriteString(grammarExtensions)
+	for _, e := range ast.Extensions {
+		b.WriteString("//\t" + e.Syntax + "\n")
+	}
 	return b.String()
 }
+
+const grammarExtensions = `
+// Words of ours, which OpenSMTPD does not know. None is reserved: each is a
+// word that is matched by its text, and only here:
+//
+`
 
 const grammarHead = `// The grammar of smtpd.conf, printed from the parser by go generate ./lang.
 // Do not edit: a test compares this file with the parser.
@@ -61,6 +73,9 @@ char = "\x01" … "\xff" .
 func printExpr(e *expr, outer int) string {
 	switch e.op {
 	case literal:
+		if ast.Extends(e.text) {
+			return fmt.Sprintf("%q /* ours */", e.text)
+		}
 		return fmt.Sprintf("%q", e.text)
 	case terminal, name:
 		return e.text

@@ -22,6 +22,7 @@ type source struct {
 	Define   []string `short:"D" sep:"none" placeholder:"NAME=VALUE" help:"Define a macro, as smtpd -D does."`
 	Host     string   `placeholder:"FILE" xor:"host" help:"Facts about the mail host."`
 	ThisHost bool     `xor:"host" help:"This machine is the mail host."`
+	Strict   bool     `name:"strict-opensmtpd" help:"Refuse what OpenSMTPD does not know."`
 }
 
 // host returns the host for which to judge.
@@ -86,7 +87,8 @@ func (c *source) load(s *streams, path string, host compile.Host) (*loaded, erro
 	}
 	f, parsed := lang.Parse(name, lang.Options{Defines: c.defines(s), Text: text})
 	rules, compiled := compile.Draft(f, host)
-	if parsed.Has(diag.Language) {
+	refused := c.Strict && compiled.Refuse("extension")
+	if refused || parsed.Has(diag.Language) {
 		rules = nil
 	}
 	list := diag.Merge(f.Set, parsed, compiled)

@@ -17,10 +17,11 @@ import (
 )
 
 // check judges the configuration in path as smtpd -n does, and returns the
-// exit status: 0 for a good one.
-func check(path string, defines []lang.Define, host compile.Host) int {
+// exit status: 0 for a good one. If strict is set a word that OpenSMTPD does
+// not know is a mistake.
+func check(path string, defines []lang.Define, host compile.Host, strict bool) int {
 	collectLate()
-	return checkTo(os.Stderr, path, defines, host)
+	return checkTo(os.Stderr, path, defines, host, strict)
 }
 
 // firstGC is the size of the heap at which a check begins to collect.
@@ -39,7 +40,7 @@ func collectLate() {
 	}, 0)
 }
 
-func checkTo(w io.Writer, path string, defines []lang.Define, host compile.Host) int {
+func checkTo(w io.Writer, path string, defines []lang.Define, host compile.Host, strict bool) int {
 	f, parsed := lang.Parse(path, lang.Options{Defines: defines})
 	var compiled diag.List
 	if _, read := f.Set.Source(path); read {
@@ -47,6 +48,9 @@ func checkTo(w io.Writer, path string, defines []lang.Define, host compile.Host)
 		if rs, compiled = compile.Compile(f, host); rs != nil {
 			compiled = append(compiled, onlyChecked(rs)...)
 		}
+	}
+	if strict {
+		compiled.Refuse("extension")
 	}
 	syntax := make(map[*diag.Diagnostic]bool, len(parsed))
 	for _, d := range parsed {

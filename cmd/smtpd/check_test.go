@@ -45,7 +45,7 @@ func TestCheckOutput(t *testing.T) {
 				t.Fatal(err)
 			}
 			var out strings.Builder
-			status := checkTo(&out, file, nil, host)
+			status := checkTo(&out, file, nil, host, false)
 			got := strings.Split(strings.TrimSuffix(strings.ReplaceAll(out.String(), file, "F"), "\n"), "\n")
 			want := strings.Split(tt.want, "\n")
 			ok := status == tt.status && len(got) == len(want)
@@ -61,9 +61,24 @@ func TestCheckOutput(t *testing.T) {
 
 func TestCheckUnreadable(t *testing.T) {
 	var out strings.Builder
-	status := checkTo(&out, "/nonexistent/smtpd.conf", nil, hostfacts.Unnamed())
+	status := checkTo(&out, "/nonexistent/smtpd.conf", nil, hostfacts.Unnamed(), false)
 	if status != 1 || strings.Count(out.String(), "\n") != 1 || !strings.Contains(out.String(), "/nonexistent/smtpd.conf: no such file") {
 		t.Errorf("status %d, %q", status, out.String())
+	}
+}
+
+// TestCheckStrict checks that a word of ours passes, and does not where only
+// OpenSMTPD's are wanted.
+func TestCheckStrict(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "smtpd.conf")
+	if err := os.WriteFile(file, []byte("smtp limit max-conn-per-source \\\n 7\nmatch for any reject\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for strict, want := range map[bool]string{false: "configuration OK\n", true: file + ":2: `smtp limit max-conn-per-source` is an addition of ours: OpenSMTPD refuses it\n"} {
+		var out strings.Builder
+		if status := checkTo(&out, file, nil, hostfacts.Unnamed(), strict); (status == 1) != strict || out.String() != want {
+			t.Errorf("strict %v: status %d, %q, want %q", strict, status, out.String(), want)
+		}
 	}
 }
 
@@ -73,7 +88,7 @@ func TestCheckDefines(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	if status := checkTo(&out, file, []lang.Define{{Name: "nic", Value: "lo"}}, hostfacts.Unnamed()); status != 0 {
+	if status := checkTo(&out, file, []lang.Define{{Name: "nic", Value: "lo"}}, hostfacts.Unnamed(), false); status != 0 {
 		t.Errorf("status %d, %q", status, out.String())
 	}
 }

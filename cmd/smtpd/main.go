@@ -22,6 +22,7 @@ const version = "smtpd 0.1"
 
 const usage = `usage: smtpd [-dFhnv] [-B what=backend] [-D macro=value] [-f file] [-P system] [-T trace]
              [--spool dir] [--user name] [--resolver host:port] [--one-process] [--host facts] [--trial dir]
+             [--strict-opensmtpd]
   -n            check the configuration and exit
   -f file       the configuration (default /etc/smtpd.conf)
   -D name=value define a macro
@@ -36,6 +37,7 @@ const usage = `usage: smtpd [-dFhnv] [-B what=backend] [-D macro=value] [-f file
   --resolver    name server to ask instead of the system's
   --one-process run in one process, which is what this version always does
   --host facts  with -n: judge for the host that a file describes
+  --strict-opensmtpd  with -n: refuse what OpenSMTPD does not know
   --trial dir   run with a configuration that takes mail for you@trial.example
 `
 
@@ -62,6 +64,7 @@ type cli struct {
 	Resolver   string
 	Host       string
 	Trial      string
+	Strict     bool `name:"strict-opensmtpd"`
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stderr)) }
@@ -84,7 +87,7 @@ func run(args []string, stderr io.Writer) int {
 	if err == nil && c.Check {
 		var host compile.Host
 		if host, err = c.host(); err == nil {
-			return check(c.file(), defines, host)
+			return check(c.file(), defines, host, c.Strict)
 		}
 	}
 	if err == nil {

@@ -126,6 +126,19 @@ func (l List) Has(c Class) bool {
 	return false
 }
 
+// Refuse makes the findings of a code mistakes of the language, for a user
+// who wants none of them, and reports whether there are any.
+func (l List) Refuse(code Code) bool {
+	found := false
+	for _, d := range l {
+		if d.Code == code {
+			d.Class = Language
+			found = true
+		}
+	}
+	return found
+}
+
 // Merge returns the complaints of the parser and those of the compiler in
 // the order in which one pass over the text would have come upon them. Both
 // lists are in that order already.

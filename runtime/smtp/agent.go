@@ -91,7 +91,7 @@ func newServer(c *Config) (*server, error) {
 		n = sessionLimit()
 	}
 	s.slots = make(chan struct{}, n)
-	s.sources = newSources(n)
+	s.sources = newSources(n, c.Rules.SMTP.MaxConnPerSource)
 	return s, nil
 }
 

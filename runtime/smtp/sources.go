@@ -13,9 +13,12 @@ type sources struct {
 	held  map[netip.Addr]int
 }
 
-// newSources gives one source half of n sessions.
-func newSources(n int) *sources {
-	return &sources{limit: max(n/2, 1), held: make(map[netip.Addr]int)}
+// newSources gives one source limit sessions or, if that is 0, half of all n.
+func newSources(n, limit int) *sources {
+	if limit == 0 {
+		limit = max(n/2, 1)
+	}
+	return &sources{limit: limit, held: make(map[netip.Addr]int)}
 }
 
 // sourceOf returns what counts as one source: an IPv4 address, or the network

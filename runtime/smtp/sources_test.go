@@ -9,7 +9,7 @@ import (
 )
 
 func TestSources(t *testing.T) {
-	s := newSources(4)
+	s := newSources(4, 0)
 	for _, step := range []struct {
 		addr string
 		want bool
@@ -31,6 +31,14 @@ func TestSources(t *testing.T) {
 	}
 	if _, ok := s.held[netip.MustParseAddr("192.0.2.1")]; ok {
 		t.Error("a source that is gone is kept")
+	}
+}
+
+func TestNewSources(t *testing.T) {
+	for _, tt := range []struct{ sessions, limit, want int }{{100, 0, 50}, {1, 0, 1}, {100, 7, 7}, {10, 200, 200}} {
+		if s := newSources(tt.sessions, tt.limit); s.limit != tt.want {
+			t.Errorf("%d sessions, limit %d: a source may have %d, want %d", tt.sessions, tt.limit, s.limit, tt.want)
+		}
 	}
 }
 

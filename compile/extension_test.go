@@ -1,0 +1,91 @@
+package compile_test
+
+import (
+	"fmt"
+	"testing"
+
+	"smtpd/ast"
+	"smtpd/compile"
+	"smtpd/compile/hostfacts"
+	"smtpd/lang"
+	"smtpd/lang/diag"
+)
+
+// TestExtensions checks that each of our words works, is said to be ours, and
+// is a mistake for who wants none of them.
+func TestExtensions(t *testing.T) {
+	for _, e := range ast.Extensions {
+		f, parsed := parse("c", lang.Options{Text: []byte(e.Example + "\nmatch reject\n")})
+		rs, list := compile.Compile(f, hostfacts.Unnamed())
+		if rs == nil || len(parsed) > 0 {
+			t.Errorf("%s: %v %v", e.Example, parsed, list)
+			continue
+		}
+		ours := 0
+		for _, d := range list {
+			if d.Code == "extension" && d.Class == diag.Portability && d.Span.Start.Line == 1 {
+				ours++
+			}
+		}
+		if ours != 1 || !list.Refuse("extension") || !list.Has(diag.Language) {
+			t.Errorf("%s: %v, want one finding that it is ours", e.Example, list)
+		}
+	}
+}
+
+// TestExtensionsAreNotReserved checks that our words are names like any
+// other, bare and quoted, wherever OpenSMTPD takes a name or a string.
+func TestExtensionsAreNotReserved(t *testing.T) {
+	const conf = `%[1]s = yes
+table %[1]s { %[1]s }
+table m { %[1]s = %[1]s }
+proc %[1]s %[1]s
+mda wrapper %[1]s %[1]s
+filter f proc %[1]s
+filter %[1]s phase connect match rdns %[1]s junk
+filter c chain { %[1]s, f }
+listen on 127.0.0.1 tag %[1]s hostname %[1]s filter %[1]s
+listen on socket filter { %[1]s }
+action %[1]s maildir %[1]s wrapper %[1]s user %[1]s
+action r relay helo %[1]s host %[1]s auth <m>
+action l lmtp %[1]s alias <m> ttl 1d
+admd %[1]s
+pki "a" cert %[1]s key %[1]s
+match from auth %[1]s for domain %[1]s action %[1]s
+match auth %[1]s from rdns %[1]s tag %[1]s helo <%[1]s> action r
+match auth <%[1]s> reject
+queue encryption 0123456789abcdef0123456789abcdef
+`
+	for _, e := range ast.Extensions {
+		for _, word := range []string{e.Word, `"` + e.Word + `"`} {
+			f, parsed := parse("c", lang.Options{Text: fmt.Appendf(nil, conf, word)})
+			_, list := compile.Draft(f, hostfacts.Unnamed())
+			for _, d := range append(parsed, list...) {
+				if d.Class == diag.Language || d.Code == "extension" {
+					t.Errorf("%s: %v", word, d)
+				}
+			}
+		}
+	}
+}
+
+func TestMaxConnPerSource(t *testing.T) {
+	for conf, want := range map[string]int{
+		"":                                     0,
+		"smtp limit max-conn-per-source 7":     7,
+		"smtp limit \"max-conn-per-source\" 8": 8,
+		"smtp limit max-mails 3 max-conn-per-source 9": 9,
+	} {
+		f, _ := parse("c", lang.Options{Text: []byte(conf + "\nmatch reject\n")})
+		rs, list := compile.Compile(f, hostfacts.Unnamed())
+		if rs == nil || rs.SMTP.MaxConnPerSource != want {
+			t.Errorf("%q: %v, want %d", conf, list, want)
+		}
+	}
+	for _, conf := range []string{"smtp limit max-conn-per-source 0", "smtp limit max-conn-per-source -1", "mda limit max-conn-per-source 1"} {
+		f, _ := parse("c", lang.Options{Text: []byte(conf + "\nmatch reject\n")})
+		if rs, list := compile.Compile(f, hostfacts.Unnamed()); rs != nil {
+			t.Errorf("%q: accepted, %v", conf, list)
+		}
+	}
+}
