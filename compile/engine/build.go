@@ -14,10 +14,10 @@ import (
 const maxShared = 8
 
 // New returns an Indexed engine for the rules. Tables are read now; what
-// changes in them later makes no difference.
+// changes in files later is for With.
 func New(rs *compile.Ruleset) *Indexed {
 	b := builder{
-		e:         &Indexed{rules: rs, linear: NewLinear(rs)},
+		e:         &Indexed{plan: &plan{rules: rs}, linear: NewLinear(rs)},
 		canonical: make([]compile.TableID, len(rs.Tables)+1),
 		contents:  make(map[uint64]compile.TableID, len(rs.Tables)),
 		ids:       make(map[testKey]uint32),
@@ -28,6 +28,10 @@ func New(rs *compile.Ruleset) *Indexed {
 	}
 	b.index()
 	b.file()
+	b.e.files = make([]*Static, len(b.e.numbers))
+	for _, id := range b.e.numbers {
+		b.e.prepare(id, NewStatic(rs.Table(id), rs.SMTP.SubAddrDelim))
+	}
 	return b.e
 }
 
@@ -120,11 +124,13 @@ func (b *builder) term(p Part, k testKey, s compile.Sign) {
 
 func (b *builder) newTest(p Part, k testKey) uint32 {
 	id := uint32(len(b.e.tests))
-	t := test{kind: k.kind, field: k.field, part: p, regex: k.regex, table: k.table}
+	t := test{kind: k.kind, field: k.field, part: p, regex: k.regex, table: k.table, file: b.fileOf(k)}
 	broad := false
 	switch k.kind {
 	case testRegex:
-		t.regexes = compileAll(b.e.rules.Table(k.table).Entries)
+		if t.file == noFile {
+			t.regexes = compileAll(b.e.rules.Table(k.table).Entries)
+		}
 	case testIndex:
 		broad = slices.ContainsFunc(b.e.rules.Table(k.table).Entries, func(e compile.Entry) bool { return isBroad(k.field, e.Key) })
 	}
@@ -133,6 +139,19 @@ func (b *builder) newTest(p Part, k testKey) uint32 {
 	b.broad = append(b.broad, broad)
 	b.ids[k] = id
 	return id
+}
+
+// fileOf returns the number of the file that a test looks into.
+func (b *builder) fileOf(k testKey) int {
+	if k.kind != testIndex && k.kind != testRegex || !isFile(b.e.rules.Table(k.table)) {
+		return noFile
+	}
+	i := slices.Index(b.e.numbers, k.table)
+	if i < 0 {
+		i = len(b.e.numbers)
+		b.e.numbers = append(b.e.numbers, k.table)
+	}
+	return i
 }
 
 // isBroad reports whether an entry matches next to everything.
@@ -152,10 +171,15 @@ func isBroad(f field, entry string) bool {
 	return false
 }
 
-// canon returns the first table seen that has the keys of the given one.
+// canon returns the first table seen that has the keys of the given one. A
+// file is itself.
 func (b *builder) canon(id compile.TableID) compile.TableID {
 	if b.canonical[id] != 0 {
 		return b.canonical[id]
+	}
+	if isFile(b.e.rules.Table(id)) {
+		b.canonical[id] = id // it may hold something else tomorrow
+		return id
 	}
 	entries := b.e.rules.Table(id).Entries
 	hash := b.hash(entries)
@@ -208,6 +232,10 @@ func (b *builder) index() {
 
 func (b *builder) fill(x *fieldIndex, t *test, id uint32) {
 	x.filled = true
+	if t.file != noFile {
+		x.files = append(x.files, id)
+		return
+	}
 	for _, e := range b.e.rules.Table(t.table).Entries {
 		switch t.field {
 		case fieldFor, fieldHelo:

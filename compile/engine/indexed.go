@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -23,11 +24,20 @@ import (
 // So a decision looks the fields up, collects the few rules filed under what
 // was found, and verifies them.
 //
+// Tables that are files have an index each, beside those of the fields: when
+// one changes, With makes an engine that differs in it alone.
+//
 // Tables that have to be asked come last, in the order of the rules, each
 // question at most once, and only for rules that need nothing else.
 type Indexed struct {
-	rules  *compile.Ruleset
-	linear *Linear // for keys that no table holds
+	*plan
+	linear *Linear   // for keys that no table holds
+	files  []*Static // by test.file
+}
+
+// A plan is what of an Indexed engine is the same whatever files hold.
+type plan struct {
+	rules *compile.Ruleset
 
 	tests  []test
 	fields [numFields]fieldIndex
@@ -38,7 +48,8 @@ type Indexed struct {
 	paired lists           // the rules under each pair
 	always []uint32        // the rules under no test, ascending
 
-	anchors []field // that have rules filed under their tests
+	anchors []field           // that have rules filed under their tests
+	numbers []compile.TableID // the tables that are files, by test.file
 	pool    sync.Pool
 }
 
@@ -83,8 +94,12 @@ type test struct {
 	// partners are the fields that hold the second test of a pair.
 	partners uint16
 	table    compile.TableID // the first of those with the same content
-	regexes  []*ere.Regexp   // testRegex
+	file     int             // index into Indexed.files, or noFile
+	regexes  []*ere.Regexp   // testRegex of no file
 }
+
+// noFile is the file of a test that looks into none.
+const noFile = -1
 
 // A term is a test with its sign, as a rule needs it.
 type term uint32
@@ -134,7 +149,8 @@ type fieldIndex struct {
 	domain domainIndex
 	net    netIndex
 	mail   mailIndex
-	filled bool // with tests
+	filled bool     // with tests
+	files  []uint32 // the tests that look into files
 	// reads says that some test needs the text of a source, which the
 	// networks do not.
 	reads bool
@@ -156,6 +172,38 @@ func (e *Indexed) Decide(ctx context.Context, tx *Transaction, l Lookups) Decisi
 	return d
 }
 
+// With returns an engine that decides as e does, but with s for what the
+// table id holds, which must be one of FileTables. All that takes long is
+// done before it returns.
+func (e *Indexed) With(id compile.TableID, s *Static) *Indexed {
+	next := &Indexed{plan: e.plan, linear: e.linear.With(id, s), files: slices.Clone(e.files)}
+	next.prepare(id, s)
+	return next
+}
+
+// prepare sets the content of a file and has it indexed for what it is used
+// for.
+func (e *Indexed) prepare(id compile.TableID, s *Static) {
+	for i := range e.tests {
+		if t := &e.tests[i]; t.table == id && t.file != noFile {
+			e.files[t.file] = s
+			s.prepare(t.service())
+		}
+	}
+}
+
+// service is what a file is asked for in a test. A user may be an address or
+// not, and is looked up as either.
+func (t *test) service() []Service {
+	switch {
+	case t.kind == testRegex:
+		return []Service{Regex}
+	case t.field == fieldUser:
+		return []Service{String, MailAddr}
+	}
+	return []Service{t.field.service("")}
+}
+
 // hasLongKey reports whether some text of tx is too long for a table.
 func (tx *Transaction) hasLongKey() bool {
 	return len(tx.Tag) > maxKey || len(tx.Helo) > maxKey || len(tx.User) > maxKey || len(tx.RDNS) > maxKey ||
@@ -170,7 +218,8 @@ type matching struct {
 	// open are the rules before best that wait for tables to be asked.
 	open   []uint32
 	values [numFields]value
-	regex  []known // answers of testRegex
+	found  []uint32 // in one file
+	regex  []known  // answers of testRegex
 	asked  []answer
 }
 
@@ -358,7 +407,11 @@ func (m *matching) matchRegex(id uint32, t *test, key string) bool {
 			return k.yes
 		}
 	}
-	yes := slices.ContainsFunc(t.regexes, func(re *ere.Regexp) bool { return re != nil && re.MatchString(key) })
+	regexes := t.regexes
+	if t.file != noFile {
+		regexes = m.e.files[t.file].regexes()
+	}
+	yes := slices.ContainsFunc(regexes, func(re *ere.Regexp) bool { return re != nil && re.MatchString(key) })
 	m.regex = append(m.regex, known{id, yes})
 	return yes
 }
@@ -430,7 +483,12 @@ func (m *matching) value(f field) *value {
 }
 
 func (m *matching) find(f field, x *fieldIndex, v *value) {
-	switch f.service(v.key) {
+	service := f.service(v.key)
+	addr := netip.Addr{}
+	if f == fieldSource && m.tx.Kind == FromAddress {
+		addr = m.tx.source()
+	}
+	switch service {
 	case Domain:
 		v.hits = x.domain.find(v.key, v.hits)
 	case MailAddr:
@@ -438,10 +496,21 @@ func (m *matching) find(f field, x *fieldIndex, v *value) {
 	case String:
 		v.hits = x.text.find(v.key, v.hits)
 	case NetAddr:
-		if f == fieldSource && m.tx.Kind == FromAddress {
-			v.hits = x.net.findAddr(m.tx.source(), v.hits)
+		if addr.IsValid() {
+			v.hits = x.net.findAddr(addr, v.hits)
 		} else {
 			v.hits = x.net.find(v.key, v.hits)
+		}
+	}
+	for _, t := range x.files {
+		s := m.e.files[m.e.tests[t].file]
+		if addr.IsValid() {
+			m.found = s.net().findAddr(addr, m.found[:0])
+		} else {
+			m.found = s.appendHits(service, v.key, m.found[:0])
+		}
+		if len(m.found) > 0 {
+			v.hits = append(v.hits, t)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"smtpd/compile"
@@ -15,6 +16,13 @@ type generator struct {
 	*rand.Rand
 	w       *world
 	dynamic []compile.TableID
+	files   []fileTable
+}
+
+// A fileTable is a table that may change, and what it is made of.
+type fileTable struct {
+	id   compile.TableID
+	from []string
 }
 
 var (
@@ -54,12 +62,32 @@ func (g *generator) criterion(from []string) compile.Criterion {
 	case c.Regex:
 		from = genRegexes
 	}
+	t := compile.Table{Kind: compile.List, Backend: "static", Entries: g.entries(from)}
+	if len(g.files) > 0 && g.IntN(10) == 0 { // some criteria share a file, whatever it was made for
+		c.Table = pick(g.Rand, g.files).id
+		return c
+	}
+	if g.IntN(4) == 0 {
+		t.Path = "/file"
+		g.files = append(g.files, fileTable{compile.TableID(len(g.w.rs.Tables) + 1), from})
+	}
+	c.Table = g.w.add(t)
+	return c
+}
+
+func (g *generator) entries(from []string) []compile.Entry {
 	var keys []string
 	for range 1 + g.IntN(3) {
 		keys = append(keys, pick(g.Rand, from))
 	}
-	c.Table = g.w.add(compile.Table{Kind: compile.List, Backend: "static", Entries: entriesOf(keys...)})
-	return c
+	return entriesOf(keys...)
+}
+
+// change returns the engines as they are after a file has changed.
+func (g *generator) change(linear *Linear, indexed *Indexed) (*Linear, *Indexed) {
+	f := pick(g.Rand, g.files)
+	s := NewStatic(&compile.Table{Entries: g.entries(f.from)}, '+')
+	return linear.With(f.id, s), indexed.With(f.id, s)
 }
 
 func (g *generator) bare() compile.Criterion {
@@ -142,7 +170,8 @@ func (g *generator) lookups() *tables {
 }
 
 // checkAgreement makes one random rule set and checks that both engines
-// decide random transactions alike, and that the index asks no more.
+// decide random transactions alike, and that the index asks no more, while
+// the files that rules look into change.
 func checkAgreement(t *testing.T, seed uint64) {
 	t.Helper()
 	g := newGenerator(seed)
@@ -151,6 +180,9 @@ func checkAgreement(t *testing.T, seed uint64) {
 	}
 	linear, indexed := NewLinear(&g.w.rs), New(&g.w.rs)
 	for range 40 {
+		if len(g.files) > 0 && g.IntN(4) == 0 {
+			linear, indexed = g.change(linear, indexed)
+		}
 		tx, l := g.transaction(), g.lookups()
 		want := linear.Decide(t.Context(), tx, l)
 		asked := len(l.log)
@@ -200,6 +232,36 @@ func TestIndexedShared(t *testing.T) {
 		tx.Rcpt.Domain = fmt.Sprintf("d%d.example", i%n)
 		if got := e.Decide(t.Context(), &tx, nil); got.Outcome != Accept || got.Rule != i {
 			t.Fatalf("Decide = %+v, want rule %d", got, i)
+		}
+	}
+}
+
+// TestIndexedFile is about a file that rules share with a filter, changed
+// while the engine is in use: whoever holds the old engine sees the old file.
+func TestIndexedFile(t *testing.T) {
+	w := newWorld()
+	file := w.add(compile.Table{Name: "f", Kind: compile.List, Backend: "static", Path: "/f", Entries: entriesOf("a.example")})
+	unused := w.add(compile.Table{Name: "g", Kind: compile.List, Backend: "static", Path: "/g"})
+	filtered := w.add(compile.Table{Name: "h", Kind: compile.List, Backend: "static", Path: "/h"})
+	r := w.anyone()
+	r.For = compile.For{Kind: compile.ForDomain, Criterion: is(file)}
+	w.rs.Rules = []compile.Rule{r}
+	w.rs.Filters = []compile.Filter{{Test: compile.FilterTest{Field: compile.FieldHelo, Criterion: not(filtered)}}}
+	if got, want := FileTables(&w.rs), []compile.TableID{file, filtered}; !slices.Equal(got, want) {
+		t.Errorf("FileTables = %v, want %v without %d", got, want, unused)
+	}
+	before := New(&w.rs)
+	after := before.With(file, NewStatic(&compile.Table{Entries: entriesOf("*.b.example", "c.example")}, '+'))
+	if again := after.With(filtered, NewStatic(&compile.Table{}, '+')); again.files[0] != after.files[0] {
+		t.Error("another file changed what the first one holds")
+	}
+	for domain, want := range map[string][2]bool{"a.example": {true, false}, "x.b.example": {false, true}, "c.example": {false, true}} {
+		tx := outsider()
+		tx.Rcpt.Domain = domain
+		for i, e := range []Engine{before, after} {
+			if d := e.Decide(t.Context(), &tx, nil); (d.Outcome == Accept) != want[i] {
+				t.Errorf("%s, version %d: %+v, want accepted %v", domain, i, d, want[i])
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"smtpd/compile"
 	"smtpd/compile/ere"
@@ -35,6 +36,8 @@ type Linear struct {
 	rules     *compile.Ruleset
 	semantics Semantics
 	regexes   map[string]*ere.Regexp // nil: the expression is invalid
+	// changed holds what files have come to hold since the rules were read.
+	changed map[compile.TableID][]compile.Entry
 }
 
 // NewLinear returns a Linear engine with the Intended semantics.
@@ -42,27 +45,59 @@ func NewLinear(rs *compile.Ruleset) *Linear { return NewLinearWith(rs, Intended)
 
 // NewLinearWith returns a Linear engine with the given semantics.
 func NewLinearWith(rs *compile.Ruleset, s Semantics) *Linear {
-	e := &Linear{rules: rs, semantics: s, regexes: make(map[string]*ere.Regexp)}
-	for i := range rs.Rules {
-		for _, c := range criteria(&rs.Rules[i]) {
-			if c.Regex && isStatic(rs, c.Table) {
-				e.compile(rs.Table(c.Table))
-			}
-		}
-	}
+	e := &Linear{rules: rs, semantics: s}
+	e.compile(nil)
 	return e
 }
 
-func (e *Linear) compile(t *compile.Table) {
-	for _, entry := range t.Entries {
-		if _, ok := e.regexes[entry.Key]; !ok {
-			re, err := ere.Compile(entry.Key)
-			if err != nil {
-				re = nil
+// With returns an engine that decides as e does, but with s for what the
+// table id holds, which must be one of FileTables.
+func (e *Linear) With(id compile.TableID, s *Static) *Linear {
+	next := *e
+	next.changed = maps.Clone(e.changed)
+	if next.changed == nil {
+		next.changed = make(map[compile.TableID][]compile.Entry)
+	}
+	next.changed[id] = s.entries
+	next.compile(e.regexes)
+	return &next
+}
+
+// compile compiles all expressions but those that are known.
+func (e *Linear) compile(known map[string]*ere.Regexp) {
+	e.regexes = make(map[string]*ere.Regexp)
+	for i := range e.rules.Rules {
+		for _, c := range criteria(&e.rules.Rules[i]) {
+			if !c.Regex || !isStatic(e.rules, c.Table) {
+				continue
 			}
-			e.regexes[entry.Key] = re
+			for _, entry := range e.entries(c.Table) {
+				e.compileOne(entry.Key, known)
+			}
 		}
 	}
+}
+
+func (e *Linear) compileOne(expr string, known map[string]*ere.Regexp) {
+	if _, ok := e.regexes[expr]; ok {
+		return
+	}
+	re, ok := known[expr]
+	if !ok {
+		var err error
+		if re, err = ere.Compile(expr); err != nil {
+			re = nil
+		}
+	}
+	e.regexes[expr] = re
+}
+
+// entries returns what a static table holds.
+func (e *Linear) entries(id compile.TableID) []compile.Entry {
+	if list, ok := e.changed[id]; ok {
+		return list
+	}
+	return e.rules.Table(id).Entries
 }
 
 func criteria(r *compile.Rule) [numParts]compile.Criterion {
@@ -150,14 +185,13 @@ func (e *Linear) lookup(ctx context.Context, q Question, l Lookups) (bool, error
 	if len(key) > maxKey {
 		return false, fmt.Errorf("%s: %w", q.Part, ErrKeyTooLong)
 	}
-	t := e.rules.Table(q.Table)
 	switch {
 	case !isStatic(e.rules, q.Table):
-		return check(ctx, l, q.Part, q.Table, t, q.Service, key)
+		return check(ctx, l, q.Part, q.Table, e.rules.Table(q.Table), q.Service, key)
 	case q.Service == Regex:
-		return e.matchAny(t, key), nil
+		return e.matchAny(e.entries(q.Table), key), nil
 	}
-	return scan(t.Entries, q.Service, key, e.rules.SMTP.SubAddrDelim) >= 0, nil
+	return scan(e.entries(q.Table), q.Service, key, e.rules.SMTP.SubAddrDelim) >= 0, nil
 }
 
 func check(ctx context.Context, l Lookups, p Part, id compile.TableID, t *compile.Table, s Service, key string) (found bool, err error) {
@@ -171,8 +205,8 @@ func check(ctx context.Context, l Lookups, p Part, id compile.TableID, t *compil
 	return found, nil
 }
 
-func (e *Linear) matchAny(t *compile.Table, key string) bool {
-	for _, entry := range t.Entries {
+func (e *Linear) matchAny(entries []compile.Entry, key string) bool {
+	for _, entry := range entries {
 		if re := e.regexes[entry.Key]; re != nil && re.MatchString(key) {
 			return true
 		}

@@ -9,6 +9,33 @@ import (
 	"smtpd/compile/ere"
 )
 
+// FileTables returns the tables, ascending, that are files and that a rule
+// or the condition of a filter compares something with: their content may
+// change while rules are in force.
+func FileTables(rs *compile.Ruleset) []compile.TableID {
+	var ids []compile.TableID
+	add := func(c compile.Criterion) {
+		if c.Sign != compile.Absent && c.Table != 0 && isFile(rs.Table(c.Table)) {
+			ids = append(ids, c.Table)
+		}
+	}
+	for i := range rs.Rules {
+		for _, c := range criteria(&rs.Rules[i]) {
+			add(c)
+		}
+	}
+	for i := range rs.Filters {
+		add(rs.Filters[i].Test.Criterion)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// isFile reports whether the content of a table is that of a file, and known.
+func isFile(t *compile.Table) bool {
+	return t.Path != "" && t.Backend == "static" && t.Kind != compile.Dynamic
+}
+
 // A Static answers lookups in a table whose entries are known. It is safe
 // for concurrent use. What it needs for a service it builds when the service
 // is first asked for, so that a large alias table costs no prefix trie.
@@ -102,26 +129,50 @@ func (s *Static) Fetch(Service) (key string, ok bool, err error) {
 	return s.entries[n%uint64(len(s.entries))].Key, true, nil
 }
 
+// prepare builds what is needed for services, which otherwise the first
+// lookup has to wait for.
+func (s *Static) prepare(services []Service) {
+	for _, service := range services {
+		switch service {
+		case Domain:
+			s.domain()
+		case NetAddr:
+			s.net()
+		case MailAddr:
+			s.mail()
+		case Regex:
+			s.regexes()
+		default:
+			s.text()
+		}
+	}
+}
+
+// appendHits appends the entries that match a folded key, by any service but
+// Regex.
+func (s *Static) appendHits(service Service, key string, hits []uint32) []uint32 {
+	switch service {
+	case Domain:
+		return s.domain().find(key, hits)
+	case NetAddr:
+		return s.net().find(key, hits)
+	case MailAddr:
+		return s.mail().find(key, s.delim, hits)
+	}
+	return s.text().find(key, hits)
+}
+
 // find returns the first entry that matches.
 func (s *Static) find(service Service, key string) (uint32, error) {
 	if len(key) > maxKey {
 		return none, ErrKeyTooLong
 	}
 	key = fold(key)
-	var buf [16]uint32
-	hits := buf[:0]
-	switch service {
-	case Domain:
-		hits = s.domain().find(key, hits)
-	case NetAddr:
-		hits = s.net().find(key, hits)
-	case MailAddr:
-		hits = s.mail().find(key, s.delim, hits)
-	case Regex:
+	if service == Regex {
 		return s.findRegex(key), nil
-	default:
-		hits = s.text().find(key, hits)
 	}
+	var buf [16]uint32
+	hits := s.appendHits(service, key, buf[:0])
 	if len(hits) == 0 {
 		return none, nil
 	}
