@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"compile/tablefile": {},
 	"compile/ere":       {},
 	"compile/engine":    {"compile", "compile/ere"},
+	"compile/expand":    {"compile", "compile/engine"},
 	"lsp":               {"ast", "compile", "lang", "lang/token", "lang/diag"},
 	"compile/analyze":   {"ast", "compile", "compile/engine", "compile/ere", "compile/tablefile", "lang/token", "lang/diag"},
 	"compile/policy":    {"compile", "compile/engine", "compile/tablefile", "lang/token", "lang/diag"},

@@ -11,6 +11,7 @@ import (
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/compile/expand"
 	"smtpd/compile/tablefile"
 	"smtpd/runtime/imsg"
 )
@@ -238,8 +239,8 @@ func ask(ctx context.Context, t table, typ uint32, s engine.Service, key string)
 		if err != nil || !ok {
 			return userAnswer{}, err
 		}
-		u, err := parseUserInfo(key, value)
-		return userAnswer{true, u}, err
+		u, err := expand.ParseAccount(key, value)
+		return userAnswer{true, UserInfo(u)}, err
 	case msgUpdate:
 		u, ok := t.(updater)
 		if !ok {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -117,21 +116,4 @@ func (system) lookup(_ context.Context, s engine.Service, key string) (string, b
 
 func (system) fetch(context.Context, engine.Service) (string, bool, error) {
 	return "", false, errService
-}
-
-// parseUserInfo reads uid:gid:home. The ids that mean "leave it as it is" to
-// the kernel are refused: a delivery would keep the rights it should give up.
-func parseUserInfo(name, value string) (UserInfo, error) {
-	fields := strings.SplitN(value, ":", 3)
-	bad := fmt.Errorf("user %q: want uid:gid:home with an absolute home, not %q", name, value)
-	if len(fields) != 3 || !strings.HasPrefix(fields[2], "/") {
-		return UserInfo{}, bad
-	}
-	uid, err1 := strconv.ParseUint(fields[0], 10, 32)
-	gid, err2 := strconv.ParseUint(fields[1], 10, 32)
-	const leave = 1<<32 - 1
-	if err1 != nil || err2 != nil || uid == leave || gid == leave {
-		return UserInfo{}, bad
-	}
-	return UserInfo{Name: name, UID: uint32(uid), GID: uint32(gid), Home: fields[2]}, nil
 }

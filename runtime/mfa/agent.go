@@ -12,6 +12,7 @@ import (
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/compile/expand"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
@@ -81,7 +82,7 @@ type agent struct {
 	rules       *compile.Ruleset
 	engine      engine.Engine
 	inline      []*engine.Static // as Rules.Tables; nil for what lka owns
-	srs         *srsDecoder
+	srs         *expand.SRSDecoder
 	commandUser string
 
 	lookups lookups
@@ -93,7 +94,7 @@ type agent struct {
 
 func newAgent(c Config) *agent {
 	a := &agent{
-		log: c.Log, rules: c.Rules, engine: engine.New(c.Rules), srs: newSRSDecoder(c.Rules.SRS),
+		log: c.Log, rules: c.Rules, engine: engine.New(c.Rules), srs: expand.NewSRSDecoder(c.Rules.SRS),
 		commandUser: cmp.Or(c.CommandUser, "_smtpd"),
 	}
 	if a.log == nil {
@@ -170,9 +171,9 @@ func (a *agent) SubmitReport(ctx context.Context, msg envelope.MessageID, server
 // reply returns the line for a recipient that is not accepted, and tells the
 // operator why, which the client need not know.
 func (a *agent) reply(ctx context.Context, q *Rcpt, err error) string {
-	line := replyTemporary
-	if r := (*refusal)(nil); errors.As(err, &r) {
-		line, err = r.reply, r.cause
+	line := expand.ReplyTemporary
+	if r := (*expand.Refusal)(nil); errors.As(err, &r) {
+		line, err = r.Reply, r.Cause
 	}
 	level := slog.LevelDebug // a refusal is smtp's to log
 	if line[0] == '4' {
@@ -186,17 +187,17 @@ func (a *agent) reply(ctx context.Context, q *Rcpt, err error) string {
 // resolve expands a recipient and submits what it comes to, all or nothing.
 func (a *agent) resolve(ctx context.Context, q *Rcpt, t *transaction, flags envelope.Flags) ([]envelope.ID, error) {
 	w := &client{agent: a, tx: engineTransaction(q)}
-	e := &expansion{world: w, rules: a.rules, aliasUser: a.commandUser, warn: a.log.Warn}
+	e := &expand.Expansion{World: w, Rules: a.rules, CommandUser: a.commandUser, Warn: a.log.Warn}
 	if a.srs != nil && q.Sender.IsNull() {
-		e.srs = func(addr envelope.Address) (envelope.Address, error) { return a.srs.decode(addr, time.Now()) }
+		e.SRS = func(addr engine.Address) (engine.Address, error) { return a.srs.Decode(addr, time.Now()) }
 	}
-	deliveries, err := e.run(ctx, q.Rcpt)
+	deliveries, err := e.Run(ctx, engine.Address(q.Rcpt))
 	if err != nil {
 		return nil, err
 	}
 	copies := make([]addressed, len(deliveries))
 	for i, d := range deliveries {
-		action := a.rules.Action(d.action)
+		action := a.rules.Action(d.Action)
 		copies[i] = addressed{newEnvelope(q, action, d, flags), action}
 	}
 	return t.submit(ctx, a.queue, q.Message, copies)
@@ -210,15 +211,20 @@ func engineTransaction(q *Rcpt) engine.Transaction {
 	}
 }
 
+// execute says in the words of envelopes what a delivery runs.
+var execute = [...]envelope.Execute{
+	expand.ByAction: envelope.ByAction, expand.ByCommand: envelope.Command, expand.ByFile: envelope.File,
+}
+
 // newEnvelope returns the envelope of a delivery (runtime.md 3.5).
-func newEnvelope(q *Rcpt, action *compile.Action, d delivery, flags envelope.Flags) envelope.Envelope {
+func newEnvelope(q *Rcpt, action *compile.Action, d expand.Delivery, flags envelope.Flags) envelope.Envelope {
 	s := &q.Session
 	ev := envelope.Envelope{
 		Type: envelope.MDA, Flags: flags, Action: action.Name, Tag: s.Tag,
 		SMTPName: s.SMTPName, Helo: s.Helo, RDNS: s.RDNS, Source: source(s), User: s.User,
-		Sender: q.Sender, Rcpt: q.Rcpt, Dest: d.dest,
+		Sender: q.Sender, Rcpt: q.Rcpt, Dest: envelope.Address(d.Dest),
 		Notify: q.Notify, Ret: q.Ret, EnvID: q.EnvID, ORcpt: q.ORcpt,
-		LocalUser: d.user, SubAddress: d.sub, Execute: d.execute, Exec: d.exec,
+		LocalUser: d.User, SubAddress: d.Sub, Execute: execute[d.Execute], Exec: d.Exec,
 	}
 	if action.Method == compile.Relay {
 		ev.Type = envelope.MTA
@@ -226,7 +232,7 @@ func newEnvelope(q *Rcpt, action *compile.Action, d delivery, flags envelope.Fla
 	if s.Auth {
 		ev.Flags |= envelope.Authenticated
 	}
-	if d.internal {
+	if d.Internal {
 		ev.Flags |= envelope.Internal
 	}
 	return ev

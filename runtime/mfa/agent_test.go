@@ -14,6 +14,7 @@ import (
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/compile/expand"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
@@ -156,7 +157,7 @@ func TestEnvelopes(t *testing.T) {
 func TestExpandedAddressIsLocal(t *testing.T) {
 	p := &peers{users: []string{"alice"}}
 	a := newTestAgent(p)
-	if v := a.rcpt(t.Context(), testRcpt(1, "out@remote.net")); v.Reply != replyInvalid {
+	if v := a.rcpt(t.Context(), testRcpt(1, "out@remote.net")); v.Reply != expand.ReplyInvalid {
 		t.Errorf("relay for anyone: %+v", v)
 	}
 	if v := a.rcpt(t.Context(), testRcpt(1, "both@maildir.example")); v.Reply != "" {
@@ -250,7 +251,7 @@ func TestOneMailboxNotify(t *testing.T) {
 func TestRefusedCopyIsForgotten(t *testing.T) {
 	p := &peers{users: []string{"alice"}, full: errors.New("full")}
 	a := newTestAgent(p)
-	if v := a.rcpt(t.Context(), testRcpt(1, "alice@maildir.example")); v.Reply != replyTemporary {
+	if v := a.rcpt(t.Context(), testRcpt(1, "alice@maildir.example")); v.Reply != expand.ReplyTemporary {
 		t.Fatalf("%+v", v)
 	}
 	p.full = nil
@@ -287,12 +288,12 @@ func TestSubmitReport(t *testing.T) {
 		t.Errorf("envelope %+v", ev)
 	}
 	err := a.SubmitReport(t.Context(), 5, "mx.example", envelope.ParseAddress("nobody@maildir.example"))
-	if err == nil || err.Error() != replyInvalid {
+	if err == nil || err.Error() != expand.ReplyInvalid {
 		t.Errorf("unknown user: %v", err)
 	}
 	p.down = errors.New("down")
 	err = a.SubmitReport(t.Context(), 5, "mx.example", envelope.ParseAddress("alice@maildir.example"))
-	if err == nil || err.Error() != replyTemporary {
+	if err == nil || err.Error() != expand.ReplyTemporary {
 		t.Errorf("lookup error: %v", err)
 	}
 }
@@ -343,7 +344,7 @@ func TestAgentOverPipes(t *testing.T) {
 		t.Errorf("info: %q, %v, %v", reply, ids, err)
 	}
 	reply, ids, err = NewClient(smtp).Rcpt(ctx, *testRcpt(3, "nobody@boxes.example"))
-	if err != nil || reply != replyListPerm || ids != nil {
+	if err != nil || reply != expand.ReplyListPerm || ids != nil {
 		t.Errorf("nobody: %q, %v, %v", reply, ids, err)
 	}
 	cancel()

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 
 	"smtpd/compile/engine"
+	"smtpd/compile/expand"
 	"smtpd/runtime/envelope"
 )
 
@@ -54,7 +55,7 @@ func FuzzRcpt(f *testing.F) {
 }
 
 func FuzzVerdict(f *testing.F) {
-	f.Add(verdict{Reply: replyInvalid}.append(nil))
+	f.Add(verdict{Reply: expand.ReplyInvalid}.append(nil))
 	f.Add(verdict{IDs: []envelope.ID{1, 2}}.append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var v verdict

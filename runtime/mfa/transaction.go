@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"smtpd/compile"
+	"smtpd/compile/expand"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
 )
@@ -112,14 +113,14 @@ func (t *transaction) submit(ctx context.Context, q envelopes, msg envelope.Mess
 		return ids, nil
 	case size > imsg.MaxMessage-64:
 		// In two messages it would not be all or nothing.
-		return nil, refuse(replyListTemp, "the expansion takes %d bytes", size)
+		return nil, expand.Refuse(expand.ReplyListTemp, "the expansion takes %d bytes", size)
 	}
 	added, err := q.Submit(ctx, msg, fresh)
 	switch {
 	case err != nil:
-		return nil, refuse(replyTemporary, "submit to queue: %w", err)
+		return nil, expand.Refuse(expand.ReplyTemporary, "submit to queue: %w", err)
 	case len(added) != len(fresh):
-		return nil, refuse(replyTemporary, "queue took %d of %d envelopes", len(added), len(fresh))
+		return nil, expand.Refuse(expand.ReplyTemporary, "queue took %d of %d envelopes", len(added), len(fresh))
 	}
 	if t.seen == nil {
 		t.seen = make(map[mailbox]envelope.ID, len(boxes))

@@ -2,12 +2,13 @@ package mfa
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
-	"smtpd/runtime/envelope"
-	"smtpd/runtime/lka"
+	"smtpd/compile/expand"
 	"smtpd/runtime/parent"
 )
 
@@ -18,38 +19,47 @@ type client struct {
 	tx engine.Transaction
 }
 
-var _ world = (*client)(nil)
+var _ expand.World = (*client)(nil)
 
-func (c *client) decide(ctx context.Context, dest envelope.Address, internal bool) engine.Decision {
+// Decide implements expand.World.
+func (c *client) Decide(ctx context.Context, dest engine.Address, internal bool) engine.Decision {
 	tx := c.tx
-	tx.Rcpt = engine.Address(dest)
+	tx.Rcpt = dest
 	if internal {
 		tx.Kind = engine.FromInternal
 	}
 	return c.engine.Decide(ctx, &tx, c.lookups)
 }
 
-func (c *client) alias(ctx context.Context, t compile.TableID, key string) (string, bool, error) {
+// Alias implements expand.World.
+func (c *client) Alias(ctx context.Context, t compile.TableID, key string) (string, bool, error) {
 	if s := c.inline[t-1]; s != nil {
 		return s.Lookup(engine.Alias, key)
 	}
 	return c.lookups.Lookup(ctx, t, engine.Alias, key)
 }
 
-func (c *client) user(ctx context.Context, t compile.TableID, name string) (lka.UserInfo, bool, error) {
-	return c.lookups.UserInfo(ctx, t, name)
+// User implements expand.World.
+func (c *client) User(ctx context.Context, t compile.TableID, name string) (expand.Account, bool, error) {
+	u, ok, err := c.lookups.UserInfo(ctx, t, name)
+	return expand.Account(u), ok, err
 }
 
-func (c *client) include(ctx context.Context, path string) (string, bool, error) {
+// Include implements expand.World.
+func (c *client) Include(ctx context.Context, path string) (string, bool, error) {
 	return c.lookups.Include(ctx, path)
 }
 
-func (c *client) forward(ctx context.Context, u lka.UserInfo) (string, bool, error) {
+// Forward implements expand.World.
+func (c *client) Forward(ctx context.Context, u expand.Account) (string, bool, error) {
 	f, err := c.homes.Forward(ctx, parent.Account{Name: u.Name, UID: u.UID, GID: u.GID, Home: u.Home})
+	if errors.Is(err, parent.ErrPermanent) {
+		err = fmt.Errorf("%w: %w", expand.ErrForbidden, err)
+	}
 	if f == nil || err != nil {
 		return "", false, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxForward))
+	data, err := io.ReadAll(io.LimitReader(f, expand.MaxForward))
 	return string(data), true, err
 }

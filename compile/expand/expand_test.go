@@ -1,4 +1,4 @@
-package mfa
+package expand
 
 import (
 	"context"
@@ -9,9 +9,6 @@ import (
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
-	"smtpd/runtime/envelope"
-	"smtpd/runtime/lka"
-	"smtpd/runtime/parent"
 )
 
 var errDown = errors.New("down")
@@ -50,7 +47,7 @@ func sceneRules() *compile.Ruleset {
 	return rs
 }
 
-func (s *scene) decide(_ context.Context, dest envelope.Address, internal bool) engine.Decision {
+func (s *scene) Decide(_ context.Context, dest engine.Address, internal bool) engine.Decision {
 	if internal {
 		s.internal = append(s.internal, dest.String())
 	}
@@ -71,46 +68,49 @@ func (s *scene) decide(_ context.Context, dest envelope.Address, internal bool) 
 	return engine.Decision{Outcome: engine.Accept, Rule: 0}
 }
 
-func (s *scene) alias(_ context.Context, t compile.TableID, key string) (string, bool, error) {
+func (s *scene) Alias(_ context.Context, t compile.TableID, key string) (string, bool, error) {
 	s.asked = append(s.asked, key)
 	v, ok := s.aliases[key]
 	if t == 2 {
 		v, ok = s.virtual[key]
 	}
-	if v == "DOWN" {
+	switch v {
+	case "DOWN":
 		return "", false, errDown
+	case "UNKNOWN":
+		return "", false, ErrUnknown
 	}
 	return v, ok, nil
 }
 
-func (s *scene) user(_ context.Context, t compile.TableID, name string) (lka.UserInfo, bool, error) {
+func (s *scene) User(_ context.Context, t compile.TableID, name string) (Account, bool, error) {
 	for i, u := range s.users {
 		if u == name {
 			uid := uint32(1000 + i)
 			if strings.HasPrefix(u, "root") {
 				uid = 0
 			}
-			return lka.UserInfo{Name: u, UID: uid, Home: "/home/" + u}, true, nil
+			return Account{Name: u, UID: uid, Home: "/home/" + u}, true, nil
 		}
 	}
 	if name == "down" {
-		return lka.UserInfo{}, false, errDown
+		return Account{}, false, errDown
 	}
-	return lka.UserInfo{}, false, nil
+	return Account{}, false, nil
 }
 
-func (s *scene) forward(_ context.Context, u lka.UserInfo) (string, bool, error) {
+func (s *scene) Forward(_ context.Context, u Account) (string, bool, error) {
 	text, ok := s.forwards[u.Name]
 	switch text {
 	case "TEMP":
-		return "", false, fmt.Errorf("open: %w", parent.ErrTemporary)
+		return "", false, fmt.Errorf("open: %w", errDown)
 	case "PERM":
-		return "", false, fmt.Errorf("open: %w", parent.ErrPermanent)
+		return "", false, fmt.Errorf("open: %w", ErrForbidden)
 	}
 	return text, ok, nil
 }
 
-func (s *scene) include(_ context.Context, path string) (string, bool, error) {
+func (s *scene) Include(_ context.Context, path string) (string, bool, error) {
 	text, ok := s.includes[path]
 	if text == "DOWN" {
 		return "", false, errDown
@@ -118,32 +118,40 @@ func (s *scene) include(_ context.Context, path string) (string, bool, error) {
 	return text, ok, nil
 }
 
+func parseAddress(s string) engine.Address {
+	i := strings.LastIndexByte(s, '@')
+	if i < 0 {
+		return engine.Address{User: s}
+	}
+	return engine.Address{User: s[:i], Domain: s[i+1:]}
+}
+
 // expand returns the deliveries of rcpt one a line, or the reply.
 func (s *scene) expand(t *testing.T, rcpt string) string {
 	t.Helper()
-	e := &expansion{world: s, rules: sceneRules(), aliasUser: "_smtpd", warn: func(string, ...any) {}}
-	out, err := e.run(t.Context(), envelope.ParseAddress(rcpt))
+	e := &Expansion{World: s, Rules: sceneRules(), CommandUser: "_smtpd", Warn: func(string, ...any) {}}
+	out, err := e.Run(t.Context(), parseAddress(rcpt))
 	if err != nil {
-		var r *refusal
+		var r *Refusal
 		if !errors.As(err, &r) {
 			t.Fatalf("%s: error that is no refusal: %v", rcpt, err)
 		}
-		return r.reply
+		return r.Reply
 	}
 	var lines []string
 	for _, d := range out {
-		line := e.rules.Action(d.action).Name + " " + d.dest.String()
-		if d.user != "" {
-			line += " user=" + d.user
+		line := e.Rules.Action(d.Action).Name + " " + d.Dest.String()
+		if d.User != "" {
+			line += " user=" + d.User
 		}
-		if d.sub != "" {
-			line += " sub=" + d.sub
+		if d.Sub != "" {
+			line += " sub=" + d.Sub
 		}
-		switch d.execute {
-		case envelope.Command:
-			line += " command=" + d.exec
-		case envelope.File:
-			line += " file=" + d.exec
+		switch d.Execute {
+		case ByCommand:
+			line += " command=" + d.Exec
+		case ByFile:
+			line += " file=" + d.Exec
 		}
 		lines = append(lines, line)
 	}
@@ -332,7 +340,7 @@ func TestExpandKeys(t *testing.T) {
 		{"user@virtual", "user@virtual user @virtual @"},
 	}
 	for _, tt := range tests {
-		a := envelope.ParseAddress(tt.rcpt)
+		a := parseAddress(tt.rcpt)
 		keys := virtualKeys(a, '+')
 		if a.Domain == "alias.example" {
 			keys = aliasKeys(a.User, '+')
@@ -341,7 +349,7 @@ func TestExpandKeys(t *testing.T) {
 			t.Errorf("%s: keys %q, want %q", tt.rcpt, got, tt.want)
 		}
 	}
-	if got := strings.Join(virtualKeys(envelope.Address{User: "user+tag"}, '+'), " "); got != "user+tag@ user@ user+tag user" {
+	if got := strings.Join(virtualKeys(engine.Address{User: "user+tag"}, '+'), " "); got != "user+tag@ user@ user+tag user" {
 		t.Errorf("user name: keys %q", got)
 	}
 	if got := strings.Join(aliasKeys("user-tag", '-'), " "); got != "user-tag user" {
@@ -362,8 +370,8 @@ func TestExpandForward(t *testing.T) {
 			"temp":  "TEMP",
 			"perm":  "PERM",
 			"bad":   "not a name\n",
-			"long":  strings.Repeat("#", maxForward),
-			"full":  strings.Repeat("#", maxForward-2) + "\n",
+			"long":  strings.Repeat("#", MaxForward),
+			"full":  strings.Repeat("#", MaxForward-2) + "\n",
 			"many":  numbered(maxForwardNodes - 1),
 			"most":  numbered(maxForwardNodes - 2),
 			"cmd":   "|/bin/prog\n/home/cmd/mbox\n",

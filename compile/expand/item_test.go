@@ -1,25 +1,24 @@
-package mfa
+package expand
 
 import (
 	"strings"
 	"testing"
 
-	"smtpd/runtime/envelope"
+	"smtpd/compile/engine"
 )
 
 // kinds prints items with their kinds, one a word, for the tables below.
-func kinds(items []item) string {
-	names := [...]string{"?", "error", "include", "command", "file", "address", "user"}
+func kinds(items []Item) string {
 	var b strings.Builder
 	for i, it := range items {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		text := it.text
-		if it.kind == itemAddress {
-			text = it.addr.String()
+		text := it.Text
+		if it.Kind == Address {
+			text = it.Addr.String()
 		}
-		b.WriteString(names[it.kind] + "(" + text + ")")
+		b.WriteString(it.Kind.String() + "(" + text + ")")
 	}
 	return b.String()
 }
@@ -128,21 +127,21 @@ func FuzzParseList(f *testing.F) {
 
 const alnum = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-func sanctioned(t *testing.T, it item) {
+func sanctioned(t *testing.T, it Item) {
 	t.Helper()
 	check := func(s, set string) {
 		if s == "" || strings.Trim(s, set+alnum) != "" {
 			t.Fatalf("%+v holds a byte outside %q", it, set)
 		}
 	}
-	switch it.kind {
-	case itemUser:
-		check(it.text, "_.-+")
-	case itemAddress:
-		check(it.addr.User, "!#$%*/?|^{}`~&'+-=_.")
-		check(it.addr.Domain, "-.")
+	switch it.Kind {
+	case User:
+		check(it.Text, "_.-+")
+	case Address:
+		check(it.Addr.User, "!#$%*/?|^{}`~&'+-=_.")
+		check(it.Addr.Domain, "-.")
 	default:
-		if it.addr != (envelope.Address{}) || strings.ContainsAny(it.text, "\x00\r\n") {
+		if it.Addr != (engine.Address{}) || strings.ContainsAny(it.Text, "\x00\r\n") {
 			t.Fatalf("%+v", it)
 		}
 	}

@@ -1,4 +1,4 @@
-package mfa
+package expand
 
 import (
 	"crypto/hmac"
@@ -9,21 +9,22 @@ import (
 	"time"
 
 	"smtpd/compile"
-	"smtpd/runtime/envelope"
+	"smtpd/compile/engine"
 )
 
-// An srsDecoder takes back what sender rewriting made of an address, if we
+// An SRSDecoder takes back what sender rewriting made of an address, if we
 // made it and it has not aged (runtime.md 5.8).
-type srsDecoder struct {
+type SRSDecoder struct {
 	keys []string
 	days int
 }
 
-func newSRSDecoder(c compile.SRS) *srsDecoder {
+// NewSRSDecoder returns the decoder for c, nil if sender rewriting is off.
+func NewSRSDecoder(c compile.SRS) *SRSDecoder {
 	if c.Key == "" {
 		return nil
 	}
-	d := &srsDecoder{keys: []string{c.Key}, days: int(c.TTL / (24 * time.Hour))}
+	d := &SRSDecoder{keys: []string{c.Key}, days: int(c.TTL / (24 * time.Hour))}
 	if c.Backup != "" {
 		d.keys = append(d.keys, c.Backup)
 	}
@@ -40,15 +41,15 @@ var (
 	errSRSAge  = errors.New("SRS address is too old")
 )
 
-// decode returns the address that a stands for: the sender for SRS0, the
+// Decode returns the address that a stands for: the sender for SRS0, the
 // SRS0 address of the host that rewrote first for SRS1.
-func (d *srsDecoder) decode(a envelope.Address, now time.Time) (envelope.Address, error) {
+func (d *SRSDecoder) Decode(a engine.Address, now time.Time) (engine.Address, error) {
 	hash, body, ok := strings.Cut(a.User[len("SRS0="):], "=")
 	if !ok {
-		return envelope.Address{}, errSRSForm
+		return engine.Address{}, errSRSForm
 	}
 	if !d.verify(hash, body+"@"+a.Domain) {
-		return envelope.Address{}, errSRSHash
+		return engine.Address{}, errSRSHash
 	}
 	if strings.EqualFold(a.User[:4], "SRS0") {
 		return d.original(body, now)
@@ -57,40 +58,40 @@ func (d *srsDecoder) decode(a envelope.Address, now time.Time) (envelope.Address
 	// separator that its own SRS0 had.
 	host, rest, ok := strings.Cut(body, "=")
 	if !ok || host == "" || rest == "" {
-		return envelope.Address{}, errSRSForm
+		return engine.Address{}, errSRSForm
 	}
 	_, inner, ok := strings.Cut(rest[1:], "=")
 	if !ok {
-		return envelope.Address{}, errSRSForm
+		return engine.Address{}, errSRSForm
 	}
 	if _, err := d.original(inner, now); err != nil {
-		return envelope.Address{}, err
+		return engine.Address{}, err
 	}
 	return checkedAddress("SRS0"+rest, host)
 }
 
 // original takes TT=domain=user apart.
-func (d *srsDecoder) original(body string, now time.Time) (envelope.Address, error) {
+func (d *SRSDecoder) original(body string, now time.Time) (engine.Address, error) {
 	parts := strings.SplitN(body, "=", 3)
 	if len(parts) != 3 {
-		return envelope.Address{}, errSRSForm
+		return engine.Address{}, errSRSForm
 	}
 	stamp, ok := parseStamp(parts[0])
 	if !ok {
-		return envelope.Address{}, errSRSForm
+		return engine.Address{}, errSRSForm
 	}
 	today := int(now.Unix()/(24*60*60)) % 1024
 	if age := (today - stamp + 1024) % 1024; age > d.days+1 {
-		return envelope.Address{}, errSRSAge
+		return engine.Address{}, errSRSAge
 	}
 	return checkedAddress(parts[2], parts[1])
 }
 
-func checkedAddress(user, domain string) (envelope.Address, error) {
-	if !isLocalPart(user) || !isDomain(domain) {
-		return envelope.Address{}, errSRSForm
+func checkedAddress(user, domain string) (engine.Address, error) {
+	if !IsLocalPart(user) || !IsDomain(domain) {
+		return engine.Address{}, errSRSForm
 	}
-	return envelope.Address{User: user, Domain: domain}, nil
+	return engine.Address{User: user, Domain: domain}, nil
 }
 
 // parseStamp reads two base32 digits: days since 1970 modulo 1024.
@@ -104,7 +105,7 @@ func parseStamp(s string) (int, bool) {
 	return hi<<5 | lo, hi >= 0 && lo >= 0
 }
 
-func (d *srsDecoder) verify(hash, text string) bool {
+func (d *SRSDecoder) verify(hash, text string) bool {
 	for _, key := range d.keys {
 		if hmac.Equal([]byte(srsHash(key, text)), []byte(hash)) {
 			return true

@@ -1,31 +1,37 @@
-package mfa
+package expand
 
 import (
 	"errors"
 	"fmt"
 	"strings"
 
-	"smtpd/runtime/envelope"
+	"smtpd/compile/engine"
 )
 
-// An itemKind says what an item of an alias, a virtual map, a .forward or an
+// A Kind says what an item of an alias, a virtual map, a .forward or an
 // include file is.
-type itemKind uint8
+type Kind uint8
 
+// The kinds of items.
 const (
-	itemError   itemKind = iota + 1 // text is the reply line, "550 no such list"
-	itemInclude                     // text is the path
-	itemCommand                     // text is the command
-	itemFile                        // text is the path
-	itemAddress                     // addr
-	itemUser                        // text is the name, in lower case
+	Error   Kind = iota + 1 // Text is the reply line, "550 no such list"
+	Include                 // Text is the path
+	Command                 // Text is the command
+	File                    // Text is the path
+	Address                 // Addr
+	User                    // Text is the name, in lower case
 )
 
-// An item is one thing that a name expands to.
-type item struct {
-	kind itemKind
-	text string
-	addr envelope.Address
+var kindNames = [...]string{"", "error", "include", "command", "file", "address", "user"}
+
+// String returns the name of k.
+func (k Kind) String() string { return kindNames[k] }
+
+// An Item is one thing that a name expands to.
+type Item struct {
+	Kind Kind
+	Text string
+	Addr engine.Address
 }
 
 var (
@@ -36,8 +42,8 @@ var (
 // parseList returns the items of a line: they are separated by commas
 // outside quotes, and a backslash takes the next character as it is. One bad
 // item spoils the line: whoever wrote it meant something else.
-func parseList(line string) ([]item, error) {
-	var items []item
+func parseList(line string) ([]Item, error) {
+	var items []Item
 	for len(line) > 0 {
 		text, rest, err := cutItem(line)
 		if err != nil {
@@ -88,23 +94,23 @@ func cutItem(line string) (text, rest string, err error) {
 
 // parseItem recognises the forms of language.md 5.7 in their order. Every
 // form is a whitelist: what it does not know is refused, never passed on.
-func parseItem(s string) (item, bool) {
+func parseItem(s string) (Item, bool) {
 	if reply, ok := cutKeyword(s, "error:"); ok && isReply(reply) {
-		return item{kind: itemError, text: reply}, true
+		return Item{Kind: Error, Text: reply}, true
 	}
 	if path, ok := cutKeyword(s, "include:"); ok && isPath(path) {
-		return item{kind: itemInclude, text: path}, true
+		return Item{Kind: Include, Text: path}, true
 	}
 	if command, ok := cutCommand(s); ok {
-		return item{kind: itemCommand, text: command}, isPrintable(strings.ReplaceAll(command, "\t", " "))
+		return Item{Kind: Command, Text: command}, isPrintable(strings.ReplaceAll(command, "\t", " "))
 	}
 	if s[0] == '/' {
-		return item{kind: itemFile, text: s}, isPath(s)
+		return Item{Kind: File, Text: s}, isPath(s)
 	}
 	if user, domain, ok := strings.Cut(s, "@"); ok {
-		return item{kind: itemAddress, addr: envelope.Address{User: user, Domain: domain}}, isLocalPart(user) && isDomain(domain)
+		return Item{Kind: Address, Addr: engine.Address{User: user, Domain: domain}}, IsLocalPart(user) && IsDomain(domain)
 	}
-	return item{kind: itemUser, text: strings.ToLower(s)}, isUserName(s)
+	return Item{Kind: User, Text: strings.ToLower(s)}, isUserName(s)
 }
 
 // cutKeyword cuts keyword, in any case and with or without a colon before
@@ -156,14 +162,16 @@ func isPrintable(s string) bool {
 // from an address must escape them.
 const localPartMarks = "!#$%*/?|^{}`~&'+-=_."
 
-// isLocalPart also refuses what a path would take for the directory above:
-// an action may make a path of an address.
-func isLocalPart(s string) bool {
+// IsLocalPart reports whether s may be a local part. It also refuses what a
+// path would take for the directory above: an action may make a path of an
+// address.
+func IsLocalPart(s string) bool {
 	return s != "" && len(s) <= 255 && consists(s, localPartMarks) &&
 		!strings.Contains("/"+s+"/", "/../") && !strings.Contains("/"+s+"/", "/./")
 }
 
-func isDomain(s string) bool { return s != "" && len(s) <= 255 && consists(s, "-.") }
+// IsDomain reports whether s may be the domain of an address.
+func IsDomain(s string) bool { return s != "" && len(s) <= 255 && consists(s, "-.") }
 
 func isUserName(s string) bool { return s != "" && len(s) <= 255 && consists(s, "_.-+") }
 
@@ -181,17 +189,17 @@ func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
 
 // String returns the item as a list would hold it.
-func (it item) String() string {
-	s := it.text
-	switch it.kind {
-	case itemError:
+func (it Item) String() string {
+	s := it.Text
+	switch it.Kind {
+	case Error:
 		s = "error:" + s
-	case itemInclude:
+	case Include:
 		s = ":include:" + s
-	case itemCommand:
+	case Command:
 		s = "|" + s
-	case itemAddress:
-		s = it.addr.User + "@" + it.addr.Domain
+	case Address:
+		s = it.Addr.User + "@" + it.Addr.Domain
 	}
 	return listEscaper.Replace(s)
 }
@@ -201,8 +209,8 @@ var listEscaper = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `"`, `\"`, `'`, `\'`
 // parseFile returns the items of a .forward or an include file: a list on
 // each line, where a backslash continues a line and # starts a comment.
 // Includes in it are ignored: they do not nest.
-func parseFile(text string) ([]item, error) {
-	var items []item
+func parseFile(text string) ([]Item, error) {
+	var items []Item
 	for text != "" {
 		var line string
 		line, text = cutLine(text)
@@ -211,7 +219,7 @@ func parseFile(text string) ([]item, error) {
 			return nil, err
 		}
 		for _, it := range list {
-			if it.kind != itemInclude {
+			if it.Kind != Include {
 				items = append(items, it)
 			}
 		}
