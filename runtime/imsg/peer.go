@@ -43,11 +43,13 @@ type Handler func(ctx context.Context, m Message) (Message, error)
 type Peer struct {
 	conn    Conn
 	handler Handler
+	lost    func()
 
 	mu      sync.Mutex
 	next    uint32
 	waiting map[uint32]chan result
-	err     error // set when Run ended
+	err     error // while there is no connection, nor one to be waited for
+	rounds  int   // goes up with each connection of a Link, and with its end
 
 	out     []Frame
 	flushed sync.Cond // signals out and err to the writer
@@ -72,29 +74,52 @@ func NewPeer(c Conn, h Handler) *Peer {
 	return p
 }
 
+// OnLoss has f called each time that a connection has ended and the handlers
+// of its requests have returned: the other side has forgotten what it began.
+// It must be called before Run.
+func (p *Peer) OnLoss(f func()) { p.lost = f }
+
 // Run reads and writes until ctx is done or the connection ends, and waits
 // for the handlers that it started. It returns nil if ctx ended it or the
-// other end closed in good order.
+// other end closed in good order. Over a Link it goes on with the connection
+// that comes next, and returns nil.
 func (p *Peer) Run(ctx context.Context) error {
+	if l, ok := p.conn.(*Link); ok {
+		p.follow(ctx, l)
+		return nil
+	}
+	return p.converse(ctx, p.conn)
+}
+
+// converse reads and writes over conn until ctx is done or it ends.
+func (p *Peer) converse(ctx context.Context, conn Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	stop := context.AfterFunc(ctx, func() { p.conn.Close() })
-	wg.Go(p.write)
-	err := p.read(ctx, &wg)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	wg.Go(func() { p.write(conn) })
+	err := p.read(ctx, conn, &wg)
 	if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 		err = nil
 	}
-	p.close(err)
+	p.fail(err)
 	cancel()
 	stop()
-	p.conn.Close()
+	conn.Close()
 	wg.Wait()
+	if p.lost != nil {
+		p.lost()
+	}
 	return err
 }
 
-func (p *Peer) close(err error) {
+// fail ends all calls, those under way and those to come.
+func (p *Peer) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.failLocked(err)
+}
+
+func (p *Peer) failLocked(err error) {
 	p.err = ErrClosed
 	if err != nil {
 		p.err = fmt.Errorf("%w: %w", ErrClosed, err)
@@ -103,40 +128,41 @@ func (p *Peer) close(err error) {
 		c <- result{err: p.err}
 		delete(p.waiting, id)
 	}
+	for _, f := range p.out {
+		closeFile(f.File)
+	}
+	p.out = nil
 	p.flushed.Broadcast()
 }
 
 // write sends what has gathered; while it is in the system call the next
 // batch gathers.
-func (p *Peer) write() {
+func (p *Peer) write(conn Conn) {
 	for {
 		p.mu.Lock()
 		for len(p.out) == 0 && p.err == nil {
 			p.flushed.Wait()
 		}
 		if p.err != nil {
-			for _, f := range p.out {
-				closeFile(f.File)
-			}
-			p.out = nil
 			p.mu.Unlock()
 			return
 		}
 		batch := p.out
 		p.out = nil
 		p.mu.Unlock()
-		if p.conn.Send(batch...) != nil {
-			p.conn.Close() // read notices and ends the rest
+
+		if conn.Send(batch...) != nil {
+			conn.Close() // read notices and ends the rest
 			return
 		}
 	}
 }
 
-func (p *Peer) read(ctx context.Context, wg *sync.WaitGroup) error {
+func (p *Peer) read(ctx context.Context, conn Conn, wg *sync.WaitGroup) error {
 	partial := make(map[uint64][]byte)
 	held := 0 // bytes in partial
 	for {
-		f, err := p.conn.Recv()
+		f, err := conn.Recv()
 		if err != nil {
 			return err
 		}
