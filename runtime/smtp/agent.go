@@ -81,6 +81,7 @@ func newServer(c *Config) (*server, error) {
 		timeout: c.Timeout,
 		socket:  newSocketEndpoint(c.Rules),
 		users:   make(map[uint32]int),
+		gate:    newGate(c.Listeners, c.Paused),
 		hashing: make(chan struct{}, goruntime.GOMAXPROCS(0)),
 	}
 	if s.timeout == 0 {
@@ -121,9 +122,6 @@ func (s *server) listen(ctx context.Context, c *Config) error {
 	defer cancel(nil)
 	var accepting sync.WaitGroup
 	for i, ln := range c.Listeners {
-		if c.Paused {
-			break
-		}
 		accepting.Go(func() {
 			if err := s.serve(ctx, ln, endpoints[i]); err != nil {
 				cancel(err)
@@ -161,16 +159,35 @@ func (s *server) handler(ctx context.Context) imsg.Handler {
 		if m.File != nil {
 			m.File.Close()
 		}
-		if m.Type != typeSession {
-			return imsg.Message{}, fmt.Errorf("no requests of type %d here", m.Type)
+		switch m.Type {
+		case typeSession:
+			r, err := parseSessionRequest(m.Data)
+			if err != nil {
+				return imsg.Message{}, err
+			}
+			f, err := s.local(ctx, r.UID)
+			return imsg.Message{File: f}, err
+		case typePause:
+			r, err := parsePauseRequest(m.Data)
+			if err != nil {
+				return imsg.Message{}, err
+			}
+			return imsg.Message{Data: imsg.AppendBool(nil, s.pause(r.On))}, nil
+		case typePaused:
+			return imsg.Message{Data: imsg.AppendBool(nil, s.gate.isShut())}, nil
 		}
-		r, err := parseSessionRequest(m.Data)
-		if err != nil {
-			return imsg.Message{}, err
-		}
-		f, err := s.local(ctx, r.UID)
-		return imsg.Message{File: f}, err
+		return imsg.Message{}, fmt.Errorf("no requests of type %d here", m.Type)
 	}
+}
+
+// pause stops or resumes taking connections, and reports whether that changed
+// anything. Sessions that run go on.
+func (s *server) pause(on bool) bool {
+	changed := s.gate.set(on)
+	if changed {
+		s.log.Info("smtp " + map[bool]string{true: "paused", false: "resumed"}[on])
+	}
+	return changed
 }
 
 // socketPair returns our end of a stream socket and the other.

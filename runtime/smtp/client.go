@@ -28,3 +28,27 @@ func (c *Client) Session(ctx context.Context, uid uint32) (*os.File, error) {
 	}
 	return m.File, nil
 }
+
+// Pause stops or resumes taking connections, and reports whether that changed
+// anything.
+func (c *Client) Pause(ctx context.Context, on bool) (bool, error) {
+	return c.flag(ctx, imsg.Message{Type: typePause, Data: pauseRequest{on}.append(nil)})
+}
+
+// Paused reports whether no connections are taken.
+func (c *Client) Paused(ctx context.Context) (bool, error) {
+	return c.flag(ctx, imsg.Message{Type: typePaused})
+}
+
+func (c *Client) flag(ctx context.Context, q imsg.Message) (bool, error) {
+	m, err := c.peer.Call(ctx, q)
+	if err != nil {
+		return false, err
+	}
+	if m.File != nil {
+		m.File.Close()
+	}
+	r := imsg.NewReader(m.Data)
+	v := r.Bool()
+	return v, r.Close()
+}

@@ -46,6 +46,7 @@ type server struct {
 	timeout time.Duration // of a session's input and output
 	slots   chan struct{} // one for each session that may run
 	sources *sources
+	gate    *gate
 	socket  *endpoint
 	hashing chan struct{} // one for each password that may be hashed at once
 
@@ -60,7 +61,7 @@ type server struct {
 func (s *server) serve(ctx context.Context, ln net.Listener, at *endpoint) error {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
-	for s.acquire(ctx) {
+	for s.gate.pass(ctx) && s.acquire(ctx) {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
@@ -75,6 +76,9 @@ func (s *server) serve(ctx context.Context, ln net.Listener, at *endpoint) error
 		case errors.Is(err, net.ErrClosed):
 			s.release()
 			return fmt.Errorf("accept on %v: %w", ln.Addr(), err)
+		case s.gate.isShut() && errors.Is(err, os.ErrDeadlineExceeded):
+			s.release()
+			continue
 		}
 		// Out of descriptors or memory, or a client that left at once: none
 		// of it lasts.
