@@ -730,6 +730,37 @@ func TestManage(t *testing.T) {
 	})
 }
 
+// first returns the first envelope of a message.
+func (f *fixture) first(msg envelope.MessageID) envelope.ID {
+	for l := range f.ctl.List(f.t.Context(), Selection{Message: msg}.First()) {
+		return l.Envelope.ID
+	}
+	return 0
+}
+
+// TestReadyIsSuspended suspends some of what is ready, and the rest is tried.
+func TestReadyIsSuspended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		f.ctl.Pause(t.Context(), envelope.MTA, true)
+		a := f.send("hello\n", to("a@one.example"), to("b@one.example"))
+		b := f.send("hello\n", to("c@one.example"), to("d@one.example"))
+		f.wait(time.Second)
+		f.manage(Schedule, Selection{Message: a}, 2)
+		f.manage(Suspend, Selection{Envelope: f.first(a)}, 1)
+		f.manage(Suspend, Selection{Message: b}, 2)
+		f.ctl.Pause(t.Context(), envelope.MTA, false)
+		f.wait(time.Second)
+		if got := f.seen(); len(got) != 1 || got[0].Rcpt != "b@one.example" {
+			t.Errorf("tried: %v", got)
+		}
+		f.manage(Resume, Selection{}, 3)
+		f.wait(time.Second)
+		f.empty()
+	})
+}
+
 // TestRemove removes envelopes in every phase.
 func TestRemove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -751,6 +782,11 @@ func TestRemove(t *testing.T) {
 		f.wait(time.Second)
 		for _, msg := range []envelope.MessageID{waiting, flying, queued} {
 			f.manage(Remove, Selection{Message: msg}, 1)
+		}
+		for l, err := range f.ctl.List(t.Context(), 0) {
+			if err != nil || !l.InFlight {
+				t.Errorf("listed after removal: %v, %v", l.Envelope.Dest, err)
+			}
 		}
 		close(hold)
 		f.seen()

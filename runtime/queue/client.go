@@ -130,6 +130,18 @@ func (c *Client) Pause(ctx context.Context, t envelope.Type, on bool) (bool, err
 	return changed, r.Close()
 }
 
+// Paused reports what is not handed out.
+func (c *Client) Paused(ctx context.Context) (mda, mta bool, err error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgPaused})
+	if err != nil {
+		return false, false, err
+	}
+	closeFile(m.File)
+	r := imsg.NewReader(m.Data)
+	mda, mta = r.Bool(), r.Bool()
+	return mda, mta, r.Close()
+}
+
 var errNoFile = errors.New("queue answered without a descriptor")
 
 // A remoteDeliverer is mda or mta at the other end of a connection.

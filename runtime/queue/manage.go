@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"smtpd/runtime/envelope"
@@ -25,12 +26,13 @@ type Selection struct {
 	Envelope envelope.ID
 }
 
-func (s Selection) holds(id envelope.ID) bool {
+// Holds reports whether id is one of those that s names.
+func (s Selection) Holds(id envelope.ID) bool {
 	return (s.Message == 0 || id.Message() == s.Message) && (s.Envelope == 0 || id == s.Envelope)
 }
 
-// first returns the id before the first that s can hold.
-func (s Selection) first() envelope.ID {
+// First returns the id before the first that s can hold.
+func (s Selection) First() envelope.ID {
 	switch {
 	case s.Envelope != 0:
 		return s.Envelope - 1
@@ -40,8 +42,8 @@ func (s Selection) first() envelope.ID {
 	return 0
 }
 
-// past reports whether no id from this one on is held.
-func (s Selection) past(id envelope.ID) bool {
+// Past reports whether no id from this one on is held.
+func (s Selection) Past(id envelope.ID) bool {
 	return s.Message != 0 && id.Message() > s.Message || s.Envelope != 0 && id > s.Envelope
 }
 
@@ -91,9 +93,9 @@ func (s *scheduler) manage(verb Verb, sel Selection) (count int, err error) {
 		s.release(&w)
 		w = work{}
 	}
-	for ev, lerr := range s.store.List(sel.first()) {
-		if err != nil || lerr != nil || !sel.holds(ev.ID) {
-			if err != nil || sel.past(ev.ID) {
+	for ev, lerr := range s.store.List(sel.First()) {
+		if err != nil || lerr != nil || !sel.Holds(ev.ID) {
+			if err != nil || sel.Past(ev.ID) {
 				break
 			}
 			continue
@@ -114,8 +116,8 @@ func (s *scheduler) manage(verb Verb, sel Selection) (count int, err error) {
 func (s *scheduler) order(verb Verb, ev *envelope.Envelope, w *work) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch s.known[ev.ID] {
-	case ready, inFlight:
+	at := s.known[ev.ID]
+	if at == inFlight || at == ready && (verb == Schedule || verb == Resume) {
 		return s.note(verb, ev.ID)
 	}
 	// The list that showed ev is older than this moment.
@@ -124,10 +126,44 @@ func (s *scheduler) order(verb Verb, ev *envelope.Envelope, w *work) bool {
 	if err != nil || verb == Resume && !suspended || verb != Resume && verb != Remove && suspended {
 		return false
 	}
+	if at == ready && !s.withdraw(&now) {
+		return s.note(verb, ev.ID)
+	}
 	s.known[ev.ID] = inFlight
 	w.claimed = append(w.claimed, ev.ID)
 	s.act(verb, &now, &w.changes)
 	return true
+}
+
+// withdraw takes an envelope that is ready out of what waits for its turn,
+// which may be long in coming while a system is paused.
+func (s *scheduler) withdraw(ev *envelope.Envelope) bool {
+	d := s.dests[s.group(ev)]
+	if d == nil {
+		return false
+	}
+	for i, t := range d.tasks {
+		at := slices.IndexFunc(t.items, func(it item) bool { return it.entry.ID == ev.ID })
+		if at < 0 {
+			continue
+		}
+		t.items = slices.Delete(t.items, at, at+1)
+		d.ready--
+		if len(t.items) == 0 {
+			d.tasks = slices.Delete(d.tasks, i, i+1)
+			if d.byMsg[t.msg] == t {
+				delete(d.byMsg, t.msg)
+			}
+		}
+		if len(d.tasks) == 0 && d.inTurn {
+			d.inTurn = false
+			s.turn = slices.DeleteFunc(s.turn, func(o *destination) bool { return o == d })
+		}
+		s.wantMore(d)
+		s.forget(d)
+		return true
+	}
+	return false
 }
 
 // note keeps verb for an envelope that is in memory.
@@ -252,6 +288,12 @@ func (a *agent) serveControl(ctx context.Context, m imsg.Message) (imsg.Message,
 			return imsg.Message{}, err
 		}
 		return imsg.Message{Data: imsg.AppendBool(nil, a.scheduler.pauseAll(q.Type, q.On))}, nil
+	case msgPaused:
+		closeFile(m.File)
+		a.scheduler.mu.Lock()
+		defer a.scheduler.mu.Unlock()
+		p := &a.scheduler.paused
+		return imsg.Message{Data: imsg.AppendBool(imsg.AppendBool(nil, p[envelope.MDA]), p[envelope.MTA])}, nil
 	}
 	closeFile(m.File)
 	return imsg.Message{}, errUnknown(m.Type)

@@ -17,6 +17,7 @@ const (
 	msgList                       // control
 	msgManage                     // control
 	msgPause                      // control
+	msgPaused                     // control
 )
 
 // What the queue asks of others.

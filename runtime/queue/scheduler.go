@@ -402,9 +402,7 @@ func (s *scheduler) finish(t *task, w *work, stuck error) {
 	}
 	s.offer(d)
 	s.wantMore(d)
-	if d.running == 0 && len(d.tasks) == 0 && !d.more && s.dests[d.name] == d {
-		delete(s.dests, d.name)
-	}
+	s.forget(d)
 	if s.stalled && len(s.known) <= s.window/2 {
 		s.stalled = false
 		s.next = time.Time{}
@@ -414,6 +412,13 @@ func (s *scheduler) finish(t *task, w *work, stuck error) {
 	s.mu.Unlock()
 	if stuck == nil {
 		s.add(w.changes.Put)
+	}
+}
+
+// forget drops a destination that nothing waits for.
+func (s *scheduler) forget(d *destination) {
+	if d.running == 0 && len(d.tasks) == 0 && !d.more && s.dests[d.name] == d {
+		delete(s.dests, d.name)
 	}
 }
 
