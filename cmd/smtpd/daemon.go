@@ -35,6 +35,7 @@ import (
 type daemon struct {
 	cli     *cli
 	log     *slog.Logger
+	level   *slog.LevelVar // of log
 	account proc.Account
 	rules   *compile.Ruleset
 	key     string   // of queue encryption
@@ -50,7 +51,11 @@ type daemon struct {
 // serve runs the daemon until a signal stops it. All that needs root comes
 // first: reading keys, binding ports, making the spool.
 func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
-	log, err := c.logger(stderr)
+	level := new(slog.LevelVar)
+	if c.Verbose > 0 {
+		level.Set(slog.LevelDebug)
+	}
+	log, err := c.logger(stderr, level)
 	if err != nil {
 		return err
 	}
@@ -72,7 +77,7 @@ func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	d := &daemon{cli: c, log: log, account: account, rules: rules, key: key, libexec: host.LibexecDirs, spool: c.spool()}
+	d := &daemon{cli: c, log: log, level: level, account: account, rules: rules, key: key, libexec: host.LibexecDirs, spool: c.spool()}
 	if err := proc.Prepare(d.spool, account); err != nil {
 		return err
 	}
@@ -90,11 +95,7 @@ func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
 	return d.run()
 }
 
-func (c *cli) logger(stderr io.Writer) (*slog.Logger, error) {
-	level := slog.LevelInfo
-	if c.Verbose > 0 {
-		level = slog.LevelDebug
-	}
+func (c *cli) logger(stderr io.Writer, level slog.Leveler) (*slog.Logger, error) {
 	if c.Foreground && !c.Debug {
 		return newSyslog(level)
 	}
@@ -260,6 +261,7 @@ func (d *daemon) components() (front, rest []proc.Component) {
 	smtpQueue, queueSMTP := imsg.Pipe()
 	smtpLKA, lkaSMTP := imsg.Pipe()
 	controlSMTP, smtpControl := imsg.Pipe()
+	controlQueue, queueControl := imsg.Pipe()
 	mfaLKA, lkaMFA := imsg.Pipe()
 	mfaQueue, queueMFA := imsg.Pipe()
 	mfaParent, parentMFA := imsg.Pipe()
@@ -271,7 +273,8 @@ func (d *daemon) components() (front, rest []proc.Component) {
 
 	front = []proc.Component{
 		component("control", control.Main, control.Config{
-			Log: d.log, Submission: d.submit, Admin: d.admin, SMTP: controlSMTP,
+			Log: d.log, Submission: d.submit, Admin: d.admin, Level: d.level, Version: version,
+			SMTP: controlSMTP, Queue: controlQueue,
 		}),
 		component("smtp", smtp.Main, smtp.Config{
 			Rules: d.rules, Log: d.log, Listeners: d.sockets, Certs: d.certs, Roots: d.roots,
@@ -290,7 +293,7 @@ func (d *daemon) components() (front, rest []proc.Component) {
 		component("queue", queue.Main, queue.Config{
 			Rules: d.rules, Log: d.log, Dir: filepath.Join(d.spool, "store"), Key: d.key,
 			PauseMDA: d.cli.paused("mda"), PauseMTA: d.cli.paused("mta"),
-			SMTP: queueSMTP, MFA: queueMFA, MDA: queueMDA, MTA: queueMTA,
+			SMTP: queueSMTP, MFA: queueMFA, MDA: queueMDA, MTA: queueMTA, Control: queueControl,
 		}),
 		component("mfa", mfa.Main, mfa.Config{
 			Rules: d.rules, Log: d.log, CommandUser: d.account.Name,

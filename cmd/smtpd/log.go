@@ -17,12 +17,12 @@ import (
 type lineHandler struct {
 	write func(level slog.Level, line []byte) // called under mu
 	mu    *sync.Mutex
-	level slog.Level
+	level slog.Leveler
 	attrs []slog.Attr
 }
 
 // newLog returns a logger to w.
-func newLog(w io.Writer, level slog.Level) *slog.Logger {
+func newLog(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(&lineHandler{
 		write: func(_ slog.Level, line []byte) { w.Write(append(line, '\n')) },
 		mu:    new(sync.Mutex),
@@ -31,7 +31,7 @@ func newLog(w io.Writer, level slog.Level) *slog.Logger {
 }
 
 // newSyslog returns a logger to the system's log.
-func newSyslog(level slog.Level) (*slog.Logger, error) {
+func newSyslog(level slog.Leveler) (*slog.Logger, error) {
 	w, err := syslog.New(syslog.LOG_MAIL|syslog.LOG_INFO, "smtpd")
 	if err != nil {
 		return nil, err
@@ -54,7 +54,9 @@ func newSyslog(level slog.Level) (*slog.Logger, error) {
 	}), nil
 }
 
-func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
 func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	c := *h

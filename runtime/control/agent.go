@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/queue"
 	"smtpd/runtime/smtp"
 )
 
@@ -19,7 +18,10 @@ type Config struct {
 	Log        *slog.Logger
 	Submission *net.UnixListener // for every user
 	Admin      *net.UnixListener // for root and the daemon's account
+	Level      *slog.LevelVar    // of the log
+	Version    string
 	SMTP       imsg.Conn
+	Queue      imsg.Conn
 }
 
 // MaxPerUser is how many connections one user may have at a time.
@@ -29,19 +31,25 @@ const MaxPerUser = 32
 func Main(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	peer := imsg.NewPeer(c.SMTP, nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	run := func(conn imsg.Conn) *imsg.Peer {
+		p := imsg.NewPeer(conn, nil)
+		wg.Go(func() {
+			defer cancel() // without the others there is nothing to offer
+			p.Run(ctx)
+		})
+		return p
+	}
 	a := &agent{
 		log:     c.Log,
-		smtp:    smtp.NewClient(peer),
+		level:   c.Level,
+		version: c.Version,
+		smtp:    smtp.NewClient(run(c.SMTP)),
+		queue:   queue.NewClient(run(c.Queue)),
 		started: time.Now(),
 		users:   make(map[uint32]int),
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() {
-		defer cancel() // without smtp there is nothing to offer
-		peer.Run(ctx)
-	})
 	wg.Go(func() { a.accept(ctx, c.Submission, false) })
 	a.accept(ctx, c.Admin, true)
 	return nil
@@ -50,7 +58,10 @@ func Main(ctx context.Context, c Config) error {
 // An agent answers local programs.
 type agent struct {
 	log     *slog.Logger
+	level   *slog.LevelVar
+	version string
 	smtp    *smtp.Client
+	queue   *queue.Client
 	started time.Time
 
 	mu    sync.Mutex
@@ -108,17 +119,12 @@ func (a *agent) serve(ctx context.Context, c *net.UnixConn, admin bool) {
 		if err != nil {
 			return
 		}
-		reply, err := a.answer(ctx, f, uid, admin)
-		if errors.Is(err, errProtocol) {
+		r := request{Frame: f, uid: uid, admin: admin, reply: func(f ...imsg.Frame) error {
+			c.SetWriteDeadline(time.Now().Add(writeTimeout))
+			return conn.Send(f...)
+		}}
+		if err := a.answer(ctx, r); err != nil {
 			a.log.Warn("control: connection closed", "uid", uid, "error", err)
-			return
-		}
-		if err != nil {
-			reply = imsg.Frame{Type: typeFailed, Data: []byte(err.Error())}
-		}
-		reply.ID = f.ID
-		c.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if conn.Send(reply) != nil {
 			return
 		}
 	}
@@ -126,28 +132,6 @@ func (a *agent) serve(ctx context.Context, c *net.UnixConn, admin bool) {
 
 // writeTimeout bounds how long a client may leave an answer unread.
 const writeTimeout = 10 * time.Second
-
-var errProtocol = errors.New("not a request")
-
-// answer does what a frame asks for. It owns f.File.
-func (a *agent) answer(ctx context.Context, f imsg.Frame, uid uint32, admin bool) (imsg.Frame, error) {
-	if f.File != nil {
-		f.File.Close()
-		return imsg.Frame{}, fmt.Errorf("a descriptor: %w", errProtocol)
-	}
-	if len(f.Data) > 0 {
-		return imsg.Frame{}, fmt.Errorf("%d bytes behind the header: %w", len(f.Data), errProtocol)
-	}
-	switch {
-	case f.Type == typeSession:
-		file, err := a.smtp.Session(ctx, uid)
-		return imsg.Frame{Type: typeSession, File: file}, err
-	case f.Type == typeStatus && admin:
-		s := Status{os.Getpid(), a.started}
-		return imsg.Frame{Type: typeStatus, Data: s.append(nil)}, nil
-	}
-	return imsg.Frame{}, fmt.Errorf("type %d: %w", f.Type, errProtocol)
-}
 
 func (a *agent) enter(uid uint32) bool {
 	a.mu.Lock()

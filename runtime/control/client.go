@@ -3,10 +3,14 @@ package control
 import (
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"net"
 	"os"
 
+	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/queue"
 )
 
 // A Client is a local program that talks to the daemon. It asks one thing at
@@ -25,24 +29,43 @@ func Dial(path string) (*Client, error) {
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 
-func (c *Client) call(typ uint32) (imsg.Frame, error) {
-	sent := c.conn.Send(imsg.Frame{Type: typ, ID: 1})
-	f, err := c.conn.Recv() // also when nothing could be sent: a refusal says why
-	if err != nil && sent != nil {
+// ErrIncompatible is returned, wrapped, when the daemon hangs up on a request:
+// it does not know it, or this user may not ask.
+var ErrIncompatible = errors.New("the daemon does not answer this request")
+
+func (c *Client) call(typ uint32, data []byte) (imsg.Frame, error) {
+	sent := c.conn.Send(imsg.Frame{Type: typ, ID: 1, Data: data})
+	f, err := c.recv(typ) // also when nothing could be sent: a refusal says why
+	if err != nil && sent != nil && !errors.As(err, new(Refusal)) {
 		err = sent
-	}
-	if err == nil && f.Type != typ {
-		err = errors.New("unexpected answer")
-		if f.Type == typeFailed {
-			err = errors.New(string(f.Data))
-		}
 	}
 	return f, err
 }
 
+// A Refusal is what the daemon says when it does not do what it was asked.
+type Refusal string
+
+func (r Refusal) Error() string { return string(r) }
+
+// recv returns the next frame of an answer.
+func (c *Client) recv(typ uint32) (imsg.Frame, error) {
+	f, err := c.conn.Recv()
+	switch {
+	case errors.Is(err, io.EOF):
+		return f, ErrIncompatible
+	case err != nil:
+		return f, err
+	case f.Type == typeFailed:
+		return f, Refusal(f.Data)
+	case f.Type != typ:
+		return f, errors.New("unexpected answer")
+	}
+	return f, nil
+}
+
 // Session returns a stream socket on which the SMTP server greets.
 func (c *Client) Session() (*os.File, error) {
-	f, err := c.call(typeSession)
+	f, err := c.call(typeSession, nil)
 	if err == nil && f.File == nil {
 		err = errors.New("no descriptor came")
 	}
@@ -55,7 +78,7 @@ func (c *Client) Session() (*os.File, error) {
 // Status returns how the daemon does.
 func (c *Client) Status() (Status, error) {
 	var s Status
-	f, err := c.call(typeStatus)
+	f, err := c.call(typeStatus, nil)
 	if err == nil {
 		err = s.parse(f.Data)
 	}
@@ -63,4 +86,60 @@ func (c *Client) Status() (Status, error) {
 		return s, fmt.Errorf("ask for the status: %w", err)
 	}
 	return s, nil
+}
+
+// List visits the envelopes of sel in the order of their ids, as they come.
+// The connection is of no use after a visit that did not reach the end.
+func (c *Client) List(sel queue.Selection) iter.Seq2[queue.Listed, error] {
+	return func(yield func(queue.Listed, error) bool) {
+		f, err := c.call(typeList, appendSelection(nil, sel))
+		for ; err == nil && len(f.Data) > 0; f, err = c.recv(typeList) {
+			l, perr := parseListed(f.Data)
+			if perr != nil {
+				err = perr
+				break
+			}
+			if !yield(l, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(queue.Listed{}, fmt.Errorf("list the queue: %w", err))
+		}
+	}
+}
+
+// Manage does verb with the envelopes of sel, and returns with how many.
+func (c *Client) Manage(verb queue.Verb, sel queue.Selection) (int, error) {
+	f, err := c.call(typeManage, manageRequest{verb, sel}.append(nil))
+	if err != nil {
+		return 0, fmt.Errorf("change the queue: %w", err)
+	}
+	r := imsg.NewReader(f.Data)
+	n := r.Uint32()
+	return int(n), r.Close()
+}
+
+// Pause stops or resumes a system, and reports whether that changed anything.
+func (c *Client) Pause(s System, on bool) (bool, error) {
+	f, err := c.call(typePause, pauseRequest{s, on}.append(nil))
+	if err != nil {
+		return false, fmt.Errorf("pause or resume %v: %w", s, err)
+	}
+	return parseBool(f.Data)
+}
+
+// Message returns the content of a message; the caller closes it.
+func (c *Client) Message(id envelope.MessageID) (*os.File, error) {
+	f, err := c.call(typeMessage, appendSelection(nil, queue.Selection{Message: id}))
+	if err == nil && f.File == nil {
+		err = errors.New("no descriptor came")
+	}
+	return f.File, err
+}
+
+// Verbose makes the daemon log more, or as usual.
+func (c *Client) Verbose(on bool) error {
+	_, err := c.call(typeVerbose, imsg.AppendBool(nil, on))
+	return err
 }

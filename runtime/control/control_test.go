@@ -3,12 +3,15 @@ package control
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,46 +19,99 @@ import (
 
 	"smtpd/compile"
 	"smtpd/internal/smtptest"
+	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/queue"
 	"smtpd/runtime/smtp"
 )
 
-// start runs control and an SMTP server without anything behind it, and
-// returns the paths of the sockets.
-func start(t *testing.T) (submission, admin string) {
+// A rig is control with an SMTP server and a queue behind it. The queue hands
+// out nothing.
+type rig struct {
+	submission, admin string // paths of the sockets
+	level             slog.LevelVar
+	smtp, mfa         *queue.Client // as these components have it
+}
+
+func newRig(t *testing.T) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	listen := func(name string) *net.UnixListener {
-		ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, name), Net: "unix"})
+	r := &rig{submission: filepath.Join(dir, "submit"), admin: filepath.Join(dir, "control")}
+	listen := func(path string) *net.UnixListener {
+		ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return ln
 	}
 	log := slog.New(slog.DiscardHandler)
-	ours, theirs := imsg.Pipe()
-	queue, _ := imsg.Pipe()
-	mfa, _ := imsg.Pipe()
-	lka, _ := imsg.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() {
-		rules := &compile.Ruleset{SMTP: compile.SMTP{MaxMails: 1, MaxRcpt: 1}, Socket: compile.Socket{Hostname: "mx.example"}}
-		if err := smtp.Main(ctx, smtp.Config{Rules: rules, Log: log, Control: theirs, Queue: queue, MFA: mfa, LKA: lka}); err != nil {
-			t.Error(err)
-		}
-	})
-	c := Config{Log: log, Submission: listen("submit"), Admin: listen("control"), SMTP: ours}
-	running.Go(func() {
-		if err := Main(ctx, c); err != nil {
-			t.Error(err)
-		}
-	})
+	queueClient := func(to *imsg.Conn) *queue.Client {
+		ours, theirs := imsg.Pipe()
+		*to = theirs
+		p := imsg.NewPeer(ours, nil)
+		running.Go(func() { p.Run(ctx) })
+		return queue.NewClient(p)
+	}
+	rules := &compile.Ruleset{
+		SMTP:    compile.SMTP{MaxMails: 1, MaxRcpt: 1},
+		Socket:  compile.Socket{Hostname: "mx.example"},
+		Actions: []compile.Action{{Name: "out"}},
+	}
+	q := queue.Config{
+		Rules: rules, Log: log, PauseMDA: true, PauseMTA: true,
+		Store: queue.NewMemoryStore(func(ev *envelope.Envelope) queue.Destination { return queue.Destination{Type: ev.Type} }),
+	}
+	r.smtp, r.mfa = queueClient(&q.SMTP), queueClient(&q.MFA)
+	c := Config{Log: log, Submission: listen(r.submission), Admin: listen(r.admin), Level: &r.level, Version: "smtpd test"}
+	c.Queue, q.Control = imsg.Pipe()
+	s := smtp.Config{Rules: rules, Log: log}
+	c.SMTP, s.Control = imsg.Pipe()
+	s.Queue, _ = imsg.Pipe()
+	s.MFA, _ = imsg.Pipe()
+	s.LKA, _ = imsg.Pipe()
+	for _, main := range []func() error{
+		func() error { return queue.Main(ctx, q) },
+		func() error { return smtp.Main(ctx, s) },
+		func() error { return Main(ctx, c) },
+	} {
+		running.Go(func() {
+			if err := main(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
 	})
-	return filepath.Join(dir, "submit"), filepath.Join(dir, "control")
+	return r
+}
+
+// send queues a message with an envelope to each recipient.
+func (r *rig) send(t *testing.T, content string, rcpts ...string) envelope.MessageID {
+	t.Helper()
+	msg, file, err := r.smtp.Create(t.Context())
+	if err == nil {
+		_, err = io.WriteString(file, content)
+		file.Close()
+	}
+	var evs []envelope.Envelope
+	for _, rcpt := range rcpts {
+		a := envelope.ParseAddress(rcpt)
+		evs = append(evs, envelope.Envelope{Type: envelope.MTA, Action: "out", SMTPName: "mx.example", Rcpt: a, Dest: a})
+	}
+	if err == nil {
+		_, err = r.mfa.Submit(t.Context(), msg, evs)
+	}
+	if err == nil {
+		err = r.smtp.Commit(t.Context(), msg)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return msg
 }
 
 func dial(t *testing.T, path string) *Client {
@@ -107,28 +163,120 @@ func greets(t *testing.T, path string) {
 }
 
 func TestSession(t *testing.T) {
-	submission, admin := start(t)
-	greets(t, submission)
-	greets(t, admin)
+	r := newRig(t)
+	greets(t, r.submission)
+	greets(t, r.admin)
 }
 
 func TestStatus(t *testing.T) {
-	submission, admin := start(t)
-	s, err := dial(t, admin).Status()
-	if err != nil || s.PID != os.Getpid() || s.Started.IsZero() {
+	r := newRig(t)
+	s, err := dial(t, r.admin).Status()
+	want := Status{PID: os.Getpid(), Started: s.Started, Version: "smtpd test", MDA: true, MTA: true}
+	if err != nil || s != want || s.Started.IsZero() {
 		t.Errorf("Status = %+v, %v", s, err)
 	}
-	if s, err := dial(t, submission).Status(); err == nil {
-		t.Errorf("everyone may ask for %+v", s)
+	c := dial(t, r.admin)
+	for system, was := range map[System]bool{SMTP: false, MDA: true, MTA: true} {
+		for _, step := range []struct{ on, changed bool }{{was, false}, {!was, true}, {!was, false}, {was, true}} {
+			if changed, err := c.Pause(system, step.on); err != nil || changed != step.changed {
+				t.Errorf("%v paused %v: changed %v, %v", system, step.on, changed, err)
+			}
+		}
+	}
+}
+
+// TestUserAsks checks that a user gets nothing but sessions.
+func TestUserAsks(t *testing.T) {
+	r := newRig(t)
+	msg := r.send(t, "secret", "a@b.example")
+	asks := map[string]func(*Client) error{
+		"status":  func(c *Client) error { _, err := c.Status(); return err },
+		"manage":  func(c *Client) error { _, err := c.Manage(queue.Suspend, queue.Selection{}); return err },
+		"pause":   func(c *Client) error { _, err := c.Pause(SMTP, true); return err },
+		"message": func(c *Client) error { _, err := c.Message(msg); return err },
+		"verbose": func(c *Client) error { return c.Verbose(true) },
+		"list": func(c *Client) (err error) {
+			for _, err = range c.List(queue.Selection{}) {
+			}
+			return err
+		},
+	}
+	for name, ask := range asks {
+		if err := ask(dial(t, r.submission)); !errors.Is(err, ErrIncompatible) {
+			t.Errorf("%s of a user: %v", name, err)
+		}
+		if err := ask(dial(t, r.admin)); err != nil {
+			t.Errorf("%s of the administrator: %v", name, err)
+		}
+	}
+}
+
+func TestQueue(t *testing.T) {
+	r := newRig(t)
+	c := dial(t, r.admin)
+	var all []envelope.ID
+	for range 3 {
+		rcpts := make([]string, 100)
+		for i := range rcpts {
+			rcpts[i] = fmt.Sprintf("u%d@b.example", i)
+		}
+		r.send(t, "Subject: x\n\nhello\n", rcpts...)
+	}
+	list := func(sel queue.Selection) (ids []envelope.ID) {
+		t.Helper()
+		for l, err := range c.List(sel) {
+			if err != nil || l.InFlight || l.Envelope.Dest.Domain != "b.example" {
+				t.Fatalf("%+v, %v", l, err)
+			}
+			ids = append(ids, l.Envelope.ID)
+		}
+		return ids
+	}
+	if all = list(queue.Selection{}); len(all) != 300 || !slices.IsSorted(all) {
+		t.Fatalf("%d envelopes", len(all))
+	}
+	msg := all[150].Message()
+	if got := list(queue.Selection{Message: msg}); !slices.Equal(got, all[100:200]) {
+		t.Errorf("of one message: %v", got)
+	}
+	if got := list(queue.Selection{Envelope: all[7]}); !slices.Equal(got, all[7:8]) {
+		t.Errorf("one envelope: %v", got)
+	}
+	f, err := c.Message(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if text, err := io.ReadAll(f); err != nil || string(text) != "Subject: x\n\nhello\n" {
+		t.Errorf("content %q, %v", text, err)
+	}
+	if n, err := c.Manage(queue.Remove, queue.Selection{Message: msg}); n != 100 || err != nil {
+		t.Errorf("removed %d, %v", n, err)
+	}
+	if got := list(queue.Selection{}); len(got) != 200 {
+		t.Errorf("%d envelopes are left", len(got))
+	}
+	if _, err := c.Message(msg); !errors.As(err, new(Refusal)) {
+		t.Errorf("content of a message that is gone: %v", err)
+	}
+}
+
+func TestVerbose(t *testing.T) {
+	r := newRig(t)
+	c := dial(t, r.admin)
+	for _, on := range []bool{true, false} {
+		if err := c.Verbose(on); err != nil || (r.level.Level() == slog.LevelDebug) != on {
+			t.Errorf("level %v, %v", r.level.Level(), err)
+		}
 	}
 }
 
 // TestRandomBytes writes rubbish, and frames that are none, to both sockets;
 // the service goes on (CVE-2025-62875).
 func TestRandomBytes(t *testing.T) {
-	submission, admin := start(t)
+	r := newRig(t)
 	random := rand.New(rand.NewPCG(1, 2))
-	for _, path := range []string{submission, admin} {
+	for _, path := range []string{r.submission, r.admin} {
 		for i := range 200 {
 			c := connect(t, path)
 			b := make([]byte, random.IntN(200))
@@ -146,14 +294,14 @@ func TestRandomBytes(t *testing.T) {
 }
 
 func TestUnasked(t *testing.T) {
-	submission, _ := start(t)
+	r := newRig(t)
 	for _, f := range []imsg.Frame{
 		{Type: 99},
 		{Type: typeSession, Data: []byte("more")},
 		{Type: typeStatus},
 		{Type: typeSession | 0x80000000},
 	} {
-		c := dial(t, submission)
+		c := dial(t, r.submission)
 		if err := c.conn.Send(f); err != nil {
 			t.Fatal(err)
 		}
@@ -161,14 +309,14 @@ func TestUnasked(t *testing.T) {
 			t.Errorf("%v was answered: %v", f, got)
 		}
 	}
-	greets(t, submission)
+	greets(t, r.submission)
 }
 
 func TestConnectionsPerUser(t *testing.T) {
-	submission, _ := start(t)
+	r := newRig(t)
 	var conns []*net.UnixConn
 	for range MaxPerUser {
-		c := connect(t, submission)
+		c := connect(t, r.submission)
 		f, err := (&Client{imsg.NewUnix(c)}).Session() // an answer: the connection counts by now
 		if err != nil {
 			t.Fatal(err)
@@ -176,20 +324,39 @@ func TestConnectionsPerUser(t *testing.T) {
 		f.Close()
 		conns = append(conns, c)
 	}
-	if _, err := dial(t, submission).Session(); err == nil || !strings.Contains(err.Error(), "too many connections") {
+	if _, err := dial(t, r.submission).Session(); err == nil || !strings.Contains(err.Error(), "too many connections") {
 		t.Errorf("one more connection: %v", err)
 	}
 	ended(conns[0])
-	greets(t, submission)
+	greets(t, r.submission)
 }
 
-// FuzzStatus checks that what parses is written back to the same bytes.
-func FuzzStatus(f *testing.F) {
-	f.Add(Status{PID: 1, Started: time.Unix(1, 2)}.append(nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var s Status
-		if s.parse(b) == nil && !bytes.Equal(s.append(nil), b) {
-			t.Fatalf("%x became %x", b, s.append(nil))
+// payloads are the messages of the protocol that hold something.
+var payloads = map[string]func([]byte) ([]byte, error){
+	"status": func(b []byte) ([]byte, error) { var v Status; err := v.parse(b); return v.append(nil), err },
+	"manage": func(b []byte) ([]byte, error) { var v manageRequest; err := v.parse(b); return v.append(nil), err },
+	"pause":  func(b []byte) ([]byte, error) { var v pauseRequest; err := v.parse(b); return v.append(nil), err },
+	"listed": func(b []byte) ([]byte, error) { v, err := parseListed(b); return appendListed(nil, v), err },
+	"selection": func(b []byte) ([]byte, error) {
+		v, err := parseSelection(b)
+		return appendSelection(nil, v), err
+	},
+}
+
+// FuzzPayload checks that what parses is written back to the same bytes.
+func FuzzPayload(f *testing.F) {
+	f.Add("status", Status{PID: 1, Started: time.Unix(1, 2), Version: "v", MTA: true}.append(nil))
+	f.Add("manage", manageRequest{queue.Suspend, queue.Selection{Message: 7}}.append(nil))
+	f.Add("pause", pauseRequest{MDA, true}.append(nil))
+	f.Add("listed", appendListed(nil, queue.Listed{Envelope: envelope.Envelope{ID: 7}, Error: "no"}))
+	f.Add("selection", appendSelection(nil, queue.Selection{Envelope: 7}))
+	f.Fuzz(func(t *testing.T, name string, b []byte) {
+		parse := payloads[name]
+		if parse == nil {
+			return
+		}
+		if got, err := parse(b); err == nil && !bytes.Equal(got, b) {
+			t.Fatalf("%x became %x", b, got)
 		}
 	})
 }

@@ -3,9 +3,9 @@
 //
 //	purpose   local submission for everyone, questions of the administrator
 //	user      an unprivileged one; as a process of its own: _smtpd
-//	peers     smtp (opens local sessions)
+//	peers     smtp (local sessions, pause), queue (lists, orders, content)
 //	sockets   submit.sock, for every user: Session; control.sock, for root and
-//	          the daemon's own account: Session and Status
+//	          the daemon's own account: all requests
 //	keeps     nothing of the Ruleset
 //
 // There are two sockets so that what every user may write to is not what the

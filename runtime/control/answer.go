@@ -1,0 +1,155 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
+	"smtpd/runtime/queue"
+)
+
+// A request is a frame, who sent it, and how to answer.
+type request struct {
+	imsg.Frame
+	uid   uint32
+	admin bool // it came in on the administrator's socket
+	reply func(...imsg.Frame) error
+}
+
+// answered sends one frame as the answer.
+func (r *request) answered(data []byte, file *os.File) error {
+	return r.reply(imsg.Frame{Type: r.Type, ID: r.ID, Data: data, File: file})
+}
+
+// failed says why nothing was done, or nothing more.
+func (r *request) failed(err error) error {
+	return r.reply(imsg.Frame{Type: typeFailed, ID: r.ID, Data: []byte(err.Error())})
+}
+
+var errProtocol = errors.New("not a request")
+
+// answer does what a request asks for. An error ends the connection: the
+// answer cannot be sent, or what came is no request, or not for this user.
+func (a *agent) answer(ctx context.Context, r request) error {
+	if r.File != nil {
+		r.File.Close()
+		return fmt.Errorf("a descriptor: %w", errProtocol)
+	}
+	if r.Type != typeSession && !r.admin {
+		return fmt.Errorf("type %d of a user: %w", r.Type, errProtocol)
+	}
+	switch r.Type {
+	case typeSession, typeStatus:
+		if len(r.Data) > 0 {
+			return fmt.Errorf("%d bytes behind the header: %w", len(r.Data), errProtocol)
+		}
+		if r.Type == typeStatus {
+			return a.status(ctx, &r)
+		}
+		f, err := a.smtp.Session(ctx, r.uid)
+		if err != nil {
+			return r.failed(err)
+		}
+		return r.answered(nil, f)
+	case typeList:
+		sel, err := parseSelection(r.Data)
+		if err != nil {
+			return err
+		}
+		return a.list(ctx, &r, sel)
+	case typeManage:
+		var q manageRequest
+		if err := q.parse(r.Data); err != nil {
+			return err
+		}
+		n, err := a.queue.Manage(ctx, q.Verb, q.Selection)
+		if err != nil {
+			return r.failed(err)
+		}
+		return r.answered(imsg.AppendUint32(nil, uint32(n)), nil)
+	case typePause:
+		var q pauseRequest
+		if err := q.parse(r.Data); err != nil {
+			return err
+		}
+		changed, err := a.pause(ctx, q)
+		if err != nil {
+			return r.failed(err)
+		}
+		return r.answered(imsg.AppendBool(nil, changed), nil)
+	case typeMessage:
+		sel, err := parseSelection(r.Data)
+		if err != nil {
+			return err
+		}
+		f, err := a.queue.Open(ctx, sel.Message)
+		if err != nil {
+			return r.failed(err)
+		}
+		return r.answered(nil, f)
+	case typeVerbose:
+		on, err := parseBool(r.Data)
+		if err != nil {
+			return err
+		}
+		a.level.Set(slog.LevelInfo)
+		if on {
+			a.level.Set(slog.LevelDebug)
+		}
+		return r.answered(nil, nil)
+	}
+	return fmt.Errorf("type %d: %w", r.Type, errProtocol)
+}
+
+func (a *agent) status(ctx context.Context, r *request) error {
+	s := Status{PID: os.Getpid(), Started: a.started, Version: a.version}
+	var err1, err2 error
+	s.SMTP, err1 = a.smtp.Paused(ctx)
+	s.MDA, s.MTA, err2 = a.queue.Paused(ctx)
+	if err := errors.Join(err1, err2); err != nil {
+		return r.failed(err)
+	}
+	return r.answered(s.append(nil), nil)
+}
+
+func (a *agent) pause(ctx context.Context, q pauseRequest) (changed bool, err error) {
+	switch q.System {
+	case MDA:
+		return a.queue.Pause(ctx, envelope.MDA, q.On)
+	case MTA:
+		return a.queue.Pause(ctx, envelope.MTA, q.On)
+	}
+	return a.smtp.Pause(ctx, q.On)
+}
+
+// listBatch is how many envelopes are written at once.
+const listBatch = 64
+
+// list sends the envelopes of sel as they come from the queue: neither end
+// holds the list, and a client that does not read holds up only itself.
+func (a *agent) list(ctx context.Context, r *request, sel queue.Selection) error {
+	var frames []imsg.Frame
+	for l, err := range a.queue.List(ctx, sel.First()) {
+		if err != nil {
+			return errors.Join(r.reply(frames...), r.failed(err))
+		}
+		if sel.Past(l.Envelope.ID) {
+			break
+		}
+		if !sel.Holds(l.Envelope.ID) {
+			continue
+		}
+		frames = append(frames, imsg.Frame{Type: typeList, ID: r.ID, Data: appendListed(nil, l)})
+		if len(frames) == listBatch {
+			if err := r.reply(frames...); err != nil {
+				return err
+			}
+			frames = frames[:0]
+		}
+	}
+	return r.reply(append(frames, imsg.Frame{Type: typeList, ID: r.ID})...)
+}
