@@ -336,12 +336,17 @@ func (p *pending) addresses() (addrs []netip.Addr, silent bool) {
 	if addrs = p.family(ours); len(addrs) > 0 {
 		return addrs, false
 	}
-	if a, err := netip.ParseAddr(on.Text); err == nil {
-		if p.inet6 && a.Is4() || p.inet4 && !a.Is4() {
+	if a, zone, ok := parseAddr(on.Text); ok {
+		if p.inet4 {
+			a = a.Unmap()
+		}
+		switch {
+		case p.inet6 && a.Is4() || p.inet4 && !a.Is4():
 			c.diags.Reportf(diag.Warning, span(on), "wrong-family", "no listener: %s is no address of the family that is asked for", on.Text)
 			return nil, true
+		case zone == "" || p.hasZone(a, zone):
+			return []netip.Addr{a}, false
 		}
-		return []netip.Addr{a}, false
 	}
 	list, err := c.host.Resolve(on.Text)
 	if addrs = p.family(list); err == nil && len(addrs) > 0 {
@@ -362,6 +367,16 @@ func (p *pending) addresses() (addrs []netip.Addr, silent bool) {
 		d.Label = "none with an address of the family that is asked for"
 	}
 	return []netip.Addr{{}}, false
+}
+
+// hasZone reports whether the interface zone is there, or may be, for an
+// address of its link. Other addresses have no zone.
+func (p *pending) hasZone(a netip.Addr, zone string) bool {
+	if !a.IsLinkLocalUnicast() && !a.IsLinkLocalMulticast() {
+		return false
+	}
+	_, there := p.c.host.Interface(zone)
+	return there
 }
 
 // family returns the addresses of the family that is asked for.

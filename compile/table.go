@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"net/netip"
@@ -146,6 +147,10 @@ func (c *compiler) fileTable(t *Table, spec *ast.Str) {
 	if !ok {
 		t.Kind = Dynamic
 		return
+	}
+	if i := bytes.IndexByte(data, 0); i >= 0 {
+		line := bytes.Count(data[:i], []byte{'\n'}) + 1
+		c.diags.Reportf(diag.Warning, span(spec), "table-nul", "table %s: line %d of %s holds a NUL byte, and what follows that is not read", show("table", t.Name), line, t.Path)
 	}
 	kind, entries, err := tablefile.Parse(t.Path, data)
 	if err != nil {

@@ -124,6 +124,20 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
+// TestTableFileNUL checks that a NUL byte in the file of a table is no
+// mistake, and is told.
+func TestTableFileNUL(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t")
+	if err := os.WriteFile(path, []byte("a\nb\x00: c\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, parsed := parse("c", lang.Options{Text: []byte("table t file:" + path + "\nmatch for domain <t> reject\n")})
+	rs, list := compile.Compile(f, caseHost{hostfacts.Unnamed()})
+	if rs == nil || len(parsed) > 0 || len(list) != 1 || list[0].Class != diag.Warning || !strings.Contains(list[0].Message, "line 2 of "+path) {
+		t.Errorf("%v %v, want a warning of line 2", parsed, list)
+	}
+}
+
 // TestErrorLines holds the line of the first error against what OpenSMTPD
 // said of statements that are spread over lines: it notices some mistakes
 // only at the token that follows.

@@ -50,6 +50,9 @@ func Parse(name string, data []byte) (Kind, []Entry, error) {
 		var line string
 		line, text, _ = strings.Cut(text, "\n")
 		line = strings.Trim(line, blanks)
+		// OpenSMTPD reads a line as a C string: after a NUL byte it says
+		// nothing more.
+		line, _, _ = strings.Cut(line, "\x00")
 		if comment, ok := strings.CutPrefix(line, "#"); ok || line == "" {
 			if kind == 0 && strings.TrimLeft(comment, blanks) == "@list" {
 				kind = List
@@ -74,9 +77,6 @@ const blanks = " \t\v\f\r"
 
 // parseLine splits one line; kind is 0 for the first entry of a file.
 func parseLine(line string, kind Kind) (e Entry, k Kind, msg string) {
-	if strings.IndexByte(line, 0) >= 0 {
-		return e, 0, "a NUL byte in an entry"
-	}
 	// An IPv6 address in brackets holds colons that separate nothing.
 	from := 0
 	if line[0] == '[' {

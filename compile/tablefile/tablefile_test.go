@@ -38,7 +38,11 @@ func TestParse(t *testing.T) {
 		{"open bracket", "a\n[2001:db8::1\n", 0, "t:2: no ] after ["},
 		{"no value", "a: b\nc\n", 0, `t:2: no value for "c"; the first entry made this file a mapping of keys and values`},
 		{"empty value", "a:\n", 0, `t:1: no value for "a"`},
-		{"NUL", "a\nb\x00c\n", 0, "t:2: a NUL byte in an entry"},
+		{"a NUL byte ends a line", "a\nb\x00c\n", List, "a b"},
+		{"a NUL byte before the value", "a\x00: b\n", List, "a"},
+		{"a NUL byte instead of the value", "a: \x00b\n", 0, `t:1: no value for "a"`},
+		{"a NUL byte first", "\x00a: b\n\x00\nc: d\n", Mapping, "c=d"},
+		{"a NUL byte after the mark", "# @list\x00 of hosts\na b\n", List, "a b"},
 		{"long key is left out", strings.Repeat("x", 1024) + "\na\n", List, "a"},
 		{"longest key", strings.Repeat("x", 1023) + "\n", List, strings.Repeat("x", 1023)},
 	}
