@@ -1,0 +1,279 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"smtpd/runtime/imsg"
+)
+
+// Where a process finds the socket of the one that started it, and the lock
+// of the spool: that is held until the last process is gone.
+const (
+	parentFD = 3
+	lockFD   = 4
+)
+
+// An Order is what the command line of a process that was started here says.
+type Order struct {
+	Role string
+	As   Account
+	Root string   // "" is the root of the file system
+	Args []string // of this role alone
+}
+
+const (
+	roleFlag = "--role="
+	asFlag   = "--as="
+	rootFlag = "--root="
+)
+
+// args returns the command line of o.
+func (o Order) args() []string {
+	args := []string{"smtpd", roleFlag + o.Role}
+	if o.As.UID != 0 {
+		args = append(args, asFlag+o.As.ids())
+	}
+	if o.Root != "" {
+		args = append(args, rootFlag+o.Root)
+	}
+	return append(args, o.Args...)
+}
+
+// ParseOrder reads a command line. ok is false if it is not that of a process
+// which was started by another: an administrator's.
+func ParseOrder(args []string) (o Order, ok bool, err error) {
+	if len(args) < 2 {
+		return o, false, nil
+	}
+	if o.Role, ok = strings.CutPrefix(args[1], roleFlag); !ok {
+		return o, false, nil
+	}
+	for i, arg := range args[2:] {
+		if ids, is := strings.CutPrefix(arg, asFlag); is {
+			o.As, err = parseIDs(ids)
+		} else if root, is := strings.CutPrefix(arg, rootFlag); is {
+			o.Root = root
+		} else {
+			o.Args = args[2+i:]
+			break
+		}
+	}
+	return o, true, err
+}
+
+// ids writes the user and its groups: UID:GID,GID.
+func (a Account) ids() string {
+	s := strconv.Itoa(a.UID) + ":" + strconv.Itoa(a.GID)
+	for _, g := range a.Groups {
+		s += "," + strconv.Itoa(g)
+	}
+	return s
+}
+
+func parseIDs(s string) (Account, error) {
+	uid, groups, _ := strings.Cut(s, ":")
+	var ids []int
+	for _, text := range append([]string{uid}, strings.Split(groups, ",")...) {
+		id, err := strconv.Atoi(text)
+		if err != nil || id <= 0 {
+			return Account{}, fmt.Errorf("no account: %q", s)
+		}
+		ids = append(ids, id)
+	}
+	return Account{Name: "user " + uid, UID: ids[0], GID: ids[1], Groups: ids[2:]}, nil
+}
+
+// Enter makes the process what o says, for good: its root directory, its
+// groups and its user. It is to be called before anything is read.
+func (o Order) Enter() error {
+	if o.As.UID == 0 {
+		return errors.New("no account to become")
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("only root starts processes")
+	}
+	buildID() // while the program can be found
+	syscall.CloseOnExec(lockFD)
+	if o.Root != "" {
+		if err := syscall.Chroot(o.Root); err != nil {
+			return fmt.Errorf("root directory %s: %w", o.Root, err)
+		}
+		if err := os.Chdir("/"); err != nil {
+			return fmt.Errorf("root directory %s: %w", o.Root, err)
+		}
+	}
+	return o.As.Become()
+}
+
+// Deaf keeps the signals that stop a daemon from ending this process: the one
+// that started it says when. What it starts itself is not deaf.
+func Deaf() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+}
+
+// ParentConn returns the connection to the process that started this one.
+func ParentConn() (imsg.Conn, error) {
+	conn, err := connOf(os.NewFile(parentFD, "parent"))
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d: %w", parentFD, err)
+	}
+	return conn, nil
+}
+
+// A Child is what a component that runs as a process has of the others.
+type Child struct {
+	Files map[string]*os.File // what it was given, by name
+
+	conn  imsg.Conn
+	mu    sync.Mutex
+	links map[string]*imsg.Link
+	final bool
+}
+
+// Join greets the process that started this one and takes what it gives.
+func Join(role string) (*Child, error) {
+	conn, err := ParentConn()
+	if err != nil {
+		return nil, err
+	}
+	return join(conn, role)
+}
+
+func join(conn imsg.Conn, role string) (*Child, error) {
+	c := &Child{Files: make(map[string]*os.File), conn: conn, links: make(map[string]*imsg.Link)}
+	hello := greeting{role, buildID()}
+	if err := conn.Send(imsg.Frame{Type: frameHello, Data: hello.append(nil)}); err != nil {
+		return nil, err
+	}
+	for {
+		f, err := conn.Recv()
+		if err != nil {
+			return nil, err
+		}
+		switch f.Type {
+		case frameStart:
+			return c, nil
+		case frameFile:
+			name, err := parseName(f.Data)
+			if err != nil || f.File == nil {
+				return nil, fmt.Errorf("file %q: %w", name, imsg.ErrPayload)
+			}
+			c.Files[name] = f.File
+		default:
+			if err := c.obey(f); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// obey does what a frame says that may come at any time.
+func (c *Child) obey(f imsg.Frame) error {
+	if f.Type != frameLink {
+		return fmt.Errorf("frame of type %d: %w", f.Type, imsg.ErrPayload)
+	}
+	name, err := parseName(f.Data)
+	if err != nil || f.File == nil {
+		return fmt.Errorf("link %q: %w", name, imsg.ErrPayload)
+	}
+	conn, err := connOf(f.File)
+	if err != nil {
+		return fmt.Errorf("link %q: %w", name, err)
+	}
+	c.link(name).Attach(conn)
+	return nil
+}
+
+// connOf makes a connection of a socket, which it owns.
+func connOf(f *os.File) (imsg.Conn, error) {
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, errors.New("no local socket")
+	}
+	return imsg.NewUnix(u), nil
+}
+
+// Link returns the connection to a component.
+func (c *Child) Link(name string) imsg.Conn { return c.link(name) }
+
+func (c *Child) link(name string) *imsg.Link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.links[name]
+	if l == nil {
+		l = imsg.NewLink(func(error) {
+			c.conn.Send(imsg.Frame{Type: frameLost, Data: appendName(nil, name)})
+		})
+		if c.final {
+			l.Finish()
+		}
+		c.links[name] = l
+	}
+	return l
+}
+
+// Ready says that the component serves.
+func (c *Child) Ready() { c.conn.Send(imsg.Frame{Type: frameReady}) }
+
+// ErrOrphan is the error of Run when the process that started this one is
+// gone.
+var ErrOrphan = errors.New("the parent is gone")
+
+// Run runs a component until it ends, and ends its context when it is told to
+// stop. It returns at once, with the component still running, when there is
+// nobody left who could tell it.
+func (c *Child) Run(main func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 2)
+	go func() { ended <- main(ctx) }()
+	go func() { ended <- c.listen(cancel) }()
+	return <-ended
+}
+
+// listen obeys the parent until it is gone.
+func (c *Child) listen(stop func()) error {
+	for {
+		f, err := c.conn.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return ErrOrphan
+		case err != nil:
+			return fmt.Errorf("parent: %w", err)
+		case f.Type == frameStop:
+			c.finish()
+			stop()
+			continue
+		}
+		if err := c.obey(f); err != nil {
+			return fmt.Errorf("parent: %w", err)
+		}
+	}
+}
+
+// finish says that lost peers do not come back any more.
+func (c *Child) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.final = true
+	for _, l := range c.links {
+		l.Finish()
+	}
+}

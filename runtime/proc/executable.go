@@ -1,0 +1,124 @@
+package proc
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// highFD is above the descriptors that a process is started with: what is to
+// live until it runs must not be in their places.
+const highFD = 16
+
+// An executable is the program of this process, held open: what is started
+// later is the same program, whatever has been installed in its place.
+type executable struct {
+	file *os.File // nil: the system cannot run what a descriptor names
+	path string
+}
+
+func openExecutable() (*executable, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the program: %w", err)
+	}
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return &executable{path: path}, nil
+	}
+	defer f.Close()
+	high, err := duplicate(f)
+	if err != nil {
+		return nil, fmt.Errorf("hold the program open: %w", err)
+	}
+	return &executable{high, fmt.Sprintf("/proc/self/fd/%d", high.Fd())}, nil
+}
+
+func (e *executable) close() {
+	if e.file != nil {
+		e.file.Close()
+	}
+}
+
+// duplicate returns a second descriptor of f, above highFD.
+func duplicate(f *os.File) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	var dupErr error
+	err = raw.Control(func(old uintptr) {
+		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, highFD)
+	})
+	if err := errors.Join(err, dupErr); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// socketpair returns two connected sockets, above highFD.
+func socketpair() (a, b *os.File, err error) {
+	syscall.ForkLock.RLock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	low := [2]*os.File{os.NewFile(uintptr(fds[0]), "link"), os.NewFile(uintptr(fds[1]), "link")}
+	defer low[0].Close()
+	defer low[1].Close()
+	if a, err = duplicate(low[0]); err != nil {
+		return nil, nil, err
+	}
+	if b, err = duplicate(low[1]); err != nil {
+		a.Close()
+		return nil, nil, err
+	}
+	return a, b, nil
+}
+
+// buildID returns what tells this program from one built otherwise: the note
+// of the linker, or else what the build recorded.
+var buildID = sync.OnceValue(func() string {
+	path, err := os.Executable()
+	if _, statErr := os.Stat("/proc/self/exe"); statErr == nil {
+		path = "/proc/self/exe"
+	}
+	if err == nil {
+		if id := buildNote(path); id != "" {
+			return id
+		}
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.String()
+	}
+	return "unknown"
+})
+
+func buildNote(path string) string {
+	f, err := elf.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	note := f.Section(".note.go.buildid")
+	if note == nil || note.Size > 4096 {
+		return ""
+	}
+	b, err := note.Data()
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}

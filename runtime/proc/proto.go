@@ -1,0 +1,44 @@
+package proc
+
+import (
+	"smtpd/runtime/imsg"
+)
+
+// Frames between the process that supervises and one that it started. Each
+// side reads them in their order.
+const (
+	// To the process. Its first Start ends what it is given at first.
+	frameLink  uint32 = iota + 1 // a name, and the connection to the component of that name
+	frameFile                    // a name, and what it stands for
+	frameStart                   //
+	frameStop                    // end in good order
+
+	// From the process.
+	frameHello // a greeting
+	frameReady // it serves
+	frameLost  // a name: the connection to that component has ended
+)
+
+// A greeting is the first that a process says.
+type greeting struct {
+	Role  string
+	Build string // of the program it runs
+}
+
+func (g greeting) append(b []byte) []byte {
+	return imsg.AppendString(imsg.AppendString(b, g.Role), g.Build)
+}
+
+func (g *greeting) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*g = greeting{Role: r.String(), Build: r.String()}
+	return r.Close()
+}
+
+func appendName(b []byte, name string) []byte { return imsg.AppendString(b, name) }
+
+func parseName(b []byte) (string, error) {
+	r := imsg.NewReader(b)
+	name := r.String()
+	return name, r.Close()
+}
