@@ -208,14 +208,23 @@ func (f *faulty) run(t *testing.T, d *diary) {
 	done := make(chan struct{})
 	died := make(chan struct{})
 	var once sync.Once
-	go func() {
-		defer close(done)
-		s, err := openPebble(StoreConfig{
+	open := func() (*pebbleStore, error) {
+		return openPebble(StoreConfig{
 			Dir: "/queue", Grouping: byDomain, fs: errorfs.Wrap(f.mem, f), tune: f.tune,
 			Fatal: func(error) { once.Do(func() { close(died) }); runtime.Goexit() },
 		})
-		if err == nil {
-			d.live(t, s)
+	}
+	go func() {
+		defer close(done)
+		s, err := open()
+		if err != nil {
+			return
+		}
+		d.live(t, s)
+		// A restart begins new files and names them. Pebble does not survive
+		// an error there, so it is for disks that stop.
+		if f.stops && s.Close() == nil {
+			open()
 		}
 	}()
 	select {

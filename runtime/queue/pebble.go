@@ -96,7 +96,7 @@ func openPebble(c StoreConfig) (*pebbleStore, error) {
 			return nil, err
 		}
 	}
-	o := pebbleOptions(c.fs, pebbleLogger{c.Log, fatal})
+	o := pebbleOptions(orderedFS{c.fs}, pebbleLogger{c.Log, fatal})
 	if c.tune != nil {
 		c.tune(o)
 	}
