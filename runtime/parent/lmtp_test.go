@@ -162,17 +162,15 @@ func scriptLMTP(t *testing.T, replies []string) (addr string, said <-chan string
 		defer conn.Close()
 		buf := make([]byte, 64<<10)
 		for i, reply := range replies {
-			for end := "\r\n"; i > 0; {
-				if strings.HasPrefix(replies[i-1], "354") {
-					end = "\r\n.\r\n"
-				}
+			end, before := "\r\n", all.Len()
+			if i > 0 && strings.HasPrefix(replies[i-1], "354") {
+				end = "\r\n.\r\n"
+			}
+			for i > 0 && !strings.HasSuffix(all.String()[before:], end) {
 				n, err := conn.Read(buf)
 				all.Write(buf[:n])
 				if err != nil {
 					return
-				}
-				if strings.HasSuffix(string(buf[:n]), end) {
-					break
 				}
 			}
 			io.WriteString(conn, reply)
