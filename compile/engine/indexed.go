@@ -187,14 +187,14 @@ func (e *Indexed) prepare(id compile.TableID, s *Static) {
 	for i := range e.tests {
 		if t := &e.tests[i]; t.table == id && t.file != noFile {
 			e.files[t.file] = s
-			s.prepare(t.service())
+			s.Prepare(t.services()...)
 		}
 	}
 }
 
-// service is what a file is asked for in a test. A user may be an address or
-// not, and is looked up as either.
-func (t *test) service() []Service {
+// services are what a file is asked for in a test. A user may be an address
+// or not, and is looked up as either.
+func (t *test) services() []Service {
 	switch {
 	case t.kind == testRegex:
 		return []Service{Regex}

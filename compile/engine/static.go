@@ -129,9 +129,9 @@ func (s *Static) Fetch(Service) (key string, ok bool, err error) {
 	return s.entries[n%uint64(len(s.entries))].Key, true, nil
 }
 
-// prepare builds what is needed for services, which otherwise the first
+// Prepare builds what is needed for services, which otherwise the first
 // lookup has to wait for.
-func (s *Static) prepare(services []Service) {
+func (s *Static) Prepare(services ...Service) {
 	for _, service := range services {
 		switch service {
 		case Domain:

@@ -46,19 +46,23 @@ func Main(ctx context.Context, c Config) error {
 
 	var wg sync.WaitGroup
 	errs := make(chan error, 5)
-	serve := func(name string, conn imsg.Conn, allowed ...uint32) {
+	serve := func(name string, conn imsg.Conn, allowed ...uint32) *imsg.Peer {
 		if conn == nil {
-			return
+			return nil
 		}
+		p := imsg.NewPeer(conn, a.handler(allowed))
 		wg.Go(func() {
 			defer cancel() // the daemon is of no use without one of its parts
-			if err := imsg.NewPeer(conn, a.handler(allowed)).Run(ctx); err != nil {
+			if err := p.Run(ctx); err != nil {
 				errs <- fmt.Errorf("lka: link to %s: %w", name, err)
 			}
 		})
+		return p
 	}
+	a.watcher.look(ctx) // so that nobody is told what was true when the rules were read
+	a.watcher.mfa = serve("mfa", c.MFA, msgLookup, msgCheck, msgUserInfo, msgInclude, msgSnapshot)
+	wg.Go(func() { a.watcher.run(ctx) })
 	serve("smtp", c.SMTP, msgLookup, msgCheck, msgPTR)
-	serve("mfa", c.MFA, msgLookup, msgCheck, msgUserInfo, msgInclude)
 	serve("mda", c.MDA, msgUserInfo)
 	serve("mta", c.MTA, msgLookup, msgCheck, msgFetch, msgMX, msgAddrs, msgPTR)
 	serve("control", c.Control, msgUpdate)
@@ -75,6 +79,7 @@ type agent struct {
 	tables    []table // as Rules.Tables
 	directory *directory
 	helpers   sync.WaitGroup
+	watcher   watcher
 }
 
 func newAgent(ctx context.Context, c Config) *agent {
@@ -96,6 +101,7 @@ func newAgent(ctx context.Context, c Config) *agent {
 		}
 		a.tables = append(a.tables, t)
 	}
+	a.watcher = newWatcher(a.rules, a.tables, a.log)
 	return a
 }
 
@@ -167,12 +173,54 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (appender, error) {
 		}
 		name, forward, err := a.directory.ptr(ctx, q.Addr)
 		return ptrAnswer{err, name, forward}, nil
+	case msgSnapshot:
+		var q snapshotQuery
+		if err := q.parse(m.Data); err != nil {
+			return nil, err
+		}
+		return a.answerSnapshot(q)
 	}
 	var q tableQuery
 	if err := q.parse(m.Data); err != nil {
 		return nil, err
 	}
+	if m.Type == msgUpdate {
+		return valueAnswer{Found: true}, a.update(ctx, q.Table)
+	}
 	return a.answerTable(ctx, m.Type, q)
+}
+
+func (a *agent) answerSnapshot(q snapshotQuery) (appender, error) {
+	t, name, err := a.table(q.Table)
+	if err != nil {
+		return nil, err
+	}
+	s, ok := t.(*static)
+	if !ok {
+		return nil, fmt.Errorf("table %s: its content is not known here", name)
+	}
+	return s.part(q), nil
+}
+
+// update has a table read anew, and returns when what it holds is in force
+// everywhere.
+func (a *agent) update(ctx context.Context, id compile.TableID) error {
+	t, name, err := a.table(id)
+	if err != nil {
+		return err
+	}
+	u, ok := t.(updater)
+	if !ok {
+		return fmt.Errorf("table %s: there is nothing to read anew", name)
+	}
+	if err = u.update(ctx); err == nil {
+		err = a.watcher.announce(ctx, id)
+	}
+	if err != nil {
+		return fmt.Errorf("table %s: %w", name, err)
+	}
+	a.log.Info("table updated", "table", name)
+	return nil
 }
 
 func (a *agent) answerName(ctx context.Context, typ uint32, name string) (appender, error) {
@@ -241,12 +289,6 @@ func ask(ctx context.Context, t table, typ uint32, s engine.Service, key string)
 		}
 		u, err := expand.ParseAccount(key, value)
 		return userAnswer{true, UserInfo(u)}, err
-	case msgUpdate:
-		u, ok := t.(updater)
-		if !ok {
-			return nil, errors.New("there is nothing to read anew")
-		}
-		return valueAnswer{Found: true}, u.update(ctx)
 	}
 	value, ok, err := t.lookup(ctx, s, key)
 	return valueAnswer{ok, value}, err

@@ -4,9 +4,11 @@
 //	purpose    tables that are not constants, users, include files, DNS
 //	user       _smtpd
 //	root       none: table files and include files are read where they lie
-//	promises   no lookup waits for another; every answer has a deadline
-//	peers      smtp, mfa, mda, mta, control (they ask); nobody is asked
-//	messages   in: lookup, check, fetch, user, include, mx, addrs, ptr, update
+//	promises   no lookup waits for another; every answer has a deadline; a
+//	           table that is a file follows it, as a whole or not at all
+//	peers      smtp, mfa, mda, mta, control (they ask); mfa (is told)
+//	messages   in: lookup, check, fetch, user, include, mx, addrs, ptr,
+//	           update, snapshot; out: change
 //	keeps      Ruleset.Tables
 //
 // What must never happen here: an error turned into "not there"; a slow

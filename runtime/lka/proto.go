@@ -19,6 +19,8 @@ const (
 	msgAddrs
 	msgPTR
 	msgUpdate
+	msgSnapshot
+	msgChange // from lka to mfa
 )
 
 // A UserInfo is the account that a name stands for.

@@ -17,6 +17,9 @@ var codecs = []func() codec{
 	func() codec { return new(mxAnswer) },
 	func() codec { return new(addrsAnswer) },
 	func() codec { return new(ptrAnswer) },
+	func() codec { return new(snapshotQuery) },
+	func() codec { return new(snapshotPart) },
+	func() codec { return new(change) },
 }
 
 type codec = interface {
@@ -42,6 +45,9 @@ func TestBytes(t *testing.T) {
 		{mxAnswer{errNoMX, nil}, "01" + "16000000" + hex.EncodeToString([]byte("No MX found for domain")) + "00" + "00000000"},
 		{addrsAnswer{nil, []netip.Addr{v4}}, "00" + "01000000" + "04000000c0000201"},
 		{ptrAnswer{nil, "n", Pass}, "00" + "010000006e" + "01"},
+		{snapshotQuery{2, 3, 4}, "02000000" + "0300000000000000" + "04000000"},
+		{snapshotPart{3, 9, []string{"a", "bc"}}, "0300000000000000" + "09000000" + "02000000" + "01000000" + "02000000" + "03000000616263"},
+		{change{2, 3}, "02000000" + "0300000000000000"},
 	}
 	for _, tt := range tests {
 		if got := hex.EncodeToString(tt.m.append(nil)); got != tt.want {
@@ -57,6 +63,7 @@ func FuzzProto(f *testing.F) {
 	f.Add(uint8(4), userAnswer{true, UserInfo{"u", 1, 2, "/h"}}.append(nil))
 	f.Add(uint8(5), mxAnswer{errNoMX, []MX{{"m", 10, []netip.Addr{netip.IPv6Loopback()}}}}.append(nil))
 	f.Add(uint8(7), ptrAnswer{errNoReverse, "n", Error}.append(nil))
+	f.Add(uint8(9), snapshotPart{3, 9, []string{"a", ""}}.append(nil))
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
 		m := codecs[int(kind)%len(codecs)]()
 		if m.parse(b) != nil {

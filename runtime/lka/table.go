@@ -3,14 +3,10 @@ package lka
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os/user"
 	"strings"
-	"sync/atomic"
 
-	"smtpd/compile"
 	"smtpd/compile/engine"
-	"smtpd/compile/tablefile"
 )
 
 // A table answers lookups. A key that is absent is an answer, not an error:
@@ -35,58 +31,6 @@ var (
 )
 
 var errService = errors.New("the table does not serve this")
-
-// A static table is in memory, indexed. One that was read from a file can be
-// read again.
-type static struct {
-	path  string
-	kind  compile.Kind
-	delim byte
-	index atomic.Pointer[engine.Static]
-}
-
-func newStatic(t *compile.Table, delim byte) *static {
-	s := &static{path: t.Path, kind: t.Kind, delim: delim}
-	s.index.Store(engine.NewStatic(t, delim))
-	return s
-}
-
-func (s *static) check(_ context.Context, svc engine.Service, key string) (bool, error) {
-	return s.index.Load().Check(svc, key)
-}
-
-func (s *static) lookup(_ context.Context, svc engine.Service, key string) (string, bool, error) {
-	return s.index.Load().Lookup(svc, key)
-}
-
-func (s *static) fetch(_ context.Context, svc engine.Service) (string, bool, error) {
-	return s.index.Load().Fetch(svc)
-}
-
-// maxTableFile bounds what an update reads into memory.
-const maxTableFile = 1 << 30
-
-// update reads the file again. Unless all of it can be read, and it is a
-// table of the kind that the configuration was checked with, what was known
-// before stays.
-func (s *static) update(context.Context) error {
-	if s.path == "" {
-		return errors.New("the table is part of the configuration")
-	}
-	data, err := readLimited(s.path, maxTableFile)
-	if err != nil {
-		return err
-	}
-	kind, entries, err := tablefile.Parse(s.path, data)
-	switch {
-	case err != nil:
-		return err
-	case kind == tablefile.List && s.kind == compile.Mapping, kind == tablefile.Mapping && s.kind == compile.List && len(entries) > 0:
-		return fmt.Errorf("%s: was a list and is now a mapping, or the other way round", s.path)
-	}
-	s.index.Store(engine.NewStatic(&compile.Table{Entries: entries}, s.delim))
-	return nil
-}
 
 // system is the password file. The default build is free of cgo, and then
 // reads no other source of accounts.

@@ -38,16 +38,15 @@ func Main(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := newAgent(c)
-	toLKA := imsg.NewPeer(c.LKA, nil)
+	toLKA := imsg.NewPeer(c.LKA, lka.ChangeHandler(a.views.change))
 	toParent := imsg.NewPeer(c.Parent, nil)
 	toQueue := imsg.NewPeer(c.Queue, queue.SubmitterHandler(a))
-	a.lookups, a.homes, a.queue = lka.NewClient(toLKA), parent.NewClient(toParent), queue.NewClient(toQueue)
+	tables := lka.NewClient(toLKA)
+	a.lookups, a.views.from, a.homes, a.queue = tables, tables, parent.NewClient(toParent), queue.NewClient(toQueue)
 
 	var wg sync.WaitGroup
 	errs := make(chan error, 4)
-	for name, p := range map[string]*imsg.Peer{
-		"lka": toLKA, "parent": toParent, "queue": toQueue, "smtp": imsg.NewPeer(c.SMTP, a.handle),
-	} {
+	run := func(name string, p *imsg.Peer) {
 		wg.Go(func() {
 			defer cancel() // without one of its peers the agent can decide nothing
 			if err := p.Run(ctx); err != nil {
@@ -55,6 +54,13 @@ func Main(ctx context.Context, c Config) error {
 			}
 		})
 	}
+	run("lka", toLKA)
+	run("parent", toParent)
+	if err := a.views.sync(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("tables may be old until lka says what they hold", "err", err)
+	}
+	run("queue", toQueue)
+	run("smtp", imsg.NewPeer(c.SMTP, a.handle))
 	wg.Wait()
 	close(errs)
 	return <-errs
@@ -80,7 +86,7 @@ type (
 type agent struct {
 	log         *slog.Logger
 	rules       *compile.Ruleset
-	engine      engine.Engine
+	views       views
 	inline      []*engine.Static // as Rules.Tables; nil for what lka owns
 	srs         *expand.SRSDecoder
 	commandUser string
@@ -94,15 +100,18 @@ type agent struct {
 
 func newAgent(c Config) *agent {
 	a := &agent{
-		log: c.Log, rules: c.Rules, engine: engine.New(c.Rules), srs: expand.NewSRSDecoder(c.Rules.SRS),
+		log: c.Log, rules: c.Rules, srs: expand.NewSRSDecoder(c.Rules.SRS),
 		commandUser: cmp.Or(c.CommandUser, "_smtpd"),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.views.rules = c.Rules
+	a.views.current.Store(newView(c.Rules))
 	for i := range c.Rules.Tables {
 		var s *engine.Static
-		// What comes from a file can be read anew, so lka is asked for it.
+		// What comes from a file can be read anew: lka is asked for it, and
+		// has told the view of what decisions look into.
 		if t := &c.Rules.Tables[i]; t.Backend == "static" && t.Path == "" {
 			s = engine.NewStatic(t, c.Rules.SMTP.SubAddrDelim)
 		}
@@ -186,7 +195,7 @@ func (a *agent) reply(ctx context.Context, q *Rcpt, err error) string {
 
 // resolve expands a recipient and submits what it comes to, all or nothing.
 func (a *agent) resolve(ctx context.Context, q *Rcpt, t *transaction, flags envelope.Flags) ([]envelope.ID, error) {
-	w := &client{agent: a, tx: engineTransaction(q)}
+	w := &client{agent: a, view: a.views.current.Load(), tx: engineTransaction(q)}
 	e := &expand.Expansion{World: w, Rules: a.rules, CommandUser: a.commandUser, Warn: a.log.Warn}
 	if a.srs != nil && q.Sender.IsNull() {
 		e.SRS = func(addr engine.Address) (engine.Address, error) { return a.srs.Decode(addr, time.Now()) }

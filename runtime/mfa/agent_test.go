@@ -302,12 +302,11 @@ func TestSubmitReport(t *testing.T) {
 // .forward and queue takes what it gets.
 func TestAgentOverPipes(t *testing.T) {
 	virtual := filepath.Join(t.TempDir(), "virtual")
-	if err := os.WriteFile(virtual, nil, 0o600); err != nil {
+	if err := os.WriteFile(virtual, []byte("info@boxes.example a@remote.net, b@remote.net\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	rs := testRules()
 	rs.Tables[4].Path = virtual
-	rs.Tables[4].Entries = []compile.Entry{{Key: "info@boxes.example", Value: "a@remote.net, b@remote.net"}}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var conns [8]imsg.Conn

@@ -7,8 +7,12 @@
 //	promises   a recipient is accepted whole or refused whole
 //	peers      smtp (asks), queue (asks for reports, is asked), lka and
 //	           parent (are asked)
-//	messages   in: rcpt, phase; from queue: report
+//	messages   in: rcpt, phase; from queue: report; from lka: change
 //	keeps      Ruleset.Rules, Actions, Filters, Tables
+//
+// Tables that are files are in memory as constants are, if a rule or the
+// condition of a filter looks into them: lka hands over each version, and a
+// decision is made with one version of each (view).
 //
 // What must never happen here: a lookup error that becomes a permanent
 // refusal; a recipient answered before all its envelopes are with the queue;

@@ -109,30 +109,41 @@ func isAddressText(s string) bool {
 func (a *agent) filterKey(t *compile.FilterTest, p *Phase) (key string, s engine.Service, ok bool) {
 	switch t.Field {
 	case compile.FieldRDNS:
-		key, s = p.Session.RDNS, engine.Domain
+		key = p.Session.RDNS
 	case compile.FieldSrc:
-		key, s = source(&p.Session), engine.NetAddr
+		key = source(&p.Session)
 	case compile.FieldHelo:
-		key, s = p.Session.Helo, engine.Domain
+		key = p.Session.Helo
 	case compile.FieldAuth:
 		if !p.Session.Auth {
 			return "", 0, false
 		}
-		key, s = p.Session.User, engine.Credentials
-		if a.rules.Table(t.Table).Kind == compile.List {
-			s = engine.String
-		}
+		key = p.Session.User
 	case compile.FieldMailFrom:
-		key, s = engine.Address(p.Sender).String(), engine.MailAddr
+		key = engine.Address(p.Sender).String()
 	case compile.FieldRcptTo:
-		key, s = engine.Address(p.Rcpt).String(), engine.MailAddr
+		key = engine.Address(p.Rcpt).String()
 	default:
 		return "", 0, false
 	}
-	if t.Regex {
-		s = engine.Regex
+	return key, filterService(a.rules, t), true
+}
+
+// filterService returns what the table of a test is asked as.
+func filterService(rs *compile.Ruleset, t *compile.FilterTest) engine.Service {
+	switch {
+	case t.Regex:
+		return engine.Regex
+	case t.Field == compile.FieldRDNS, t.Field == compile.FieldHelo:
+		return engine.Domain
+	case t.Field == compile.FieldSrc:
+		return engine.NetAddr
+	case t.Field != compile.FieldAuth:
+		return engine.MailAddr
+	case rs.Table(t.Table).Kind == compile.List:
+		return engine.String
 	}
-	return key, s, true
+	return engine.Credentials
 }
 
 func (a *agent) contains(ctx context.Context, t compile.TableID, s engine.Service, key string) (bool, error) {
@@ -140,6 +151,8 @@ func (a *agent) contains(ctx context.Context, t compile.TableID, s engine.Servic
 	var err error
 	if inline := a.inline[t-1]; inline != nil {
 		ok, err = inline.Check(s, key)
+	} else if f := a.views.current.Load().files[t]; f != nil {
+		ok, err = f.table.Check(s, key)
 	} else {
 		ok, err = a.lookups.Check(ctx, t, s, key)
 	}

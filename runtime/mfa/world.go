@@ -16,7 +16,8 @@ import (
 // it, and the peers answer the rest.
 type client struct {
 	*agent
-	tx engine.Transaction
+	view *view
+	tx   engine.Transaction
 }
 
 var _ expand.World = (*client)(nil)
@@ -28,7 +29,7 @@ func (c *client) Decide(ctx context.Context, dest engine.Address, internal bool)
 	if internal {
 		tx.Kind = engine.FromInternal
 	}
-	return c.engine.Decide(ctx, &tx, c.lookups)
+	return c.view.engine.Decide(ctx, &tx, c.lookups)
 }
 
 // Alias implements expand.World.

@@ -1,0 +1,139 @@
+package lka
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"smtpd/compile"
+	"smtpd/compile/engine"
+	"smtpd/runtime/imsg"
+)
+
+// lookEvery is the pause between two looks at the files of tables. A change
+// takes effect at the second look after it: see static.look.
+const lookEvery = time.Second
+
+// lookShare bounds what looking costs where there are many files, or slow
+// ones: a pause is never less than so many times the look before it.
+const lookShare = 50
+
+// A watcher follows the files of tables. One goroutine asks the system for
+// the modification time, size and inode of each, one after another; the
+// content is read only if these changed. What rules and filters look into is
+// handed on to mfa.
+type watcher struct {
+	log    *slog.Logger
+	tables []*watched
+	mfa    *imsg.Peer // nil: nobody wants to know
+}
+
+// A watched table is a file.
+type watched struct {
+	*static
+	id   compile.TableID
+	name string
+	used bool // by rules or filters
+
+	telling sync.Mutex
+	told    Version // what mfa has, if it was told
+	silent  bool    // about what mfa said: it was logged
+}
+
+func newWatcher(rs *compile.Ruleset, tables []table, log *slog.Logger) watcher {
+	used := make(map[compile.TableID]bool)
+	for _, id := range engine.FileTables(rs) {
+		used[id] = true
+	}
+	w := watcher{log: log}
+	for i, t := range tables {
+		id := compile.TableID(i + 1)
+		if s, ok := t.(*static); ok && s.path != "" {
+			w.tables = append(w.tables, &watched{static: s, id: id, name: rs.Table(id).Name, used: used[id]})
+		}
+	}
+	return w
+}
+
+// run follows the files until ctx is done.
+func (w *watcher) run(ctx context.Context) {
+	if len(w.tables) == 0 {
+		return
+	}
+	pause := time.Duration(0) // the first look was made, and mfa knows nothing yet
+	for {
+		for _, t := range w.tables {
+			w.tell(ctx, t)
+		}
+		select {
+		case <-time.After(max(lookEvery, pause)):
+		case <-ctx.Done():
+			return
+		}
+		start := time.Now()
+		w.look(ctx)
+		pause = lookShare * time.Since(start)
+	}
+}
+
+// look looks at every file once.
+func (w *watcher) look(ctx context.Context) {
+	for _, t := range w.tables {
+		if ctx.Err() != nil {
+			return
+		}
+		before := t.content.Load()
+		err := t.look()
+		after := t.content.Load()
+		switch {
+		case err != nil:
+			w.log.Warn("table not reloaded, its old content stays", "table", t.name, "version", after.version.String(), "err", err)
+		case after != before:
+			w.log.Info("table reloaded", "table", t.name, "version", after.version.String(), "entries", len(after.entries))
+		}
+	}
+}
+
+// tellTime bounds how long mfa may take to take over a table.
+const tellTime = 60 * time.Second
+
+// tell tells mfa of a version it does not know. If that does not work it is
+// tried again after the next look.
+func (w *watcher) tell(ctx context.Context, t *watched) {
+	ctx, cancel := context.WithTimeout(ctx, tellTime)
+	defer cancel()
+	err := w.tellOnce(ctx, t)
+	if err != nil && ctx.Err() == nil && !t.silent {
+		w.log.Warn("table is not in force yet", "table", t.name, "err", err)
+	}
+	t.silent = err != nil
+}
+
+func (w *watcher) tellOnce(ctx context.Context, t *watched) error {
+	if w.mfa == nil || !t.used {
+		return nil
+	}
+	t.telling.Lock()
+	defer t.telling.Unlock()
+	v := t.content.Load().version
+	if v == t.told {
+		return nil
+	}
+	if _, err := w.mfa.Call(ctx, imsg.Message{Type: msgChange, Data: change{t.id, v}.append(nil)}); err != nil {
+		return fmt.Errorf("mfa: %w", err)
+	}
+	t.told = v
+	return nil
+}
+
+// announce returns when a table that was read anew is in force.
+func (w *watcher) announce(ctx context.Context, id compile.TableID) error {
+	for _, t := range w.tables {
+		if t.id == id {
+			return w.tellOnce(ctx, t)
+		}
+	}
+	return nil
+}
