@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"smtpd/compile"
@@ -154,13 +155,74 @@ type rig struct {
 	queue  *fakeQueue
 	policy *fakePolicy
 	server *server
-	addr   net.Addr
+	call   func() (net.Conn, error) // the listener
 	logs   *bytes.Buffer
 	stop   func() // ends the server and waits for it
+
+	patience time.Duration // of dialogues; 0: their default
 }
 
 // newRig starts a server. Its listener is as change leaves it.
 func newRig(t *testing.T, change ...func(*rig, *compile.Listener)) *rig {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRigOn(t, ln, change)
+	r.call = func() (net.Conn, error) { return net.Dial("tcp", ln.Addr().String()) }
+	return r
+}
+
+// inBubble runs f with a server in a bubble of testing/synctest, where hours
+// take no time.
+func inBubble(t *testing.T, f func(*testing.T, *rig), change ...func(*rig, *compile.Listener)) {
+	t.Helper()
+	testKeys(t) // made by the clock outside
+	synctest.Test(t, func(t *testing.T) {
+		ln := &pipeListener{calls: make(chan net.Conn, 16), closed: make(chan struct{})}
+		r := newRigOn(t, ln, change)
+		r.call, r.patience = ln.call, time.Hour
+		f(t, r)
+	})
+}
+
+// A pipeListener takes connections from call, without a network.
+type pipeListener struct {
+	calls  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// A pipeEnd says that it is from this host.
+type pipeEnd struct{ net.Conn }
+
+func (pipeEnd) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 25} }
+func (pipeEnd) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1025} }
+
+func (l *pipeListener) call() (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	l.calls <- pipeEnd{ours}
+	return theirs, nil
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.calls:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return pipeEnd{}.LocalAddr() }
+
+func newRigOn(t *testing.T, ln net.Listener, change []func(*rig, *compile.Listener)) *rig {
 	t.Helper()
 	r := &rig{
 		t: t,
@@ -191,11 +253,6 @@ func newRig(t *testing.T, change ...func(*rig, *compile.Listener)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.addr = ln.Addr()
 	ctx, cancel := context.WithCancel(t.Context())
 	var served sync.WaitGroup
 	served.Go(func() {
@@ -214,12 +271,12 @@ func newRig(t *testing.T, change ...func(*rig, *compile.Listener)) *rig {
 
 func (r *rig) dial() *smtptest.Dialogue {
 	r.t.Helper()
-	conn, err := net.Dial("tcp", r.addr.String())
+	conn, err := r.call()
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { conn.Close() })
-	return &smtptest.Dialogue{Conn: conn}
+	return &smtptest.Dialogue{Conn: conn, Timeout: r.patience}
 }
 
 // run holds a dialogue on a new connection.
@@ -282,8 +339,4 @@ func (r *rig) settled() {
 	if len(r.queue.open) > 0 {
 		r.t.Errorf("messages %v are left open", r.queue.open)
 	}
-}
-
-func shortTimeout(d time.Duration) func(*rig, *compile.Listener) {
-	return func(r *rig, _ *compile.Listener) { r.server.timeout = d }
 }

@@ -120,8 +120,13 @@ func TestProxyTLS(t *testing.T) {
 
 // TestProxySilent checks that a peer without a header does not stay.
 func TestProxySilent(t *testing.T) {
-	r := newRig(t, withProxy, shortTimeout(50*time.Millisecond))
-	r.run("closed\n")
+	inBubble(t, func(t *testing.T, r *rig) {
+		began := time.Now()
+		r.run("closed\n")
+		if d := time.Since(began); d != defaultTimeout {
+			t.Errorf("it stayed for %v, want %v", d, defaultTimeout)
+		}
+	}, withProxy)
 }
 
 // TestProxyLoopback checks that nobody becomes this host by saying so.

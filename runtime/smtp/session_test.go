@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -475,7 +476,6 @@ func TestPipeliningOneWrite(t *testing.T) {
 		newSession(t.Context(), r.server, at, ours).run()
 		close(done)
 	}()
-	theirs.SetDeadline(time.Now().Add(10 * time.Second))
 	buf := make([]byte, 4096)
 	for _, step := range []struct {
 		send string
@@ -593,35 +593,44 @@ closed
 
 // TestTimeout has clients that say nothing, or too little.
 func TestTimeout(t *testing.T) {
-	r := newRig(t, shortTimeout(50*time.Millisecond))
-	for _, script := range []string{
-		"S: 220\nclosed",
-		"S: 220\nc: EHL\nclosed",
-		upToData + "closed",
-		upToData + "C: Subject: x\nclosed",
-	} {
-		r.run(script)
-	}
-	r.settled()
-	if n := strings.Count(r.logs.String(), "reason=timeout"); n != 4 {
-		t.Errorf("%d sessions ended by timeout:\n%s", n, r.logs)
-	}
+	inBubble(t, func(t *testing.T, r *rig) {
+		for _, script := range []string{
+			"S: 220\nclosed",
+			"S: 220\nc: EHL\nclosed",
+			upToData + "closed",
+			upToData + "C: Subject: x\nclosed",
+		} {
+			began := time.Now()
+			r.run(script)
+			if d := time.Since(began); d != defaultTimeout {
+				t.Errorf("%q: closed after %v, want %v", script, d, defaultTimeout)
+			}
+		}
+		r.settled()
+		if n := strings.Count(r.logs.String(), "reason=timeout"); n != 4 {
+			t.Errorf("%d sessions ended by timeout:\n%s", n, r.logs)
+		}
+	})
 }
 
-// TestSlowClient sends a byte now and then, never pausing for the timeout.
+// TestSlowClient sends a byte now and then, never pausing for the timeout: it
+// has one timeout for a command, and a second for every so many bytes of it.
 func TestSlowClient(t *testing.T) {
-	r := newRig(t, shortTimeout(100*time.Millisecond))
-	d := r.dial()
-	runOn(t, d, "S: 220")
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for range 1000 {
-		<-tick.C
-		if _, err := d.Conn.Write([]byte("x")); err != nil {
-			return
+	inBubble(t, func(t *testing.T, r *rig) {
+		d := r.dial()
+		runOn(t, d, "S: 220")
+		began, sent := time.Now(), 0
+		for ; ; sent++ {
+			if _, err := d.Conn.Write([]byte("x")); err != nil {
+				break
+			}
+			time.Sleep(time.Second)
 		}
-	}
-	t.Error("the session lives on")
+		least, most := defaultTimeout, defaultTimeout+time.Duration(sent/minRate+2)*time.Second
+		if d := time.Since(began); d < least || d > most {
+			t.Errorf("the session lived for %v, want %v to %v", d, least, most)
+		}
+	})
 }
 
 func TestShutdown(t *testing.T) {
@@ -646,16 +655,22 @@ func TestShutdown(t *testing.T) {
 }
 
 func TestSessionLimit(t *testing.T) {
-	r := newRig(t, func(r *rig, _ *compile.Listener) { r.server.slots = make(chan struct{}, 1) })
-	first, second := r.dial(), r.dial()
-	runOn(t, first, hello)
-	second.Timeout = 50 * time.Millisecond
-	if err := second.Run("S: 220"); err == nil {
-		t.Error("a session beyond the limit was greeted")
-	}
-	runOn(t, first, "C: QUIT\nS: 221\nclosed")
-	second.Timeout = 0
-	runOn(t, second, hello) // it waited in the kernel
+	inBubble(t, func(t *testing.T, r *rig) {
+		first, second := r.dial(), r.dial()
+		runOn(t, first, hello)
+		heard := make(chan error)
+		go func() { heard <- second.Run(hello) }() // it waits in the kernel
+		synctest.Wait()
+		select {
+		case err := <-heard:
+			t.Fatalf("a session beyond the limit was greeted: %v", err)
+		default:
+		}
+		runOn(t, first, "C: QUIT\nS: 221\nclosed")
+		if err := <-heard; err != nil {
+			t.Error(err)
+		}
+	}, func(r *rig, _ *compile.Listener) { r.server.slots = make(chan struct{}, 1) })
 }
 
 func TestLocalSession(t *testing.T) {
@@ -724,12 +739,14 @@ func TestTransitUnchanged(t *testing.T) {
 }
 
 func TestDeadResolver(t *testing.T) {
-	r := newRig(t, func(r *rig, _ *compile.Listener) { r.server.names = fakeNames{hang: true} })
-	began := time.Now()
-	r.run("S: 220\nC: QUIT\nS: 221")
-	if d := time.Since(began); d > greetingPatience+2*time.Second {
-		t.Errorf("the greeting took %v", d)
-	}
+	inBubble(t, func(t *testing.T, r *rig) {
+		began := time.Now()
+		r.run("S: 220\nC: QUIT\nS: 221")
+		if d := time.Since(began); d != greetingPatience {
+			t.Errorf("the greeting took %v, want %v", d, greetingPatience)
+		}
+		time.Sleep(lookupPatience) // after which the question is given up
+	}, func(r *rig, _ *compile.Listener) { r.server.names = fakeNames{hang: true} })
 }
 
 func TestHostnames(t *testing.T) {
