@@ -9,7 +9,6 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"time"
 )
 
 func TestReadFile(t *testing.T) {
@@ -40,18 +39,8 @@ func TestReadFileNeverWaits(t *testing.T) {
 	if err := syscall.Mkfifo(name, 0o600); err != nil {
 		t.Skip(err)
 	}
-	done := make(chan error, 1)
-	go func() {
-		_, err := New().ReadFile(name)
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err == nil {
-			t.Error("read a FIFO")
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("waits for a writer")
+	if _, err := New().ReadFile(name); err == nil { // or it waits for ever
+		t.Error("read a FIFO")
 	}
 }
 

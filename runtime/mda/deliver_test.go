@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -278,13 +279,8 @@ func TestEnds(t *testing.T) {
 	}
 	ended := func(done chan error) {
 		t.Helper()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Main = %v", err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Error("Main did not end")
+		if err := <-done; err != nil {
+			t.Errorf("Main = %v", err)
 		}
 	}
 	t.Run("queue lost", func(t *testing.T) {
@@ -298,17 +294,20 @@ func TestEnds(t *testing.T) {
 		ended(done)
 	})
 	t.Run("told to", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		q, p, done := start(ctx)
-		cancel()
-		p.Close()
-		select {
-		case <-done:
-			t.Error("ended before the queue had")
-		case <-time.After(50 * time.Millisecond):
-		}
-		q.Close()
-		ended(done)
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			q, p, done := start(ctx)
+			cancel()
+			p.Close()
+			synctest.Wait()
+			select {
+			case <-done:
+				t.Error("ended before the queue had")
+			default:
+			}
+			q.Close()
+			ended(done)
+		})
 	})
 }
 
