@@ -295,7 +295,7 @@ func TestDNSStallsNoOther(t *testing.T) {
 		hung <- err
 	}()
 	<-asked
-	for range 100 {
+	for range 10 { // well within the time that the question has
 		if v, ok, err := r.mta.Lookup(t.Context(), fileMap, engine.Alias, "root"); v != "alice" || !ok || err != nil {
 			t.Fatalf("%q, %v, %v", v, ok, err)
 		}
