@@ -164,3 +164,65 @@ func benchmarkDecide(b *testing.B, e Engine, f family, n int) {
 		i++
 	}
 }
+
+// A lookupFamily is a kind of table that grows.
+type lookupFamily struct {
+	name    string
+	service Service
+	entry   func(i int) string
+	key     func(i int) string // matched by entry i
+}
+
+var lookupFamilies = []lookupFamily{
+	{"alias", Alias, func(i int) string { return fmt.Sprintf("user%07d", i) }, nil},
+	{"names", Domain, func(i int) string { return fmt.Sprintf("d%07d.example", i) }, nil},
+	{"wildcards", Domain, func(i int) string { return fmt.Sprintf("*.d%07d.example", i) }, func(i int) string { return fmt.Sprintf("mail.d%07d.example", i) }},
+	{"stars", Domain, func(i int) string { return fmt.Sprintf("mail*.d%07d.*.example", i) }, func(i int) string { return fmt.Sprintf("mail7.d%07d.net.example", i) }},
+	{"addresses", NetAddr, func(i int) string { return mixedAddr(i).String() }, nil},
+	{"networks", NetAddr, func(i int) string { return fmt.Sprintf("2001:db8:%x:%x::/64", i>>16, i&0xffff) }, func(i int) string { return fmt.Sprintf("[2001:db8:%x:%x::25]", i>>16, i&0xffff) }},
+	{"users", MailAddr, func(i int) string { return fmt.Sprintf("user%07d@example.org", i) }, func(i int) string { return fmt.Sprintf("user%07d+tag@example.org", i) }},
+	{"userstars", MailAddr, func(i int) string { return fmt.Sprintf("user%07d@mail*.example.org", i) }, func(i int) string { return fmt.Sprintf("user%07d@mail2.example.org", i) }},
+	{"mixed", MailAddr, mixedMail, func(i int) string { return "user0000007@x." + fmt.Sprintf("d%07d.example", i) }},
+	{"regex", Regex, func(i int) string { return fmt.Sprintf(`^[a-z0-9]+@d%07d\.example$`, i) }, func(i int) string { return fmt.Sprintf("bob@d%07d.example", i) }},
+}
+
+// mixedMail has every kind of entry for addresses; the key of each is found
+// by it or by one that holds more.
+func mixedMail(i int) string {
+	return fmt.Sprintf([]string{"@x.d%07d.example", "@*.d%07d.example", "user0000007@*.d%07d.example", "@x*.d%07d.example"}[i%4], i)
+}
+
+// BenchmarkLookup measures lookups in tables of a million entries, which lka
+// answers and the engine asks for: each finds a random entry.
+func BenchmarkLookup(b *testing.B) {
+	const n = 1_000_000
+	for _, f := range lookupFamilies {
+		b.Run("table="+f.name, func(b *testing.B) {
+			keys := make([]string, n)
+			for i := range keys {
+				keys[i] = f.entry(i)
+			}
+			start := time.Now()
+			s := NewStatic(&compile.Table{Entries: entriesOf(keys...)}, '+')
+			s.Prepare(f.service)
+			build := time.Since(start)
+			r := rand.New(rand.NewPCG(5, 5))
+			probes := make([]string, 8192)
+			for i := range probes {
+				n := r.IntN(n)
+				if probes[i] = f.entry(n); f.key != nil {
+					probes[i] = f.key(n)
+				}
+			}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				if ok, err := s.Check(f.service, probes[i%len(probes)]); !ok || err != nil {
+					b.Fatal(probes[i%len(probes)], err)
+				}
+				i++
+			}
+			b.ReportMetric(build.Seconds(), "s/build")
+		})
+	}
+}

@@ -223,7 +223,10 @@ func (b *builder) index() {
 		}
 	}
 	for f := range b.e.fields {
-		b.e.fields[f].net.build(b.join)
+		x := &b.e.fields[f]
+		x.net.build(b.join)
+		x.domain.build(b.join)
+		x.mail.build(b.join)
 	}
 	for _, list := range b.joined {
 		b.e.lists.push(list)

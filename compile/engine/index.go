@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/gaissmai/bart"
 )
@@ -78,24 +79,18 @@ func shapeOf(pattern string) (shape, string) {
 	return oneSkip, rest
 }
 
-// A domainIndex finds domain patterns.
+// A domainIndex finds domain patterns. It must be built before it is asked.
 type domainIndex struct {
 	exact  textIndex
 	skips  []skip
 	any    textIndex // under "": the patterns of stars
-	others []glob
+	others globIndex
 }
 
 // A skip holds the patterns of shape oneSkip whose text starts with to.
 type skip struct {
 	to    byte
 	rests textIndex
-}
-
-// A glob is a pattern that has to be tried. user is of a mailIndex.
-type glob struct {
-	user, pattern string
-	v             uint32
 }
 
 func (x *domainIndex) add(pattern string, v uint32, join joiner) {
@@ -107,9 +102,11 @@ func (x *domainIndex) add(pattern string, v uint32, join joiner) {
 	case oneSkip:
 		x.skip(rest[0]).rests.add(rest, v, join)
 	case otherGlob:
-		x.others = append(x.others, glob{pattern: pattern, v: v})
+		x.others.add("", pattern, v)
 	}
 }
+
+func (x *domainIndex) build(join joiner) { x.others.build(join) }
 
 func (x *domainIndex) skip(to byte) *skip {
 	i := slices.IndexFunc(x.skips, func(s skip) bool { return s.to == to })
@@ -131,16 +128,12 @@ func (x *domainIndex) find(name string, hits []uint32) []uint32 {
 			hits = x.skips[i].rests.find(name[at:], hits)
 		}
 	}
-	for i := range x.others {
-		if matchDomain(x.others[i].pattern, name) {
-			hits = append(hits, x.others[i].v)
-		}
-	}
-	return hits
+	return x.others.find(name, 0, hits)
 }
 
 // A mailIndex finds entries for addresses. Those with a user and a domain
-// that a probe can find are in one map, under user@name or user@*rest.
+// that a probe can find are in one map, under user@name or user@*rest. It
+// must be built before it is asked.
 type mailIndex struct {
 	all     textIndex // under "": the entries "" and "@"
 	domains domainIndex
@@ -148,7 +141,12 @@ type mailIndex struct {
 	full    textIndex
 	anyHost textIndex // entries user@*, under the user
 	skips   []byte    // characters that a rest in full starts with
-	others  []glob
+	others  globIndex
+}
+
+func (x *mailIndex) build(join joiner) {
+	x.domains.build(join)
+	x.others.build(join)
 }
 
 func (x *mailIndex) add(entry string, v uint32, join joiner) {
@@ -180,7 +178,7 @@ func (x *mailIndex) addFull(entry, user, domain string, v uint32, join joiner) {
 			x.skips = append(x.skips, rest[0])
 		}
 	case otherGlob:
-		x.others = append(x.others, glob{user, domain, v})
+		x.others.add(user+"@", domain, v)
 	}
 }
 
@@ -215,10 +213,9 @@ func (x *mailIndex) findUser(user, domain string, hits []uint32) []uint32 {
 			hits = x.full.findJoined(buf[:0], user, "@*", domain[at:], hits)
 		}
 	}
-	for i := range x.others {
-		if g := &x.others[i]; g.user == user && matchDomain(g.pattern, domain) {
-			hits = append(hits, g.v)
-		}
+	if len(x.others.nodes) > 0 {
+		addr := append(append(append(buf[:0], user...), '@'), domain...)
+		hits = x.others.find(unsafe.String(&addr[0], len(addr)), len(user)+1, hits)
 	}
 	return hits
 }

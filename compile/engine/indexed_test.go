@@ -271,11 +271,13 @@ func TestIndexedAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector makes pools allocate")
 	}
 	w := newWorld()
+	file := w.add(compile.Table{Kind: compile.List, Backend: "static", Path: "/f", Entries: entriesOf("bob@mail*.example", "@evil.example")})
 	for i := range 100 {
 		r := w.anyone()
 		r.For = compile.For{Kind: compile.ForDomain, Criterion: is(w.table(fmt.Sprintf("*.d%d.example", i)))}
 		r.MailFrom = is(w.table("bob@*.example.net", "@"))
-		r.Helo = not(w.table("*.evil.example"))
+		r.Helo = not(w.table("*.evil.example", "mail*.*.evil.example"))
+		r.RcptTo = not(file)
 		w.rs.Rules = append(w.rs.Rules, r)
 	}
 	e := New(&w.rs)

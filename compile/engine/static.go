@@ -67,6 +67,7 @@ func NewStatic(t *compile.Table, subAddrDelim byte) *Static {
 		domain: sync.OnceValue(func() *domainIndex {
 			x := new(domainIndex)
 			fill(t.Entries, func(key string, i uint32) { x.add(key, i, first) })
+			x.build(first)
 			return x
 		}),
 		net: sync.OnceValue(func() *netIndex {
@@ -78,6 +79,7 @@ func NewStatic(t *compile.Table, subAddrDelim byte) *Static {
 		mail: sync.OnceValue(func() *mailIndex {
 			x := new(mailIndex)
 			fill(t.Entries, func(key string, i uint32) { x.add(key, i, first) })
+			x.build(first)
 			return x
 		}),
 		regexes: sync.OnceValue(func() []*ere.Regexp { return compileAll(t.Entries) }),
