@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -17,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,13 +27,18 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"smtpd/internal/ctl"
 	"smtpd/internal/smtptest"
 	"smtpd/runtime/control"
 	"smtpd/runtime/proc"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"smtpd": main})
+	programs := map[string]func(){"smtpd": main}
+	for _, name := range []string{"smtpctl", "sendmail", "mailq"} {
+		programs[name] = func() { os.Exit(ctl.Main(name, os.Args[1:])) }
+	}
+	testscript.Main(m, programs)
 }
 
 // TestScript runs the whole daemon. Besides testscript's own commands there
@@ -72,6 +80,7 @@ func TestScript(t *testing.T) {
 			"keypair":  keyPair,
 			"zone":     zone,
 			"remote":   remote,
+			"queueid":  queueID,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
@@ -82,17 +91,27 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// patience bounds every wait of a script.
-const patience = 20 * time.Second
+// patience bounds every wait of a script for what must come. It is for those
+// who wait for a failure, not for a slow machine.
+const patience = 3 * time.Minute
 
+// lastPort is the port handed out last. It begins anywhere, because other
+// tests may look for ports at the same time.
+var lastPort atomic.Int32
+
+func init() { lastPort.Store(10_000 + rand.Int32N(20_000)) }
+
+// freePort returns a port that nobody listens on. It is below those that the
+// kernel gives to connections: one of them could take it before the daemon.
 func freePort() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for range 1000 {
+		port := strconv.Itoa(int(lastPort.Add(1)))
+		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			return port, ln.Close()
+		}
 	}
-	defer ln.Close()
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	return port, err
+	return "", errors.New("no port is free")
 }
 
 type daemonsKey struct{}
@@ -259,6 +278,24 @@ func waitFile(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// queueid REGEXP ENVELOPE MESSAGE: asks mailq for a line that matches, and
+// sets variables to the ids of its envelope and message.
+func queueID(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: queueid regexp envelope message")
+	}
+	wanted := regexp.MustCompile(args[0])
+	ts.Check(ts.Exec("mailq"))
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		if id, _, ok := strings.Cut(line, "|"); ok && len(id) == 16 && wanted.MatchString(line) {
+			ts.Setenv(args[1], id)
+			ts.Setenv(args[2], id[:8])
+			return
+		}
+	}
+	ts.Fatalf("no envelope matches %s", args[0])
+}
+
 // expand FILE...: replaces $NAME in files by the environment's values.
 func expand(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
@@ -314,13 +351,13 @@ func keyPair(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: keypair name")
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	ts.Check(err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), DNSNames: args,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	cert, err := x509.CreateCertificate(cryptorand.Reader, template, template, &key.PublicKey, key)
 	ts.Check(err)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	ts.Check(err)

@@ -1,0 +1,137 @@
+package ctl
+
+import (
+	"fmt"
+	"strings"
+
+	"smtpd/runtime/envelope"
+	"smtpd/runtime/queue"
+)
+
+// A command is a line of words. Those in angle brackets stand for what the
+// user names.
+type command struct {
+	words string
+	run   func(t *terminal, o options, names []string) error
+}
+
+// options are the flags before the words.
+type options struct {
+	json bool
+}
+
+// commands are all that smtpctl knows, in the order in which they are shown.
+var commands = []command{
+	{"encrypt", encryptLines},
+	{"encrypt <string>", encryptOne},
+	{"log brief", logBrief},
+	{"log verbose", logVerbose},
+	{"pause envelope <id>", manage(queue.Suspend, "paused")},
+	{"pause envelope all", manage(queue.Suspend, "paused")},
+	{"pause mda", pause("mda", true)},
+	{"pause mta", pause("mta", true)},
+	{"pause smtp", pause("smtp", true)},
+	{"remove <id>", manage(queue.Remove, "removed")},
+	{"remove all", manage(queue.Remove, "removed")},
+	{"resume envelope <id>", manage(queue.Resume, "resumed")},
+	{"resume envelope all", manage(queue.Resume, "resumed")},
+	{"resume mda", pause("mda", false)},
+	{"resume mta", pause("mta", false)},
+	{"resume smtp", pause("smtp", false)},
+	{"schedule <id>", manage(queue.Schedule, "scheduled")},
+	{"schedule all", manage(queue.Schedule, "scheduled")},
+	{"show envelope <id>", showEnvelope},
+	{"show message <id>", showMessage},
+	{"show queue", showQueue},
+	{"show queue <id>", showQueue},
+	{"show status", showStatus},
+}
+
+// find returns the command that args mean, and what they name in it. Every
+// word may be cut as long as it means one word only. Without a command it
+// returns those that begin so.
+func find(args []string) (c *command, names []string, possible []string) {
+	left := make([]*command, len(commands))
+	for i := range commands {
+		left[i] = &commands[i]
+	}
+	for i, arg := range args {
+		matching := filter(left, i, arg, exact)
+		if len(matching) == 0 {
+			matching = filter(left, i, arg, strings.HasPrefix)
+		}
+		if len(matching) == 0 {
+			matching = filter(left, i, arg, named)
+			names = append(names, arg)
+		}
+		if len(matching) == 0 || sameWord(matching, i) == "" {
+			if len(matching) > 0 {
+				left = matching
+			}
+			return nil, nil, wordsOf(left)
+		}
+		left = matching
+	}
+	for _, l := range left {
+		if len(strings.Fields(l.words)) == len(args) {
+			return l, names, nil
+		}
+	}
+	return nil, nil, wordsOf(left)
+}
+
+func wordsOf(l []*command) []string {
+	words := make([]string, len(l))
+	for i, c := range l {
+		words[i] = c.words
+	}
+	return words
+}
+
+func exact(word, arg string) bool { return word == arg }
+
+// named reports whether a user may name arg where word stands.
+func named(word, arg string) bool {
+	switch word {
+	case "<id>":
+		_, err := selection(arg)
+		return err == nil
+	case "<string>":
+		return true
+	}
+	return false
+}
+
+func filter(l []*command, i int, arg string, match func(word, arg string) bool) []*command {
+	var out []*command
+	for _, c := range l {
+		if words := strings.Fields(c.words); i < len(words) && match(words[i], arg) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// sameWord returns the word that all of l have at i, or "" if they differ.
+func sameWord(l []*command, i int) string {
+	var word string
+	for _, c := range l {
+		w := strings.Fields(c.words)
+		if i >= len(w) || word != "" && w[i] != word {
+			return ""
+		}
+		word = w[i]
+	}
+	return word
+}
+
+// selection returns what an id names: 8 digits a message, 16 an envelope.
+func selection(s string) (queue.Selection, error) {
+	if id, err := envelope.ParseID(s); err == nil {
+		return queue.Selection{Envelope: id}, nil
+	}
+	if id, err := envelope.ParseMessageID(s); err == nil && id != 0 {
+		return queue.Selection{Message: id}, nil
+	}
+	return queue.Selection{}, fmt.Errorf("%q names no message (8 hexadecimal digits) and no envelope (16)", s)
+}
