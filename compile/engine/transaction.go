@@ -56,22 +56,46 @@ type Question struct {
 // A Questions is all that a rule asks, indexed by Part.
 type Questions [numParts]Question
 
-// Ask puts rule r to the transaction. This is the one place that says which
-// text of a transaction a criterion looks at.
+// Ask puts rule r to the transaction.
 func (tx *Transaction) Ask(r *compile.Rule) Questions {
 	var q Questions
-	q[PartTag] = ask(r.Tag, String, tx.Tag)
-	q[PartFrom] = tx.askFrom(&r.From)
-	q[PartFor] = ask(r.For.Criterion, Domain, tx.Rcpt.Domain)
-	q[PartHelo] = ask(r.Helo, Domain, tx.Helo)
-	q[PartAuth] = tx.askAuth(r.Auth)
-	q[PartTLS] = Question{Sign: r.TLS.Sign, Answer: yesNo(tx.TLS)}
-	q[PartMailFrom] = ask(r.MailFrom, MailAddr, tx.Sender.String())
-	q[PartRcptTo] = ask(r.RcptTo, MailAddr, tx.Rcpt.String())
 	for p := range q {
-		q[p].Part = Part(p)
+		q[p] = tx.AskPart(r, Part(p))
 	}
 	return q
+}
+
+// AskPart puts one criterion of rule r to the transaction. This is the one
+// place that says which text of a transaction a criterion looks at.
+func (tx *Transaction) AskPart(r *compile.Rule, p Part) Question {
+	var q Question
+	switch p {
+	case PartTag:
+		q = ask(r.Tag, String, tx.Tag)
+	case PartFrom:
+		q = tx.askFrom(&r.From)
+	case PartFor:
+		q = ask(r.For.Criterion, Domain, tx.Rcpt.Domain)
+	case PartHelo:
+		q = ask(r.Helo, Domain, tx.Helo)
+	case PartAuth:
+		q = tx.askAuth(r.Auth)
+	case PartTLS:
+		q = Question{Sign: r.TLS.Sign, Answer: yesNo(tx.TLS)}
+	case PartMailFrom:
+		q = askAddress(r.MailFrom, tx.Sender)
+	case PartRcptTo:
+		q = askAddress(r.RcptTo, tx.Rcpt)
+	}
+	q.Part = p
+	return q
+}
+
+func askAddress(c compile.Criterion, a Address) Question {
+	if c.Sign == compile.Absent {
+		return Question{}
+	}
+	return ask(c, MailAddr, a.String())
 }
 
 func ask(c compile.Criterion, s Service, key string) Question {
