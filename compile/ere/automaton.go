@@ -45,7 +45,12 @@ const (
 )
 
 // A cache holds the states found so far.
-type cache struct{ current atomic.Pointer[states] }
+type cache struct {
+	current atomic.Pointer[states]
+	// followed counts the instructions that were followed to find states:
+	// what a text costs beyond one look into the cache a byte.
+	followed atomic.Uint64
+}
 
 type states struct {
 	mu    sync.Mutex
@@ -170,9 +175,12 @@ func (s *State) follow(atEnd, wordAfter bool) *walk {
 	p := s.re.prog
 	w := &walk{seen: make([]bool, len(p.insts))}
 	stack := slices.Clone(s.insts)
+	steps := uint64(0)
+	defer func() { s.re.cache.followed.Add(steps) }()
 	for len(stack) > 0 {
 		i := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
+		steps++
 		if w.seen[i] {
 			continue
 		}

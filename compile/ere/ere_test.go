@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 var verdicts = flag.String("verdicts", "testdata/glibc.tsv", "file of verdicts to agree with")
@@ -149,8 +148,9 @@ func goSyntax(b *strings.Builder, n *node) (ok bool) {
 }
 
 // FuzzMatch states that an expression that can be written in Go's syntax
-// matches what Go's regexp matches, and that a second walk through the
-// states that the first one left behind gives the same answer.
+// matches what Go's regexp matches, in time linear in the text, and that a
+// second walk through the states that the first one left behind gives the
+// same answer.
 func FuzzMatch(f *testing.F) {
 	f.Add("^(a|b)*abb$", "ababb")
 	f.Add("[^]a-c]{2,}\\b", "xx ]")
@@ -165,6 +165,7 @@ func FuzzMatch(f *testing.F) {
 			return
 		}
 		got := re.MatchString(text)
+		checkLinear(t, re, text)
 		if again := re.MatchString(text); again != got {
 			t.Fatalf("%q in %q: %v, then %v", expr, text, got, again)
 		}
@@ -187,32 +188,47 @@ func FuzzMatch(f *testing.F) {
 	})
 }
 
+// checkLinear checks what a text has cost: of every byte at most once what
+// the program is long, for each instruction leads to two others at most.
+func checkLinear(t *testing.T, re *Regexp, text string) {
+	t.Helper()
+	limit := uint64(len(text)+1) * 3 * uint64(len(re.prog.insts)+1)
+	if n := re.cache.followed.Load(); n > limit {
+		t.Errorf("a text of %d bytes took %d steps through a program of %d, the limit is %d", len(text), n, len(re.prog.insts), limit)
+	}
+}
+
 // TestHostile is about expressions and texts that make other matchers run
-// for hours, and about one whose automaton does not fit.
+// for hours, and about one whose automaton does not fit: the cost grows as
+// the text does.
 func TestHostile(t *testing.T) {
 	tests := []struct {
-		expr, text string
+		expr, text string // the text is repeated
+		end        string
 		want       bool
 	}{
-		{"(a*)*b", strings.Repeat("a", 1023), false},
-		{"(a?){500}a{500}", strings.Repeat("a", 500), true},
-		{"(a|aa)+$", strings.Repeat("a", 1022) + "b", false},
-		{"(a|b)*a(a|b){15}c", strings.Repeat("abbabaab", 120) + "abbabaabbbabaabac", true},
+		{"(a*)*b", "a", "", false},
+		{"(a?){500}a{500}", "a", "", true},
+		{"(a|aa)+$", "a", "b", false},
+		{"(a|b)*a(a|b){15}c", "abbabaab", "abbabaabbbabaabac", true},
+		{"((((a*)*)*)*)*$x", "aaaaaaaa", "", false},
+		{"^(([a-z])+.)+[A-Z]([a-z])+$", "aaaaaaaa", "", false},
+		{"(.*)(.*)(.*)(.*)(.*)[^a]$", "a", "a", false},
 	}
 	for _, tt := range tests {
-		start := time.Now()
-		re, err := Compile(tt.expr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := re.MatchString(tt.text); got != tt.want {
-			t.Errorf("%s: %v, want %v", tt.expr, got, tt.want)
-		}
-		if d := time.Since(start); d > 5*time.Second {
-			t.Errorf("%s took %v", tt.expr, d)
-		}
-		if n := len(re.cache.current.Load().byKey); n > maxStates {
-			t.Errorf("%s: %d states are kept, the limit is %d", tt.expr, n, maxStates)
+		for _, n := range []int{500, 1000, 2000, 4000} {
+			re, err := Compile(tt.expr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.Repeat(tt.text, n/len(tt.text)) + tt.end
+			if got := re.MatchString(text); got != tt.want {
+				t.Errorf("%s, %d bytes: %v, want %v", tt.expr, len(text), got, tt.want)
+			}
+			checkLinear(t, re, text)
+			if n := len(re.cache.current.Load().byKey); n > maxStates {
+				t.Errorf("%s: %d states are kept, the limit is %d", tt.expr, n, maxStates)
+			}
 		}
 	}
 }
