@@ -52,6 +52,11 @@ type Stmt struct {
 type Bad struct {
 	Keyword string // its first word, if that was one
 	Strings []string
+
+	// Part is what was complete before the token at which the statement
+	// was given up, where it ends: it can be wrong too. It is not a
+	// statement, and is neither printed nor inspected.
+	Part *Stmt
 }
 
 // A Str is a string token, bare or quoted.

@@ -20,11 +20,12 @@ func Inspect(n any, f func(n any) bool) {
 var (
 	posType     = reflect.TypeFor[token.Pos]()
 	fileSetType = reflect.TypeFor[token.FileSet]()
+	badType     = reflect.TypeFor[*Bad]()
 )
 
 // inspect visits the node that v points to.
 func inspect(v reflect.Value, f func(any) bool) {
-	if !f(v.Interface()) {
+	if !f(v.Interface()) || v.Type() == badType {
 		return
 	}
 	node := v.Elem()

@@ -46,6 +46,9 @@ func (p *printer) fields(label string, v reflect.Value, depth int) {
 		head += plainField(v.Type().Field(i).Name, v.Field(i))
 	}
 	p.line(depth, head)
+	if v.Addr().Type() == badType {
+		return
+	}
 	for i := range v.NumField() {
 		p.field(v.Type().Field(i).Name, v.Field(i), depth+1)
 	}

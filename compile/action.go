@@ -11,9 +11,10 @@ func (c *compiler) action(a *ast.Action) {
 	errors := c.errors
 	c.actions.taken(c, &a.Name, a.Name.Pos)
 	action := Action{Name: a.Name.Text, Origin: c.here()}
-	if a.Local != nil {
+	switch {
+	case a.Local != nil:
 		c.local(&action, a.Local)
-	} else {
+	case a.Relay != nil:
 		action.Method = Relay
 		c.relay(&action.Relay, a.Relay)
 	}
@@ -22,7 +23,7 @@ func (c *compiler) action(a *ast.Action) {
 		action.TTL, _ = c.delay(ttl, "ttl")
 	}
 	c.rs.Actions = append(c.rs.Actions, action)
-	c.actions.declare(&a.Name, ActionID(len(c.rs.Actions)), c.errors > errors)
+	c.actions.declare(&a.Name, ActionID(len(c.rs.Actions)), c.failed(errors))
 }
 
 // resolveTTL gives the actions without a lifetime that of the queue, which
@@ -65,17 +66,17 @@ func (c *compiler) localOption(a *Action, o *ast.LocalOption) {
 	case o.User != nil:
 		c.user(a, o.User, at)
 	case o.Alias != nil:
-		if c.once("alias", at, o.EndPos) {
-			c.excludes(at, o.EndPos, "alias", "virtual")
+		if c.once("alias", at, seenArg(o.Alias)) {
+			c.excludes(at, seenArg(o.Alias), "alias", "virtual")
 		}
 		a.Alias = c.use(o.Alias, forAlias, false)
 	case o.Virtual != nil:
-		if c.once("virtual", at, o.EndPos) {
-			c.excludes(at, o.EndPos, "virtual", "alias")
+		if c.once("virtual", at, seenArg(o.Virtual)) {
+			c.excludes(at, seenArg(o.Virtual), "virtual", "alias")
 		}
 		a.Virtual = c.use(o.Virtual, forVirtual, false)
 	case o.Userbase != nil:
-		c.once("userbase", at, o.EndPos)
+		c.once("userbase", at, seenArg(o.Userbase))
 		a.Userbase = c.use(o.Userbase, forUserbase, false)
 	case o.Wrapper != nil:
 		// The one option that may be repeated: the last one holds.
@@ -129,7 +130,7 @@ func (c *compiler) relayOption(r *RelayOptions, o *ast.RelayOption, next token.P
 	case o.Helo != nil:
 		text(&r.Helo, "helo", o.Helo)
 	case o.HeloSrc != nil:
-		c.once("helo-src", at, o.EndPos)
+		c.once("helo-src", at, seenArg(o.HeloSrc))
 		r.HeloSrc = c.use(o.HeloSrc, forHeloSrc, false)
 	case o.PKI != nil:
 		text(&r.PKI, "pki", o.PKI)
@@ -140,7 +141,7 @@ func (c *compiler) relayOption(r *RelayOptions, o *ast.RelayOption, next token.P
 	case o.Protocols != nil:
 		text(&r.Protocols, "protocols", o.Protocols)
 	case o.Src != nil:
-		c.once("src", at, o.EndPos)
+		c.once("src", at, seenArg(o.Src))
 		r.Src = c.use(o.Src, forSource, false)
 	case o.MailFrom != nil:
 		text(&r.MailFrom, "mail-from", o.MailFrom)
@@ -174,15 +175,17 @@ func (c *compiler) route(r *RelayOptions, o *ast.RelayOption, at token.Span, nex
 		}
 		r.Backup = true
 	case o.Host != nil:
-		if c.once("host", at, o.EndPos) {
-			c.excludes(at, o.EndPos, "host", "domain")
-			c.excludes(at, o.EndPos, "host", "backup")
+		seen := seenArg(o.Host)
+		if c.once("host", at, seen) {
+			c.excludes(at, seen, "host", "domain")
+			c.excludes(at, seen, "host", "backup")
 		}
 		r.Host = c.use(o.Host, forRelayHost, false)
 	case o.Domain != nil:
-		if c.once("domain", at, o.EndPos) {
-			c.excludes(at, o.EndPos, "domain", "host")
-			c.excludes(at, o.EndPos, "domain", "backup")
+		seen := seenArg(o.Domain)
+		if c.once("domain", at, seen) {
+			c.excludes(at, seen, "domain", "host")
+			c.excludes(at, seen, "domain", "backup")
 		}
 		r.Domain = c.use(o.Domain, forRelayDomain, false)
 	case o.TLS != nil:
@@ -196,10 +199,10 @@ func (c *compiler) route(r *RelayOptions, o *ast.RelayOption, at token.Span, nex
 		_, host := c.place("host")
 		_, domain := c.place("domain")
 		if !host && !domain {
-			d := c.errorf(at, o.EndPos, "missing-host", "auth needs a host or domain before it")
+			d := c.errorf(at, seenArg(o.Auth), "missing-host", "auth needs a host or domain before it")
 			d.Help = append(d.Help, "credentials belong to a smarthost: name it first")
 		}
-		c.once("auth", at, o.EndPos)
+		c.once("auth", at, seenArg(o.Auth))
 		r.Auth = c.use(o.Auth, forRelayAuth, false)
 	}
 }

@@ -70,6 +70,7 @@ type compiler struct {
 	errors  int  // complaints of class Language so far
 	hints   int  // suggestions made so far; see maxHints
 	partial bool // a statement was not understood: the Ruleset is not what was meant
+	broken  bool // the statement in hand is the part of one that was understood
 	lost    bool // a statement that cannot be guessed at was lost: anything may be declared
 	matched bool // there is a match statement, good or bad
 
@@ -175,13 +176,29 @@ func (c *compiler) statement(s *ast.Stmt) {
 	case s.CA != nil:
 		c.caStmt(s.CA)
 	case s.Bad != nil:
-		c.poison(s.Bad)
+		c.bad(s.Bad)
 	case s.Include != nil:
 		c.include(s.Include)
 	default:
 		c.setting(s)
 	}
 }
+
+// bad reports what is wrong in the part of a statement that was understood.
+// What is missing may be in the rest, so only what is there is judged.
+func (c *compiler) bad(b *ast.Bad) {
+	c.partial = true
+	if b.Part != nil {
+		c.broken = true
+		c.statement(b.Part)
+		c.broken = false
+	}
+	c.poison(b)
+}
+
+// failed reports whether the statement in hand is no good: it is a part, or
+// there are more errors than before it.
+func (c *compiler) failed(before int) bool { return c.broken || c.errors > before }
 
 // include notices a file that could not be read, and was reported: what it
 // declares is anybody's guess.

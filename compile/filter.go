@@ -15,7 +15,7 @@ func (c *compiler) proc(p *ast.Proc) {
 	c.procs.taken(c, &p.Name, p.Command.Pos)
 	proc := Proc{Name: p.Name.Text, Command: p.Command.Text, Origin: c.here()}
 	c.procOptions(&proc, p.Options)
-	c.procs.declare(&p.Name, len(c.rs.Procs), c.errors > errors)
+	c.procs.declare(&p.Name, len(c.rs.Procs), c.failed(errors))
 	c.rs.Procs = append(c.rs.Procs, proc)
 }
 
@@ -58,7 +58,7 @@ func (c *compiler) filter(f *ast.Filter) {
 		c.phase(&filter, f.Phase)
 	}
 	c.rs.Filters = append(c.rs.Filters, filter)
-	c.filters.declare(&f.Name, FilterID(len(c.rs.Filters)), c.errors > errors)
+	c.filters.declare(&f.Name, FilterID(len(c.rs.Filters)), c.failed(errors))
 }
 
 // procExec gives a filter a process of its own, under its own name. A
@@ -73,7 +73,7 @@ func (c *compiler) procExec(f *Filter, p *ast.ProcExec, name *ast.Str) {
 		c.rs.Procs[old.id] = proc
 		return
 	}
-	c.procs.declare(name, len(c.rs.Procs), false)
+	c.procs.declare(name, len(c.rs.Procs), c.broken)
 	c.rs.Procs = append(c.rs.Procs, proc)
 }
 
@@ -131,13 +131,17 @@ func filterSeen(r *ast.FilterRef) token.Pos {
 func (c *compiler) phase(f *Filter, p *ast.Phase) {
 	f.Phase = p.Name
 	f.Test.Sign = sign(p.Not)
-	var arg *ast.TableArg
-	f.Test.Field, f.Test.Regex, arg = condition(p.Condition)
-	if arg != nil {
-		f.Test.Table, _ = c.table(arg)
+	if p.Condition != nil {
+		var arg *ast.TableArg
+		f.Test.Field, f.Test.Regex, arg = condition(p.Condition)
+		if arg != nil {
+			f.Test.Table, _ = c.table(arg)
+		}
 	}
-	f.Do, f.Text = decision(p.Decision)
-	c.checkReply(p.Decision)
+	if p.Decision != nil {
+		f.Do, f.Text = decision(p.Decision)
+		c.checkReply(p.Decision)
+	}
 }
 
 // checkReply warns of a refusal that is no reply of SMTP.

@@ -35,7 +35,6 @@ func (c *compiler) listen(l *ast.Listen) {
 		Hostname:  c.rs.ServerName,
 		Origin:    c.here(),
 	}}
-	errors := c.errors
 	for i, o := range l.Options {
 		// An option that may have another word behind it is complete
 		// only when the next token is known.
@@ -45,7 +44,9 @@ func (c *compiler) listen(l *ast.Listen) {
 		}
 		p.option(o, next)
 	}
-	p.finish(c.errors > errors)
+	if !c.broken {
+		p.finish()
+	}
 }
 
 // listenSocket sets up the local submission socket.
@@ -55,7 +56,9 @@ func (c *compiler) listenSocket(l *ast.Listen) {
 		d := c.errorf(at, c.stmt.EndPos, "duplicate-socket", "the socket listener is already declared")
 		d.Notes = append(d.Notes, diag.Note{Span: token.At(c.socket.Pos), Message: "first declared here"})
 	}
-	c.socket = c.stmt
+	if !c.broken {
+		c.socket = c.stmt
+	}
 	s := Socket{Hostname: c.rs.ServerName, Origin: c.here()}
 	for _, o := range l.SocketOptions {
 		at := token.Span{Start: o.Pos, End: o.EndPos}
@@ -119,13 +122,17 @@ func (p *pending) option(o *ast.ListenOption, next token.Pos) {
 		c.once("address family", at, o.Pos)
 		p.inet4, p.inet6 = o.Inet4, o.Inet6
 	case o.Port != nil:
-		c.once("port", at, o.EndPos)
+		seen := o.EndPos
+		if o.Port.Name != nil {
+			seen = o.Port.Name.Pos
+		}
+		c.once("port", at, seen)
 		p.port(o.Port, at)
 	case o.Hostname != nil:
 		c.once("hostname", at, o.Hostname.Pos)
 		l.Hostname = o.Hostname.Text
 	case o.Hostnames != nil:
-		c.once("hostnames", at, o.EndPos)
+		c.once("hostnames", at, seenArg(o.Hostnames))
 		l.Hostnames = c.use(o.Hostnames, forHostnames, false)
 	case o.ReceivedAuth:
 		c.once("received-auth", at, o.Pos)
@@ -203,7 +210,7 @@ func (p *pending) mode(m TLSMode, word string, at token.Span, seen token.Pos) {
 func (p *pending) auth(m AuthMode, table *ast.TableArg, at token.Span, o *ast.ListenOption, next token.Pos) {
 	seen := next
 	if table != nil {
-		seen = o.EndPos
+		seen = seenArg(table)
 	}
 	p.c.once("auth", at, seen)
 	p.listener.Auth = m
@@ -250,8 +257,8 @@ func (p *pending) port(port *ast.Port, at token.Span) {
 }
 
 // finish checks the options against each other and adds one listener for
-// each address. wrong is set if an option was reported.
-func (p *pending) finish(wrong bool) {
+// each address.
+func (p *pending) finish() {
 	c, l := p.c, &p.listener
 	at := span(p.stmt.On)
 	if l.Auth != NoAuth && l.TLS == NoTLS {

@@ -89,7 +89,7 @@ func (k criterion) plain(to *Criterion, group string, p *ast.Pattern, serves pur
 func (k criterion) table(arg *ast.TableArg, p purpose, regex bool, group string) (id TableID, ok bool) {
 	seen, known := k.next, true
 	if arg != nil {
-		seen = arg.EndPos
+		seen = seenArg(arg)
 		id, known = k.c.table(arg)
 	}
 	free := k.c.once(group, k.at, seen)

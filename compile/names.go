@@ -83,7 +83,6 @@ func (s *scope[T]) spoil(name string) {
 // have been meant to declare, so that one mistake is not reported once more
 // at every use.
 func (c *compiler) poison(b *ast.Bad) {
-	c.partial = true
 	for _, n := range b.Strings {
 		switch b.Keyword {
 		case "table":

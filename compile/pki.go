@@ -36,6 +36,12 @@ func (c *compiler) pkiStmt(p *ast.PKI) {
 		c.pki.spoil(p.Name.Text)
 		return
 	}
+	if c.broken {
+		for _, o := range p.Options {
+			c.pkiOption(new(PKI), o)
+		}
+		return
+	}
 	old, known := c.pki.names[name]
 	i := old.id
 	if !known || old.wrong {
@@ -70,6 +76,9 @@ func (c *compiler) caStmt(a *ast.CA) {
 	name, ok := c.hostLike(&a.Name, "ca")
 	if !ok {
 		c.ca.spoil(a.Name.Text)
+		return
+	}
+	if c.broken {
 		return
 	}
 	ca := CA{Name: name, Cert: a.Cert.Text, Origin: c.here()}

@@ -169,7 +169,7 @@ func (c *compiler) mda(m *ast.MDA) {
 	}
 	if w := m.Wrapper; w != nil {
 		if c.wrappers.taken(c, &w.Name, w.Command.Pos) == nil {
-			c.wrappers.declare(&w.Name, len(c.rs.Wrappers), false)
+			c.wrappers.declare(&w.Name, len(c.rs.Wrappers), c.broken)
 			c.rs.Wrappers = append(c.rs.Wrappers, Wrapper{Name: w.Name.Text, Command: w.Command.Text})
 		}
 	}
@@ -215,7 +215,7 @@ func (c *compiler) queue(q *ast.Queue) {
 		c.rs.Queue.Compression = true
 	case q.Encryption != nil:
 		c.rs.Queue.Encryption = true
-		if key := q.Encryption.Key; key != nil {
+		if key := q.Encryption.Key; key != nil && !c.broken {
 			c.queueKey = key
 			c.rs.Queue.Key = key.Text
 		}

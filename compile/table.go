@@ -72,7 +72,7 @@ func (c *compiler) tableStmt(t *ast.Table) {
 	} else {
 		table = c.tableSpec(t)
 	}
-	c.tables.declare(&t.Name, c.addTable(table), c.errors > errors)
+	c.tables.declare(&t.Name, c.addTable(table), c.failed(errors))
 }
 
 // tableName checks that a table can have a name. Both mistakes end
@@ -312,10 +312,10 @@ func (c *compiler) suits(id TableID, arg *ast.TableArg, p purpose, regex bool) b
 		t.Kind == List && p.list, t.Kind == Mapping && p.mapping:
 		return true
 	case t.Kind == Dynamic:
-		d = c.errorf(at, arg.EndPos, "table-service", "%s cannot use table %s, which knows system users alone", p.name, show("table", t.Name))
+		d = c.errorf(at, seenArg(arg), "table-service", "%s cannot use table %s, which knows system users alone", p.name, show("table", t.Name))
 		d.Label = "getpwnam serves as userbase, and for nothing else"
 	default:
-		d = c.errorf(at, arg.EndPos, "table-kind", "%s needs %s, not %s", p.name, wants(p), kindText(t.Kind))
+		d = c.errorf(at, seenArg(arg), "table-kind", "%s needs %s, not %s", p.name, wants(p), kindText(t.Kind))
 		d.Label = "this is " + kindText(t.Kind)
 		if p.mapping && !p.list && t.Kind == List {
 			d.Help = append(d.Help, `a mapping is written { key = value, ... }, or as lines "key value" in a file`)
@@ -345,6 +345,15 @@ func kindText(k Kind) string {
 		return "a mapping"
 	}
 	return "a table declared without content"
+}
+
+// seenArg returns where OpenSMTPD has read all of an argument: at the begin
+// of its last token, which may go on over lines.
+func seenArg(arg *ast.TableArg) token.Pos {
+	if arg.Str != nil {
+		return arg.Str.Pos
+	}
+	return arg.EndPos
 }
 
 // use returns the table that an argument means if it serves for p.

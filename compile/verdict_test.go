@@ -154,12 +154,81 @@ func TestErrorLines(t *testing.T) {
 		{"match for any \\\n action \\\n \"x\" \\\n\n", "3"},
 		{"filter f phase connect match rdns junk\nfilter \\\n f \\\n phase connect \\\n match rdns junk\nmatch reject\n", "4"},
 		{"match from auth \\\n auth \\\n\\\n reject\n", "4"},
+		{"match tls ! tls\\\n\n", "1"},
+		{"match for any for local \\\n foo\n", "1"},
+		{"match from src <no> \\\n for domian x reject\n", "1"},
+		{"match from any \\\n for any \\\n action x \\\n foo\n", "3"},
+		{"action a relay host x \\\n host y \\\n = z\nmatch reject\n", "2"},
+		{"action a maildir alias \"x\ny\" \\\n\nmatch reject\n", "1"},
+		{"listen on lo tag a \\\n tag b \\\n hostname\nmatch reject\n", "2"},
+		{"listen on lo filter { a \n b = }\nmatch reject\n", "1"},
+		{"filter f chain { \"x\" \\\n = y }\nmatch reject\n", "1"},
+		{"filter f phase connect match \\\n src <no> \\\n accept\nmatch reject\n", "2"},
+		{"proc p c user a \\\n user b \\\n group\nmatch reject\n", "2"},
+		{"bounce warn-interval 1h, 1w, \\\n \nmatch reject\n", "1"},
+		{"mda limit max-love 5 \\\n max-session x\nmatch reject\n", "1"},
+		{"pki a dhe x \\\n cert\nmatch reject\n", "1"},
+		{"ca *.x \\\n key y\nmatch reject\n", "1"},
+		{"table t { a \n b \n c \\\n = d }\nmatch reject\n", "4"},
+		{"table t { a = b \n c \n d }\nmatch reject\n", "2"},
+		{"table t { a = b, c \n\n }\nmatch reject\n", "1"},
+		{"table t { a = \nmatch reject\n", "1"},
+		{"table t { a = b, c \nmatch reject\n", "1"},
+		{"table t { a = b, c = d \nmatch reject\n", "2"},
 	}
 	for _, tt := range tests {
 		f, list := parse("c", lang.Options{Text: []byte(tt.conf)})
 		_, compiled := compile.Compile(f, hostfacts.Unnamed())
 		if got := firstLine(diag.Merge(f.Set, list, compiled)); got != tt.line {
 			t.Errorf("first error on line %s, recorded is %s:\n%s", got, tt.line, tt.conf)
+		}
+	}
+}
+
+// TestBrokenStatement checks that a statement which breaks off is judged as
+// far as it goes, and that what may be in the rest is not missed.
+func TestBrokenStatement(t *testing.T) {
+	tests := []struct{ conf, want string }{
+		{"match from src <no> for domian x action y", "undefined-table syntax"},
+		{"match for any for local", "repeated-option syntax"},
+		{"match for any action x reject", "undefined-action syntax"},
+		{"action a relay auth <m> tls host <n> (", "missing-host undefined-table undefined-table syntax"},
+		{"action a mbox user bob (", "conflicting-options syntax"},
+		{"action a mbox (\naction a mbox", "syntax"}, // the first may be another
+		{"action a (\nmatch action a", "syntax"},
+		{"listen on nosuchif0 tls pk x", "syntax"}, // what is missing may be the misspelt word
+		{"listen on socket tag a tag b (\nlisten on socket", "repeated-option syntax"},
+		{"listen on lo filter { x, y", "undefined-filter undefined-filter unclosed-brace"},
+		{"filter f chain { x = y }", "pair-in-chain undefined-filter"},
+		{"filter f phase connect match src <no> jun", "undefined-table syntax"},
+		{"filter f phase connect match junk", "syntax"},
+		{"filter f proc p (", "undefined-proc syntax"},
+		{"pki '*.x' cert", "bad-pki-name syntax"},
+		{"pki a cert c key", "syntax"},
+		{"ca '*.x'", "bad-ca-name syntax"},
+		{"proc p c user a user b (", "repeated-option syntax"},
+		{"bounce warn-interval 1w, 1x,", "bad-delay bad-delay syntax"},
+		{"smtp limit max-love 1 max-mails x", "unknown-limit syntax"},
+		{"smtp max-message-size", "syntax"},
+		{"mta limit for domain", "syntax"},
+		{"mta limit nothing 1 x", "unknown-limit syntax"},
+		{"queue encryption short (", "syntax"},
+		{"queue ttl 1w (", "bad-delay syntax"},
+		{"table t file:relative (", "table-spec syntax"},
+		{"table t { a", "unclosed-brace"},
+		{"admd \"\x7f\" (", "bad-admd syntax"},
+		{"include", "syntax"},
+		{"x =", "syntax"},
+	}
+	for _, tt := range tests {
+		f, parsed := parse("c", lang.Options{Text: []byte(tt.conf + "\nmatch reject\n")})
+		_, compiled := compile.Compile(f, hostfacts.Unnamed())
+		var codes []string
+		for _, d := range diag.Merge(f.Set, parsed, compiled) {
+			codes = append(codes, string(d.Code))
+		}
+		if got := strings.Join(codes, " "); got != tt.want {
+			t.Errorf("%q: %s, want %s", tt.conf, got, tt.want)
 		}
 	}
 }

@@ -12,7 +12,9 @@ import (
 //
 // It reports nothing. At the first token that does not fit it stops; from
 // then on no token fits anything, so that every method returns without
-// looking for errors.
+// looking for errors. What such a method was to make is nil, or is left out
+// of its list: of a statement that fails the tree holds what was complete
+// before.
 type descent struct {
 	lex    *lexer
 	t      tok // the next token, if have
@@ -101,21 +103,23 @@ func (d *descent) word() string {
 	return ""
 }
 
-// str takes a string.
-func (d *descent) str(s *ast.Str) {
+// str takes a string and reports whether there was one.
+func (d *descent) str(s *ast.Str) bool {
 	t := d.peek()
 	if !t.isString() {
 		d.fail()
-		return
+		return false
 	}
 	s.Pos, s.Text, s.EndPos = t.pos, t.text, t.end
 	d.take()
+	return true
 }
 
 func (d *descent) newStr() *ast.Str {
-	s := d.strs.new()
-	d.str(s)
-	return s
+	if s := d.strs.new(); d.str(s) {
+		return s
+	}
+	return nil
 }
 
 // optStr takes a string if there is one.
@@ -126,23 +130,26 @@ func (d *descent) optStr() *ast.Str {
 	return nil
 }
 
-func (d *descent) num(n *ast.Num) {
+func (d *descent) num(n *ast.Num) bool {
 	t := d.peek()
 	if t.kind != number {
 		d.fail()
-		return
+		return false
 	}
 	n.Pos, n.Text, n.EndPos = t.pos, t.text, t.end
 	d.take()
+	return true
 }
 
 func (d *descent) newNum() *ast.Num {
-	n := new(ast.Num)
-	d.num(n)
-	return n
+	if n := new(ast.Num); d.num(n) {
+		return n
+	}
+	return nil
 }
 
 // statement parses one statement up to its newline, which it does not take.
+// If it fails the statement ends at the token that does not fit.
 func (d *descent) statement() *ast.Stmt {
 	st := d.stmts.new()
 	st.Pos = d.peek().pos
@@ -182,25 +189,11 @@ func (d *descent) dispatch(st *ast.Stmt) {
 	case "filter":
 		st.Filter = d.filter()
 	case "include":
-		st.Include = new(ast.Include)
-		d.str(&st.Include.Path)
-	case "admd":
-		st.ADMD = new(ast.ADMD)
-		d.str(&st.ADMD.Name)
-	case "bounce":
-		st.Bounce = d.bounce()
-	case "ca":
-		st.CA = new(ast.CA)
-		d.str(&st.CA.Name)
-		d.wantKw("cert")
-		d.str(&st.CA.Cert)
-	case "pki":
-		st.PKI = d.pki()
+		if n := new(ast.Include); d.str(&n.Path) {
+			st.Include = n
+		}
 	case "proc":
-		st.Proc = new(ast.Proc)
-		d.str(&st.Proc.Name)
-		d.str(&st.Proc.Command)
-		st.Proc.Options = d.procOptions()
+		st.Proc = d.proc()
 	default:
 		d.dispatchSetting(st, w)
 	}
@@ -208,6 +201,16 @@ func (d *descent) dispatch(st *ast.Stmt) {
 
 func (d *descent) dispatchSetting(st *ast.Stmt, w string) {
 	switch w {
+	case "admd":
+		if n := new(ast.ADMD); d.str(&n.Name) {
+			st.ADMD = n
+		}
+	case "bounce":
+		st.Bounce = d.bounce()
+	case "ca":
+		st.CA = d.ca()
+	case "pki":
+		st.PKI = d.pki()
 	case "mda":
 		st.MDA = d.mda()
 	case "mta":
@@ -229,7 +232,9 @@ func (d *descent) macro() *ast.Macro {
 	m := new(ast.Macro)
 	d.str(&m.Name)
 	d.wantOp("=")
-	d.str(&m.Value)
+	if !d.str(&m.Value) {
+		return nil
+	}
 	return m
 }
 
@@ -237,9 +242,12 @@ func (d *descent) table() *ast.Table {
 	t := new(ast.Table)
 	d.str(&t.Name)
 	if d.peek().is(punct, "{") {
-		t.List = d.list()
+		t.List = d.list(false)
 	} else {
 		t.Spec = d.newStr()
+	}
+	if d.failed {
+		return nil
 	}
 	return t
 }
@@ -253,11 +261,14 @@ func (d *descent) tableArg() *ast.TableArg {
 	case t.isString():
 		a.Str = d.newStr()
 	case t.is(punct, "{"):
-		a.List = d.list()
+		a.List = d.list(false)
 	default:
 		d.wantOp("<")
 		a.Ref = d.newStr()
 		d.wantOp(">")
+	}
+	if d.failed {
+		return nil
 	}
 	a.EndPos = d.end
 	return a
@@ -271,41 +282,50 @@ func (d *descent) optTableArg() *ast.TableArg {
 	return nil
 }
 
-// list parses what stands in braces: strings or pairs, not both.
-func (d *descent) list() *ast.List {
+// list parses what stands in braces: strings or pairs, not both, and strings
+// alone in a chain of filters. Where a list is neither, misfit has the words.
+func (d *descent) list(chain bool) *ast.List {
 	l := &ast.List{Pos: d.peek().pos}
 	d.wantOp("{")
-	first := d.elem()
-	d.elems.add(first)
-	for !d.op("}") && !d.failed {
+	strings, pairs := chain, false
+	for {
+		e := d.elem(strings, pairs)
+		if d.failed && (!chain || !e.Key.Pos.IsValid()) {
+			break
+		}
+		d.elems.add(e)
+		if d.failed {
+			break
+		}
+		pairs = e.Value != nil
+		strings = !pairs
+		if d.op("}") {
+			break
+		}
 		if d.peek().kind == separator {
 			d.take()
 		}
-		e := d.elem()
-		if (e.Value != nil) != (first.Value != nil) && !d.failed {
-			d.fail() // misfit has the words
-		}
-		d.elems.add(e)
 	}
 	l.Elems = d.elems.done()
 	l.EndPos = d.end
 	return l
 }
 
-// chain parses a list of filters, which has no pairs.
-func (d *descent) chain() *ast.List {
-	l := d.list()
-	if !d.failed && l.Elems[0].Value != nil {
-		d.fail() // misfit has the words
-	}
-	return l
-}
-
-func (d *descent) elem() *ast.Elem {
+// elem parses an element of a list that so far has been one of strings, or
+// one of pairs, or neither.
+func (d *descent) elem(strings, pairs bool) *ast.Elem {
 	e := d.elemSlab.new()
 	d.str(&e.Key)
-	if d.op("=") || d.op("=>") {
+	switch t := d.peek(); {
+	case t.is(punct, "=") || t.is(punct, "=>"):
+		if strings {
+			d.fail()
+			break
+		}
+		d.take()
 		e.Value = d.newStr()
+	case pairs:
+		d.fail()
 	}
 	return e
 }

@@ -4,16 +4,20 @@ import "smtpd/ast"
 
 func (d *descent) filter() *ast.Filter {
 	f := new(ast.Filter)
-	d.str(&f.Name)
+	if !d.str(&f.Name) {
+		return nil
+	}
 	switch {
 	case d.kw("proc"):
 		f.Proc = d.newStr()
 	case d.kw("proc-exec"):
-		f.ProcExec = new(ast.ProcExec)
-		d.str(&f.ProcExec.Command)
-		f.ProcExec.Options = d.procOptions()
+		p := new(ast.ProcExec)
+		if d.str(&p.Command) {
+			p.Options = d.procOptions()
+			f.ProcExec = p
+		}
 	case d.kw("chain"):
-		f.Chain = d.chain()
+		f.Chain = d.list(true)
 	case d.kw("phase"):
 		f.Phase = d.phase()
 	default:
@@ -27,7 +31,7 @@ func (d *descent) phase() *ast.Phase {
 	rule, ok := phaseRules[ph.Name]
 	if !ok {
 		d.fail()
-		return ph
+		return nil
 	}
 	d.take()
 	d.wantKw("match")
@@ -63,6 +67,9 @@ func (d *descent) condition() *ast.Condition {
 		c.RcptTo = d.pattern()
 	default:
 		d.fail()
+	}
+	if d.failed {
+		return nil
 	}
 	c.EndPos = d.end
 	return c
@@ -103,6 +110,9 @@ func (d *descent) decision() *ast.Decision {
 	default:
 		d.fail()
 	}
+	if d.failed {
+		return nil
+	}
 	dec.EndPos = d.end
 	return dec
 }
@@ -110,7 +120,7 @@ func (d *descent) decision() *ast.Decision {
 func (d *descent) filterRef() *ast.FilterRef {
 	r := new(ast.FilterRef)
 	if d.peek().is(punct, "{") {
-		r.Chain = d.chain()
+		r.Chain = d.list(true)
 	} else {
 		r.Name = d.newStr()
 	}

@@ -12,7 +12,9 @@ func (d *descent) listen() *ast.Listen {
 		}
 		return l
 	}
-	l.On = d.newStr()
+	if l.On = d.newStr(); l.On == nil {
+		return nil
+	}
 	for o := d.listenOption(); o != nil; o = d.listenOption() {
 		l.Options = append(l.Options, o)
 	}
@@ -33,9 +35,16 @@ func (d *descent) socketOption() *ast.SocketOption {
 	default:
 		return nil
 	}
+	if d.failed && !inChain(o.Filter) {
+		return nil
+	}
 	o.EndPos = d.end
 	return o
 }
+
+// inChain reports whether an option that failed did so inside a chain, the
+// begin of which is worth keeping: each of its filters has to be there.
+func inChain(f *ast.FilterRef) bool { return f != nil && f.Chain != nil }
 
 func (d *descent) listenOption() *ast.ListenOption {
 	w := d.word()
@@ -73,8 +82,10 @@ func (d *descent) listenOption() *ast.ListenOption {
 	default:
 		if !d.tlsOption(o, w) {
 			d.refuse()
-			return nil
 		}
+	}
+	if d.failed && !inChain(o.Filter) {
+		return nil
 	}
 	o.EndPos = d.end
 	return o
@@ -123,7 +134,9 @@ func (d *descent) port() *ast.Port {
 
 func (d *descent) action() *ast.Action {
 	a := d.actions.new()
-	d.str(&a.Name)
+	if !d.str(&a.Name) {
+		return nil
+	}
 	if d.kw("relay") {
 		a.Relay = d.relays.new()
 		for o := d.relayOption(); o != nil; o = d.relayOption() {
@@ -134,7 +147,9 @@ func (d *descent) action() *ast.Action {
 		a.Local = d.local()
 	}
 	for d.kw("ttl") {
-		a.TTL = append(a.TTL, d.newStr())
+		if ttl := d.newStr(); ttl != nil {
+			a.TTL = append(a.TTL, ttl)
+		}
 	}
 	return a
 }
@@ -160,6 +175,9 @@ func (d *descent) local() *ast.Local {
 	default:
 		d.fail()
 	}
+	if d.failed {
+		return nil
+	}
 	for o := d.localOption(); o != nil; o = d.localOption() {
 		l.Options = append(l.Options, o)
 	}
@@ -180,6 +198,9 @@ func (d *descent) localOption() *ast.LocalOption {
 	case d.kw("wrapper"):
 		o.Wrapper = d.newStr()
 	default:
+		return nil
+	}
+	if d.failed {
 		return nil
 	}
 	o.EndPos = d.end
@@ -219,8 +240,10 @@ func (d *descent) relayOption() *ast.RelayOption {
 	default:
 		if !d.relayTLSOption(o, w) {
 			d.refuse()
-			return nil
 		}
+	}
+	if d.failed && !inChain(o.Filter) {
+		return nil
 	}
 	o.EndPos = d.end
 	return o
@@ -291,6 +314,8 @@ func (d *descent) criterion() *ast.Criterion {
 		c.RcptTo = d.pattern()
 	default:
 		d.fail()
+	}
+	if d.failed {
 		return nil
 	}
 	c.EndPos = d.end

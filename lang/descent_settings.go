@@ -5,16 +5,30 @@ import "smtpd/ast"
 func (d *descent) bounce() *ast.Bounce {
 	b := new(ast.Bounce)
 	d.wantKw("warn-interval")
-	b.Delays = append(b.Delays, d.newStr())
-	for d.op(",") {
-		b.Delays = append(b.Delays, d.newStr())
+	for s := d.newStr(); s != nil; s = d.newStr() {
+		b.Delays = append(b.Delays, s)
+		if !d.op(",") {
+			break
+		}
 	}
 	return b
 }
 
+func (d *descent) ca() *ast.CA {
+	c := new(ast.CA)
+	if !d.str(&c.Name) {
+		return nil
+	}
+	d.wantKw("cert")
+	d.str(&c.Cert)
+	return c
+}
+
 func (d *descent) pki() *ast.PKI {
 	p := new(ast.PKI)
-	d.str(&p.Name)
+	if !d.str(&p.Name) {
+		return nil
+	}
 	for {
 		o := &ast.PKIOption{Pos: d.peek().pos}
 		switch {
@@ -27,6 +41,9 @@ func (d *descent) pki() *ast.PKI {
 		default:
 			return p
 		}
+		if d.failed {
+			return p
+		}
 		o.EndPos = d.end
 		p.Options = append(p.Options, o)
 	}
@@ -35,14 +52,18 @@ func (d *descent) pki() *ast.PKI {
 func (d *descent) limit() *ast.Limit {
 	l := new(ast.Limit)
 	d.str(&l.Name)
-	d.num(&l.Value)
+	if !d.num(&l.Value) {
+		return nil
+	}
 	return l
 }
 
 func (d *descent) limits() *ast.Limits {
 	l := &ast.Limits{Pos: d.peek().pos}
 	for d.peek().isString() {
-		l.Limits = append(l.Limits, d.limit())
+		if one := d.limit(); one != nil {
+			l.Limits = append(l.Limits, one)
+		}
 	}
 	l.EndPos = d.end
 	return l
@@ -52,9 +73,11 @@ func (d *descent) mda() *ast.MDA {
 	m := new(ast.MDA)
 	switch {
 	case d.kw("wrapper"):
-		m.Wrapper = new(ast.Wrapper)
-		d.str(&m.Wrapper.Name)
-		d.str(&m.Wrapper.Command)
+		w := new(ast.Wrapper)
+		d.str(&w.Name)
+		if d.str(&w.Command) {
+			m.Wrapper = w
+		}
 	case d.kw("limit"):
 		m.Limit = d.limits()
 	default:
@@ -88,7 +111,9 @@ func (d *descent) mtaLimits() *ast.MTALimits {
 			d.take()
 			l.Limits = append(l.Limits, &ast.MTALimit{Family: w})
 		case d.peek().isString():
-			l.Limits = append(l.Limits, &ast.MTALimit{Limit: d.limit()})
+			if one := d.limit(); one != nil {
+				l.Limits = append(l.Limits, &ast.MTALimit{Limit: one})
+			}
 		default:
 			l.EndPos = d.end
 			return l
@@ -121,11 +146,10 @@ func (d *descent) smtp() *ast.SMTP {
 	case d.kw("ciphers"):
 		s.Ciphers = d.newStr()
 	case d.kw("max-message-size"):
-		s.MaxMessageSize = new(ast.Size)
 		if d.peek().kind == number {
-			s.MaxMessageSize.Num = d.newNum()
-		} else {
-			s.MaxMessageSize.Str = d.newStr()
+			s.MaxMessageSize = &ast.Size{Num: d.newNum()}
+		} else if size := d.newStr(); size != nil {
+			s.MaxMessageSize = &ast.Size{Str: size}
 		}
 	case d.kw("sub-addr-delim"):
 		s.SubAddrDelim = d.newStr()
@@ -152,6 +176,16 @@ func (d *descent) srs() *ast.SRS {
 	return s
 }
 
+func (d *descent) proc() *ast.Proc {
+	p := new(ast.Proc)
+	d.str(&p.Name)
+	if !d.str(&p.Command) {
+		return nil
+	}
+	p.Options = d.procOptions()
+	return p
+}
+
 func (d *descent) procOptions() (options []*ast.ProcOption) {
 	for {
 		o := &ast.ProcOption{Pos: d.peek().pos}
@@ -163,6 +197,9 @@ func (d *descent) procOptions() (options []*ast.ProcOption) {
 		case d.kw("chroot"):
 			o.Chroot = d.newStr()
 		default:
+			return options
+		}
+		if d.failed {
 			return options
 		}
 		o.EndPos = d.end

@@ -30,10 +30,40 @@ func (p *parser) refused(toks []tok, bad int) *ast.Stmt {
 		return badStatement(toks)
 	}
 	if d := misfit(st); d != nil {
+		noticedAt(d, toks, bad)
 		p.reject(toks, bad, d)
 		return badStatement(toks)
 	}
 	return st
+}
+
+// noticedAt says in d where the original notices that token bad does not fit,
+// if that is on another line: it may be at the newline before it, which has
+// no place there either and is no token here.
+func noticedAt(d *diag.Diagnostic, toks []tok, bad int) {
+	t := &toks[bad]
+	at := t.pos
+	if t.kind == unclosed && halfPair(toks[:bad]) || t.is(punct, "}") && t.pos.Line > toks[bad-1].end.Line {
+		at = toks[bad-1].end
+	}
+	if at.Line != d.Span.Start.Line {
+		d.Seen = at
+	}
+}
+
+// halfPair reports whether toks ends inside a pair of a list.
+func halfPair(toks []tok) bool {
+	equals := func(i int) bool {
+		return i < len(toks) && (toks[i].is(punct, "=") || toks[i].is(punct, "=>"))
+	}
+	last, brace := len(toks)-1, len(toks)-1
+	for brace > 0 && !toks[brace].is(punct, "{") {
+		brace--
+	}
+	if equals(last) {
+		return true
+	}
+	return equals(brace+2) && toks[last].isString() && !equals(last-1)
 }
 
 // badStatement keeps what a statement that was refused may have declared.
@@ -98,6 +128,7 @@ func (p *parser) explain(toks []tok, i int) *diag.Diagnostic {
 	d.Message = found(toks, i)
 	if t.kind == unclosed || t.kind == endOfInput && p.depth > 0 {
 		p.explainUnclosed(d, t)
+		noticedAt(d, toks, i)
 		return d
 	}
 	if p.explained > maxExplained || len(toks) > maxReference {

@@ -181,7 +181,7 @@ func (f *formatter) next() item {
 		case c == '$':
 			l.skip(n)
 			l.name()
-			l.wordText()
+			l.wordText(l.pos())
 			return item{kind: macroUse, text: f.written(start, nil), near: near}
 		}
 		t := l.scan()

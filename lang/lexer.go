@@ -197,11 +197,12 @@ func (l *lexer) scan() tok {
 			return l.punct(start, punctText[c])
 		case c == '=':
 			l.skip(n)
+			equals := l.punct(start, "=")
 			if c, n := l.peek(); c == '>' {
 				l.skip(n)
 				return l.punct(start, "=>")
 			}
-			return l.punct(start, "=")
+			return equals
 		default:
 			return l.badWord(start)
 		}

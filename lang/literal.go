@@ -95,8 +95,8 @@ func tooLong(what string, n, most int) *diag.Diagnostic {
 
 // word reads a bare word.
 func (l *lexer) word(start token.Pos) tok {
-	text := l.wordText()
-	t := tok{kind: word, text: text, pos: start, end: l.endPos(start)}
+	text, end := l.wordText(start)
+	t := tok{kind: word, text: text, pos: start, end: end}
 	if len(text) > maxWord {
 		return l.bad(start, clip(text), tooLong("word", len(text), maxWord))
 	}
@@ -106,8 +106,9 @@ func (l *lexer) word(start token.Pos) tok {
 	return t
 }
 
-// wordText reads characters as long as they may be in a word.
-func (l *lexer) wordText() string {
+// wordText reads characters as long as they may be in a word. It returns them
+// and where they end, which is before a backslash that continues the line.
+func (l *lexer) wordText(start token.Pos) (string, token.Pos) {
 	text, off := l.cur.text, &l.cur.off
 	if l.inExpansion() {
 		text, off = l.exp.text, &l.exp.off
@@ -120,13 +121,14 @@ func (l *lexer) wordText() string {
 	if i < len(text) && text[i] > 2 && text[i] != '\\' {
 		s := text[*off:i]
 		*off = i
-		return s
+		return s, l.endPos(start)
 	}
 	var b strings.Builder
 	for {
+		end := l.endPos(start)
 		c, n := l.peek()
 		if !is(c, inWord) {
-			return b.String()
+			return b.String(), end
 		}
 		b.WriteByte(byte(c))
 		l.skip(n)
@@ -138,18 +140,19 @@ func (l *lexer) wordText() string {
 func (l *lexer) number(start token.Pos) tok {
 	exp, src := l.exp, *l.cur
 	var b strings.Builder
+	var end token.Pos
 	c, n := l.peek()
 	for {
 		b.WriteByte(byte(c))
 		l.skip(n)
+		end = l.endPos(start)
 		if c, n = l.peek(); c < '0' || c > '9' {
 			break
 		}
 	}
 	text := b.String()
-	switch {
-	case text != "-" && (c == -1 || is(c, endsNum)):
-		return l.checkNumber(start, text)
+	if text != "-" && (c == -1 || is(c, endsNum)) {
+		return l.checkNumber(start, end, text)
 	}
 	l.exp, *l.cur = exp, src
 	if text[0] == '-' {
@@ -158,7 +161,7 @@ func (l *lexer) number(start token.Pos) tok {
 	return l.word(start)
 }
 
-func (l *lexer) checkNumber(start token.Pos, text string) tok {
+func (l *lexer) checkNumber(start, end token.Pos, text string) tok {
 	if len(text) > maxWord {
 		return l.bad(start, clip(text), tooLong("number", len(text), maxWord))
 	}
@@ -168,7 +171,7 @@ func (l *lexer) checkNumber(start token.Pos, text string) tok {
 			Message: fmt.Sprintf("number %s does not fit 64 bits", clip(text)),
 		})
 	}
-	return tok{kind: number, text: text, pos: start, end: l.endPos(start)}
+	return tok{kind: number, text: text, pos: start, end: end}
 }
 
 // badWord reads what cannot begin a token. If it is a character that may be

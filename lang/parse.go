@@ -169,8 +169,11 @@ func (p *parser) statement() bool {
 	st := p.descent.statement()
 	if p.descent.failed {
 		p.restore(&start)
-		bad := p.collect(p.descent.bad)
+		bad, part := p.collect(p.descent.bad), st
 		st = p.refused(p.toks, bad)
+		if st.Bad != nil {
+			st.Bad.Part = part
+		}
 		st.EndPos = p.toks[len(p.toks)-1].pos
 	}
 	p.file.Stmts = append(p.file.Stmts, st)

@@ -158,10 +158,13 @@ func Merge(set *token.FileSet, parser, compiler List) List {
 	return append(merged, parser...)
 }
 
-// order returns where a complaint stands in the stream of tokens: its offset
+// order returns where a complaint arises in the stream of tokens: its offset
 // in the main file, then in what was included there, and so on.
 func order(set *token.FileSet, d *Diagnostic) []int {
 	p := d.Span.Start
+	if d.Seen.IsValid() {
+		p = d.Seen
+	}
 	if !p.IsValid() {
 		return nil
 	}
