@@ -129,7 +129,7 @@ func (b *builder) newTest(p Part, k testKey) uint32 {
 	switch k.kind {
 	case testRegex:
 		if t.file == noFile {
-			t.regexes = compileAll(b.e.rules.Table(k.table).Entries)
+			t.regexes = newSet(b.e.rules.Table(k.table).Entries)
 		}
 	case testIndex:
 		broad = slices.ContainsFunc(b.e.rules.Table(k.table).Entries, func(e compile.Entry) bool { return isBroad(k.field, e.Key) })

@@ -90,73 +90,91 @@ func common(a, b string) string {
 	return a[:n]
 }
 
+// A globStep is a node whose label is not read yet, at a place in a name.
+type globStep struct {
+	node uint32
+	pos  int
+}
+
 // find finds the patterns that match name; so many of its first bytes are
 // of the text that add took as it is.
 func (x *globIndex) find(name string, literal int, hits []uint32) []uint32 {
 	if len(x.nodes) == 0 {
 		return hits
 	}
-	return x.walk(&x.nodes[0], name, 0, literal, hits)
+	var buf [32]globStep
+	todo := append(buf[:0], globStep{})
+	for len(todo) > 0 {
+		step := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		n := &x.nodes[step.node]
+		pos, star, ok := n.read(name, step.pos, literal)
+		if !ok {
+			continue
+		}
+		if n.v != none && (star || pos == len(name)) {
+			hits = append(hits, n.v)
+		}
+		switch {
+		case n.count == 0 || pos == len(name):
+		case star:
+			todo = x.skip(n, name, pos, todo)
+		default:
+			if c := name[pos]; c != '*' || pos < literal {
+				todo = x.child(n, c, pos, todo)
+			}
+			if pos >= literal {
+				todo = x.child(n, '*', pos, todo)
+			}
+		}
+	}
+	return hits
 }
 
-// walk goes on from a node whose label is not read yet, at a place in name.
-func (x *globIndex) walk(n *globNode, name string, pos, literal int, hits []uint32) []uint32 {
-	star := false
+// read reads the label of a node. Afterwards a star may be open: it skips
+// to what follows.
+func (n *globNode) read(name string, pos, literal int) (end int, star, ok bool) {
 	for i := 0; i < len(n.label); i++ {
 		c := n.label[i]
 		switch {
 		case c == '*' && pos >= literal:
 			if pos == len(name) {
-				return hits
+				return 0, false, false
 			}
 			star = true
 			continue
 		case star:
 			skip := strings.IndexByte(name[pos:], c)
 			if skip < 0 {
-				return hits
+				return 0, false, false
 			}
 			pos, star = pos+skip, false
 		case pos == len(name) || name[pos] != c:
-			return hits
+			return 0, false, false
 		}
 		pos++
 	}
-	if n.v != none && (star || pos == len(name)) {
-		hits = append(hits, n.v)
-	}
-	if n.count == 0 || pos == len(name) {
-		return hits
-	}
-	if star {
-		return x.skip(n, name, pos, literal, hits)
-	}
-	if c := name[pos]; c != '*' || pos < literal {
-		hits = x.child(n, c, name, pos, literal, hits)
-	}
-	if pos >= literal {
-		hits = x.child(n, '*', name, pos, literal, hits)
-	}
-	return hits
+	return pos, star, true
 }
 
 // skip goes on after a star, wherever a character occurs for the first time.
-func (x *globIndex) skip(n *globNode, name string, pos, literal int, hits []uint32) []uint32 {
+func (x *globIndex) skip(n *globNode, name string, pos int, todo []globStep) []globStep {
 	var seen [4]uint64
 	for ; pos < len(name); pos++ {
 		c := name[pos]
 		if seen[c>>6]>>(c&63)&1 == 0 {
 			seen[c>>6] |= 1 << (c & 63)
-			hits = x.child(n, c, name, pos, literal, hits)
+			todo = x.child(n, c, pos, todo)
 		}
 	}
-	return hits
+	return todo
 }
 
-func (x *globIndex) child(n *globNode, c byte, name string, pos, literal int, hits []uint32) []uint32 {
+// child goes on to the child of a node whose label begins with c.
+func (x *globIndex) child(n *globNode, c byte, pos int, todo []globStep) []globStep {
 	from, to := n.children, n.children+uint32(n.count)
 	if i := bytes.IndexByte(x.first[from:to], c); i >= 0 {
-		hits = x.walk(&x.nodes[from+uint32(i)], name, pos, literal, hits)
+		todo = append(todo, globStep{from + uint32(i), pos})
 	}
-	return hits
+	return todo
 }

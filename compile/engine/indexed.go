@@ -95,7 +95,7 @@ type test struct {
 	partners uint16
 	table    compile.TableID // the first of those with the same content
 	file     int             // index into Indexed.files, or noFile
-	regexes  []*ere.Regexp   // testRegex of no file
+	regexes  *ere.Set        // testRegex of no file
 }
 
 // noFile is the file of a test that looks into none.
@@ -411,7 +411,7 @@ func (m *matching) matchRegex(id uint32, t *test, key string) bool {
 	if t.file != noFile {
 		regexes = m.e.files[t.file].regexes()
 	}
-	yes := slices.ContainsFunc(regexes, func(re *ere.Regexp) bool { return re != nil && re.MatchString(key) })
+	yes := regexes.Find(key) >= 0
 	m.regex = append(m.regex, known{id, yes})
 	return yes
 }

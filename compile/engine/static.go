@@ -48,7 +48,7 @@ type Static struct {
 	domain  func() *domainIndex
 	net     func() *netIndex
 	mail    func() *mailIndex
-	regexes func() []*ere.Regexp
+	regexes func() *ere.Set
 }
 
 // NewStatic returns the Static of a table. Its entries must be as a Ruleset
@@ -82,7 +82,7 @@ func NewStatic(t *compile.Table, subAddrDelim byte) *Static {
 			x.build(first)
 			return x
 		}),
-		regexes: sync.OnceValue(func() []*ere.Regexp { return compileAll(t.Entries) }),
+		regexes: sync.OnceValue(func() *ere.Set { return newSet(t.Entries) }),
 	}
 }
 
@@ -92,16 +92,11 @@ func fill(entries []compile.Entry, add func(key string, i uint32)) {
 	}
 }
 
-// compileAll compiles the entries of a table of expressions; an invalid one
-// is nil and never matches.
-func compileAll(entries []compile.Entry) []*ere.Regexp {
-	regexes := make([]*ere.Regexp, len(entries))
-	for i := range entries {
-		if re, err := ere.Compile(entries[i].Key); err == nil {
-			regexes[i] = re
-		}
-	}
-	return regexes
+// newSet returns the expressions that entries are.
+func newSet(entries []compile.Entry) *ere.Set {
+	exprs := make([]string, len(entries))
+	fill(entries, func(key string, i uint32) { exprs[i] = key })
+	return ere.NewSet(exprs)
 }
 
 // Check reports whether the table has an entry that matches key. The error
@@ -171,7 +166,7 @@ func (s *Static) find(service Service, key string) (uint32, error) {
 	}
 	key = fold(key)
 	if service == Regex {
-		return s.findRegex(key), nil
+		return uint32(s.regexes().Find(key)), nil // -1 is none
 	}
 	var buf [16]uint32
 	hits := s.appendHits(service, key, buf[:0])
@@ -179,13 +174,4 @@ func (s *Static) find(service Service, key string) (uint32, error) {
 		return none, nil
 	}
 	return slices.Min(hits), nil
-}
-
-func (s *Static) findRegex(key string) uint32 {
-	for i, re := range s.regexes() {
-		if re != nil && re.MatchString(key) {
-			return uint32(i)
-		}
-	}
-	return none
 }

@@ -170,6 +170,9 @@ func FuzzMatch(f *testing.F) {
 			t.Fatalf("%q in %q: %v, then %v", expr, text, got, again)
 		}
 		n, _ := (&parser{text: strings.TrimPrefix(expr, ignoreCase)}).parse()
+		if l := required(n); got && !strings.Contains(text, l) {
+			t.Fatalf("%q in %q, which lacks the required %q", expr, text, l)
+		}
 		var b strings.Builder
 		if !goSyntax(&b, n) {
 			return
