@@ -17,7 +17,7 @@ type braces struct {
 func (l *lexer) next() tok {
 	if l.depth == 0 && !l.holds {
 		t := l.scan()
-		if t.is(punct, "{") {
+		if l.opens(&t) {
 			l.depth, l.open, l.last = 1, t.pos, t
 		}
 		return t
@@ -25,6 +25,12 @@ func (l *lexer) next() tok {
 	l.last = l.nextInBraces()
 	return l.last
 }
+
+// opens reports whether t opens a list. In the oldest generation some have
+// parentheses.
+func (l *lexer) opens(t *tok) bool { return t.is(punct, "{") || l.older && t.is(punct, "(") }
+
+func (l *lexer) closes(t *tok) bool { return t.is(punct, "}") || l.older && t.is(punct, ")") }
 
 // take returns the token that was held back, or else the next one.
 func (l *lexer) take() tok {
@@ -42,14 +48,14 @@ func (l *lexer) nextInBraces() tok {
 		t := l.take()
 		switch {
 		case l.depth == 0: // it was held when the braces closed
-			if t.is(punct, "{") {
+			if l.opens(&t) {
 				l.depth, l.open = 1, t.pos
 			}
 			return t
-		case t.is(punct, "{"):
+		case l.opens(&t):
 			l.depth++
 			return t
-		case t.is(punct, "}"):
+		case l.closes(&t):
 			l.depth--
 			return t
 		case t.is(punct, ","):
@@ -79,9 +85,9 @@ func (l *lexer) lineEnd(t tok) (tok, bool) {
 		// What follows is a statement of its own: the brace was forgotten.
 		l.depth = 0
 		return tok{kind: unclosed, pos: next.pos, end: next.end}, true
-	case l.last.is(punct, "{") || l.last.kind == separator:
+	case l.opens(&l.last) || l.last.kind == separator:
 		return tok{}, false
-	case next.is(punct, "}") && l.last.isString():
+	case l.closes(&next) && l.last.isString():
 		return tok{}, false
 	}
 	return tok{kind: separator, text: "\n", pos: t.pos, end: t.end}, true
@@ -91,7 +97,8 @@ func (l *lexer) lineEnd(t tok) (tok, bool) {
 // statement rather than being a keyword where a string belongs: it stands in
 // the first column and more follows on its line.
 func (l *lexer) strayStatement(t *tok) bool {
-	if t.kind != keyword || t.pos.Column != 1 || !opensStatement(t.text) {
+	opens := t.kind == keyword && opensStatement(t.text) || l.older && t.kind == word && oldRules[t.text]
+	if !opens || t.pos.Column != 1 {
 		return false
 	}
 	l.blanks()

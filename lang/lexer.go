@@ -49,6 +49,7 @@ type lexer struct {
 	cur   *source
 	exp   expansion
 
+	older    bool // text of an older generation; see Scan
 	macros   map[string]*macro
 	expanded int    // bytes of all expansions so far
 	missing  string // a file that should have been included
@@ -195,6 +196,9 @@ func (l *lexer) scan() tok {
 		case strings.IndexByte("{}<>,!", byte(c)) >= 0:
 			l.skip(n)
 			return l.punct(start, punctText[c])
+		case (c == '(' || c == ')') && l.older:
+			l.skip(n)
+			return l.punct(start, string(rune(c)))
 		case c == '=':
 			l.skip(n)
 			equals := l.punct(start, "=")

@@ -100,7 +100,7 @@ func (l *lexer) word(start token.Pos) tok {
 	if len(text) > maxWord {
 		return l.bad(start, clip(text), tooLong("word", len(text), maxWord))
 	}
-	if k, ok := keywords[text]; ok {
+	if k, ok := keywords[text]; ok && !l.older {
 		t.kind, t.text = keyword, k
 	}
 	return t

@@ -37,7 +37,16 @@ type Options struct {
 // ast.Bad in it, and each is explained in the list.
 func Parse(name string, opts Options) (*ast.File, diag.List) {
 	p := newParser(name, opts)
-	text := opts.Text
+	if p.start(name, opts.Text) {
+		for p.statement() {
+		}
+	}
+	return p.file, p.diags
+}
+
+// start enters the main file, whose text is read unless it is given, and
+// reports whether there is one.
+func (p *parser) start(name string, text []byte) bool {
 	if text == nil {
 		var err error
 		if text, err = p.open(name); err != nil {
@@ -45,13 +54,11 @@ func Parse(name string, opts Options) (*ast.File, diag.List) {
 				Code:    "unreadable-file",
 				Message: fmt.Sprintf("cannot read %s: %v", escaped(name), cause(err)),
 			})
-			return p.file, p.diags
+			return false
 		}
 	}
 	p.enter(name, text, token.Pos{})
-	for p.statement() {
-	}
-	return p.file, p.diags
+	return true
 }
 
 // A parser makes statements of tokens.
@@ -194,13 +201,13 @@ func (p *parser) collect(bad int) int {
 		if n == bad {
 			at = len(p.toks)
 		}
-		if n <= maxReference || n == bad-1 || n == bad || t.diag != nil || last {
+		if n <= maxReference || p.older || n == bad-1 || n == bad || t.diag != nil || last {
 			p.toks = append(p.toks, t)
 		}
 		switch {
 		case last:
 			return at
-		case n == 1 && p.toks[0].is(keyword, "include") && t.isString():
+		case n == 1 && (p.toks[0].is(keyword, "include") || p.older && p.toks[0].is(word, "include")) && t.isString():
 			// The included text begins right here; what is left of this
 			// line is read after it.
 			p.toks = append(p.toks, tok{kind: newline, pos: t.end, end: t.end})

@@ -54,6 +54,7 @@ type cli struct {
 	Relay   relayCmd   `cmd:"" help:"Say who can send mail out through the host."`
 	Verify  verifyCmd  `cmd:"" help:"Check the certificate that nobody can relay."`
 	Diff    diffCmd    `cmd:"" help:"Say what two configurations decide differently."`
+	Migrate migrateCmd `cmd:"" help:"Convert a configuration of an older release to the present language."`
 	Test    testCmd    `cmd:"" help:"Run tests of the rules."`
 	Codes   codesCmd   `cmd:"" help:"Explain the codes of findings."`
 	LSP     lspCmd     `cmd:"" name:"lsp" help:"Serve an editor over standard input."`
