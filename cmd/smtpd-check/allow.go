@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"regexp"
 	"slices"
-	"strings"
 
 	"smtpd/lang/diag"
 	"smtpd/lang/diag/codes"
@@ -86,42 +85,18 @@ func known(code diag.Code) bool {
 
 // findPermits lists the permits of a source.
 func findPermits(r *diag.Report, name string) []*permit {
-	if r.Set == nil {
-		return nil
-	}
-	text, _ := r.Set.Source(name)
-	if !strings.Contains(string(text), "smtpd-check:") {
-		return nil
-	}
 	var permits []*permit
-	var above []*permit // waiting for the statement they stand above
-	n := 0
-	for line := range strings.Lines(string(text)) {
-		n++
-		trimmed := strings.TrimSpace(line)
-		i := strings.LastIndex(line, "# smtpd-check:")
-		if i >= 0 {
-			p := newPermit(name, n, i, strings.TrimRight(line[i:], "\r\n"))
-			permits = append(permits, p)
-			if strings.HasPrefix(trimmed, "#") {
-				above = append(above, p)
-			}
-		}
-		if trimmed != "" && !strings.HasPrefix(trimmed, "#") {
-			for _, p := range above {
-				p.line = n
-			}
-			above = nil
+	for _, d := range directives(r.Set, name) {
+		if d.verb() != "label" {
+			permits = append(permits, newPermit(d))
 		}
 	}
 	return permits
 }
 
-func newPermit(name string, line, at int, comment string) *permit {
-	p := &permit{line: line}
-	p.at.Start = token.Pos{Filename: name, Line: line, Column: at + 1}
-	p.at.End = token.Pos{Filename: name, Line: line, Column: at + 1 + len(comment)}
-	if m := allowRx.FindStringSubmatch(comment); m != nil {
+func newPermit(d *directive) *permit {
+	p := &permit{at: d.at, line: d.line}
+	if m := allowRx.FindStringSubmatch(d.text); m != nil {
 		p.code = diag.Code(m[1])
 	}
 	return p

@@ -7,15 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
-	"slices"
+	"os"
 	"strings"
 
 	"smtpd/ast"
 	"smtpd/compile"
 	"smtpd/compile/analyze"
 	"smtpd/compile/engine"
-	"smtpd/lang/token"
+	"smtpd/compile/expand"
 )
 
 type explainCmd struct {
@@ -31,11 +32,16 @@ type explainCmd struct {
 	MailFrom string  `placeholder:"ADDRESS" help:"The sender; none is the null sender."`
 	RcptTo   string  `placeholder:"ADDRESS" help:"The recipient."`
 	Internal bool    `help:"The recipient came out of an expansion."`
-	Batch    bool    `help:"Read transactions as JSON lines from standard input, write a decision for each."`
-	SMTP     bool    `name:"smtp" help:"Read the client's side of an SMTP session from standard input; each RCPT is explained."`
-	Format   string  `enum:"text,json" default:"text" help:"How to print: ${enum}."`
+	Batch    bool    `xor:"input" help:"Read transactions as JSON lines from standard input, write a decision for each."`
+	SMTP     bool    `name:"smtp" xor:"input" help:"Read the client's side of an SMTP session from standard input; each RCPT is explained."`
 
-	File string `arg:"" help:"The configuration."`
+	Accounts  string   `placeholder:"FILE" help:"The accounts of the mail host, as in passwd(5) or a table of users. Without it every user has one."`
+	Forward   []string `sep:"none" placeholder:"USER=FILE" help:"Take FILE for the .forward of USER. Without it a user has none."`
+	Semantics string   `enum:"intended,opensmtpd-7.8" default:"intended" help:"What a rule means: ${enum}. The second one is OpenSMTPD 7.8 with its defects."`
+	Format    string   `enum:"text,json,markdown" default:"text" help:"How to print: ${enum}."`
+
+	File         string `arg:"" help:"The configuration."`
+	Transactions string `arg:"" optional:"" help:"- explains each transaction that standard input describes as a JSON line."`
 }
 
 // A described is a transaction as JSON says it.
@@ -49,11 +55,16 @@ type described struct {
 	MailFrom string  `json:"mail_from"`
 	RcptTo   string  `json:"rcpt_to"`
 	Internal bool    `json:"internal"`
+
+	tag string // what Tag points to, if parsePlain has read it
 }
 
 // transaction returns what d describes. Where it is silent a session comes
 // through the first listener, and a local one is known by the server's name.
 func (d *described) transaction(rs *compile.Ruleset) (*engine.Transaction, error) {
+	if d.RcptTo == "" {
+		return nil, errors.New("it has no recipient")
+	}
 	tx := &engine.Transaction{
 		Kind: engine.FromAddress, TLS: d.TLS, Helo: d.Helo, RDNS: d.RDNS,
 		Auth: d.Auth != "", User: d.Auth, Sender: address(d.MailFrom), Rcpt: address(d.RcptTo),
@@ -122,8 +133,14 @@ func verdictOf(rs *compile.Ruleset, d engine.Decision) verdict {
 	return v
 }
 
-// Run explains one transaction, or decides many.
+// Run explains one transaction or several, or decides many.
 func (c *explainCmd) Run(s *streams) error {
+	if c.File == "-" && (c.Batch || c.SMTP || c.Transactions != "") {
+		return errors.New("standard input cannot hold the configuration and the transactions")
+	}
+	if c.Transactions != "" && c.Transactions != "-" {
+		return fmt.Errorf("%q after the configuration: - reads transactions from standard input", c.Transactions)
+	}
 	l, err := c.compiled(s, c.File)
 	if err != nil {
 		return err
@@ -131,125 +148,109 @@ func (c *explainCmd) Run(s *streams) error {
 	if err := c.substitute(l.rules); err != nil {
 		return err
 	}
+	semantics := engine.Intended
+	if c.Semantics != "intended" {
+		semantics = engine.OpenSMTPD78
+	}
+	x := &explainer{cmd: c, loaded: l, Explainer: analyze.NewExplainer(l.rules, semantics)}
 	if c.Batch {
-		return batch(s, l.rules)
+		return batch(s, l.rules, x.Explainer)
 	}
-	d := described{c.From, c.Tag, c.TLS, c.Auth, c.Helo, c.RDNS, c.MailFrom, c.RcptTo, c.Internal}
-	if !c.SMTP {
-		return c.explain(s.out, l, d)
-	}
-	return dialogue(s.in, d, func(d described) error {
-		if c.Format == "text" {
-			fmt.Fprintf(s.out, "RCPT TO:<%s>\n", d.RcptTo)
-		}
-		return c.explain(s.out, l, d)
-	})
-}
-
-// explain decides one transaction and prints why.
-func (c *explainCmd) explain(w io.Writer, l *loaded, d described) error {
-	tx, err := d.transaction(l.rules)
-	if err != nil {
+	if err := x.prepare(s); err != nil {
 		return err
 	}
-	x := analyze.Explain(context.Background(), l.rules, tx, nil)
-	if c.Format == "json" {
-		return json.NewEncoder(w).Encode(verdictOf(l.rules, x.Decision))
-	}
-	return explanation(w, l, &x)
+	out := bufio.NewWriter(s.out)
+	return errors.Join(x.input(s.in, out), out.Flush())
 }
 
-// origins says by which includes and macros a rule came to be what it is.
-func origins(f *ast.File, o compile.Origin) []string {
-	var list []string
-	for _, s := range f.Stmts {
-		if s.Match == nil || s.Pos.Filename != o.File || s.Pos.Line != o.Line || s.Pos.Column != o.Column {
-			continue
-		}
-		for _, frame := range f.Set.Trace(s.Pos) {
-			if frame.Kind == token.Include {
-				list = append(list, "included from "+frame.Use.String())
-			}
-		}
-		for _, frame := range f.Set.Expansions() {
-			if frame.Use.Offset < s.Pos.Offset || frame.Use.Offset > s.EndPos.Offset {
-				continue
-			}
-			where := "defined on the command line"
-			if frame.Def.IsValid() {
-				where = "defined at " + frame.Def.String()
-			}
-			if text := "with macro " + frame.Name + ", " + where; !slices.Contains(list, text) {
-				list = append(list, text)
-			}
-		}
-		break
-	}
-	return list
+// An explainer explains transactions by one configuration.
+type explainer struct {
+	cmd *explainCmd
+	*loaded
+	*analyze.Explainer
+	labels     map[int]string // of rules, by their index
+	accounts   *compile.Table
+	forwards   map[string]string
+	host       compile.Host
+	statements map[compile.Origin]*ast.Stmt // made when first needed
+	explained  int
 }
 
-// batch decides a transaction a line.
-func batch(s *streams, rs *compile.Ruleset) error {
-	e := engine.New(rs)
-	in, out := json.NewDecoder(bufio.NewReaderSize(s.in, 1<<16)), bufio.NewWriterSize(s.out, 1<<16)
-	encoder := json.NewEncoder(out)
-	for n := 1; ; n++ {
-		var d described
-		err := in.Decode(&d)
-		if errors.Is(err, io.EOF) {
-			return out.Flush()
-		}
-		var tx *engine.Transaction
-		if err == nil {
-			tx, err = d.transaction(rs)
-		}
+// input explains what the command line asks for.
+func (x *explainer) input(in io.Reader, out *bufio.Writer) error {
+	c := x.cmd
+	d := described{Source: c.From, Tag: c.Tag, TLS: c.TLS, Auth: c.Auth, Helo: c.Helo, RDNS: c.RDNS,
+		MailFrom: c.MailFrom, RcptTo: c.RcptTo, Internal: c.Internal}
+	one := func(d described) error {
+		tx, err := d.transaction(x.rules)
 		if err != nil {
-			return errors.Join(fmt.Errorf("transaction %d: %w", n, err), out.Flush())
+			return err
 		}
-		if err := encoder.Encode(verdictOf(rs, e.Decide(context.Background(), tx, nil))); err != nil {
+		return x.explain(out, tx)
+	}
+	switch {
+	case c.SMTP:
+		return dialogue(in, d, one)
+	case c.Transactions == "-":
+		return forEachTransaction(in, out, x.rules, func(_ *described, tx *engine.Transaction) error { return x.explain(out, tx) })
+	}
+	return one(d)
+}
+
+// prepare reads what an expansion needs beside the rule table.
+func (x *explainer) prepare(s *streams) error {
+	var err error
+	if x.labels, err = x.loaded.labels(s); err != nil {
+		return err
+	}
+	if x.host, err = x.cmd.host(); err != nil {
+		return err
+	}
+	if x.cmd.Accounts != "" {
+		if x.accounts, err = readTable(x.cmd.Accounts); err != nil {
 			return err
 		}
 	}
+	x.forwards = make(map[string]string)
+	for _, arg := range x.cmd.Forward {
+		user, file, ok := strings.Cut(arg, "=")
+		if !ok {
+			return fmt.Errorf("--forward %s: no = in it; the form is USER=FILE", arg)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		x.forwards[strings.ToLower(user)] = string(text)
+	}
+	return nil
 }
 
-// explanation prints why a transaction is decided as it is.
-func explanation(w io.Writer, l *loaded, x *analyze.Explanation) error {
-	rs := l.rules
-	b := bufio.NewWriter(w)
-	for i := range x.Passed {
-		p := &x.Passed[i]
-		r := &rs.Rules[p.Rule]
-		if len(p.Failed) == 0 {
-			continue
-		}
-		fmt.Fprintf(b, "%s:%d: rule %d passed over: %s does not hold\n", r.Origin.File, r.Origin.Line, p.Rule+1,
-			analyze.Criterion(rs, r, p.Failed[0].Part))
-		if p.Near() {
-			fmt.Fprintf(b, "\tit would decide but for that\n")
-		}
+// include reads a file that an alias includes, if the host's files are known.
+func (x *explainer) include(path string) (text string, ok bool, err error) {
+	f, err := x.host.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", false, nil
+	case errors.Is(err, compile.ErrUnknown), errors.Is(err, compile.ErrContent):
+		return "", false, fmt.Errorf("%s: its content is %w", path, expand.ErrUnknown)
 	}
-	for _, q := range x.Asked {
-		fmt.Fprintf(b, "table %s would be asked for %q\n", rs.Table(q.Table).Name, q.Key)
+	return string(f.Data), err == nil, err
+}
+
+// explain decides one transaction and prints why.
+func (x *explainer) explain(w io.Writer, tx *engine.Transaction) error {
+	t := x.trace(context.Background(), tx)
+	if x.explained++; x.explained > 1 && x.cmd.Format == "text" {
+		fmt.Fprintln(w)
 	}
-	v := verdictOf(rs, x.Decision)
-	switch x.Decision.Outcome {
-	case engine.NoRule:
-		fmt.Fprintf(b, "reject: no rule matches\n")
-	case engine.Reject:
-		fmt.Fprintf(b, "%s:%d: rule %d decides: reject\n", v.File, v.Line, v.Rule)
-	case engine.TempFail:
-		fmt.Fprintf(b, "%s:%d: rule %d decides: tempfail, %v\n", v.File, v.Line, v.Rule, x.Decision.Err)
-	default:
-		fmt.Fprintf(b, "%s:%d: rule %d decides: %s, action %q", v.File, v.Line, v.Rule, v.Outcome, v.Action)
-		if v.Host != "" {
-			fmt.Fprintf(b, " by way of %s", v.Host)
-		}
-		fmt.Fprintln(b)
+	switch x.cmd.Format {
+	case "json":
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		return e.Encode(t)
+	case "markdown":
+		return t.markdown(w)
 	}
-	if x.Decision.Rule >= 0 {
-		for _, text := range origins(l.file, rs.Rules[x.Decision.Rule].Origin) {
-			fmt.Fprintf(b, "\t%s\n", text)
-		}
-	}
-	return b.Flush()
+	return t.text(w)
 }

@@ -25,20 +25,41 @@ func (c *snapshots) substitute(rs *compile.Ruleset) error {
 		if t == nil {
 			return fmt.Errorf("--table %s: the configuration has no table %q", arg, name)
 		}
-		data, err := os.ReadFile(file)
+		content, err := readTable(file)
 		if err != nil {
 			return err
 		}
-		kind, entries, err := tablefile.Parse(file, data)
-		if err != nil {
-			return err
-		}
-		t.Kind, t.Entries = compile.List, entries
-		if kind == tablefile.Mapping {
-			t.Kind = compile.Mapping
-		}
+		t.Kind, t.Entries = content.Kind, content.Entries
 	}
 	return nil
+}
+
+// snapshot returns the file that is taken for the content of a table, "" if
+// none is.
+func (c *snapshots) snapshot(table string) string {
+	for _, arg := range c.Table {
+		if name, file, _ := strings.Cut(arg, "="); strings.Trim(name, "<>") == table {
+			return file
+		}
+	}
+	return ""
+}
+
+// readTable reads the content of a table.
+func readTable(file string) (*compile.Table, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	kind, entries, err := tablefile.Parse(file, data)
+	if err != nil {
+		return nil, err
+	}
+	t := &compile.Table{Kind: compile.List, Entries: entries}
+	if kind == tablefile.Mapping {
+		t.Kind = compile.Mapping
+	}
+	return t, nil
 }
 
 // tableNamed returns the table that a configuration declares by a name.

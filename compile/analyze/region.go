@@ -2,17 +2,18 @@ package analyze
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/compile/expand"
 )
 
 // ErrNotAsked is the answer of a table that has to be asked where nobody
 // asks.
-var ErrNotAsked = errors.New("its content is not known here")
+var ErrNotAsked = fmt.Errorf("its content is %w", expand.ErrUnknown)
 
 // maxRegions is how many regions are looked at for one question; beyond it
 // the answer is unknown.

@@ -39,8 +39,10 @@ const (
 	maxNodes        = 10000 // in all
 )
 
-// The replies to recipients that cannot be served (runtime.md 3.9).
+// The replies to recipients: to one that is served, and to those that cannot
+// be (runtime.md 3.9).
 const (
+	ReplyAccepted  = "250 2.1.5 Destination address valid: Recipient ok"
 	ReplyInvalid   = "550 Invalid recipient"
 	ReplyTemporary = "451 Temporary failure"
 	ReplyListTemp  = "424 4.2.4 Mailing list expansion problem"

@@ -28,14 +28,6 @@ const (
 	helperVersion = "7.8.0-portable" // what helpers of protocol 0.1 were written against
 )
 
-// serviceNames are the words of the protocol.
-var serviceNames = map[engine.Service]string{
-	engine.Alias: "alias", engine.Auth: "auth", engine.Domain: "domain", engine.Credentials: "credentials",
-	engine.NetAddr: "netaddr", engine.UserInfo: "userinfo", engine.Source: "source", engine.MailAddr: "mailaddr",
-	engine.AddrName: "addrname", engine.MailAddrMap: "mailaddrmap", engine.RelayHost: "relayhost",
-	engine.String: "string", engine.Regex: "regex",
-}
-
 var (
 	errHelperDown = errors.New("helper is down and will be started again")
 	errHelperLine = errors.New("helper broke the protocol")
@@ -247,21 +239,12 @@ func (h *helper) handshake(conn net.Conn, lines *bufio.Reader) (engine.Service, 
 		if ok && word == "ready" && services != 0 {
 			return services, nil
 		}
-		service, known := serviceOf(word)
+		service, known := engine.ParseService(word)
 		if !ok || !known {
 			return 0, fmt.Errorf("handshake: %q: %w", clip(line), errHelperLine)
 		}
 		services |= service
 	}
-}
-
-func serviceOf(word string) (engine.Service, bool) {
-	for s, name := range serviceNames {
-		if name == word {
-			return s, true
-		}
-	}
-	return 0, false
 }
 
 // exchange sends a request and completes it with the answer. An error is
@@ -298,9 +281,9 @@ func requestLine(now time.Time, table, id string, r *helperRequest) string {
 	case "update":
 		return head + id + "\n"
 	case "fetch":
-		return head + serviceNames[r.service] + "|" + id + "\n"
+		return head + r.service.String() + "|" + id + "\n"
 	}
-	return head + serviceNames[r.service] + "|" + id + "|" + r.key + "\n"
+	return head + r.service.String() + "|" + id + "|" + r.key + "\n"
 }
 
 // parse completes r with an answer, OP-result|ID|…. What found says after a
