@@ -138,7 +138,7 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 	for _, f := range families {
-		for _, n := range []int{10, 1000, 100_000} {
+		for _, n := range []int{10, 1000, 100_000, 1_000_000} {
 			b.Run(fmt.Sprintf("engine=linear/family=%s/rules=%d", f.name, n), func(b *testing.B) {
 				w := newWorld()
 				f.make(w, n)
@@ -163,6 +163,39 @@ func benchmarkDecide(b *testing.B, e Engine, f family, n int) {
 		}
 		i++
 	}
+}
+
+// BenchmarkWith measures what a file of a hundred thousand domains costs that
+// has changed, beside a million rules that have not, and what a decision
+// takes that looks into it.
+func BenchmarkWith(b *testing.B) {
+	w := newWorld()
+	hosting(w, 1_000_000)
+	keys := make([]string, 100_000)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("f%07d.example", i)
+	}
+	entries := entriesOf(keys...)
+	file := w.add(compile.Table{Kind: compile.List, Backend: "static", Path: "/f", Entries: entries})
+	r := w.anyone()
+	r.For = compile.For{Kind: compile.ForDomain, Criterion: is(file)}
+	w.rs.Rules = append(w.rs.Rules, r)
+	e := New(&w.rs)
+	b.Run("swap", func(b *testing.B) {
+		for b.Loop() {
+			e = e.With(file, NewStatic(&compile.Table{Entries: entries}, '+'))
+		}
+	})
+	b.Run("decide", func(b *testing.B) {
+		tx := outsider()
+		tx.Rcpt.Domain = keys[len(keys)/2]
+		b.ReportAllocs()
+		for b.Loop() {
+			if d := e.Decide(b.Context(), &tx, nil); d.Rule != len(w.rs.Rules)-1 {
+				b.Fatal(d)
+			}
+		}
+	})
 }
 
 // A lookupFamily is a kind of table that grows.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"smtpd/compile"
@@ -134,6 +135,80 @@ func (g *generator) rule() compile.Rule {
 	return r
 }
 
+// witness returns a text that an entry has, or nearly has: its pattern with
+// each star filled, cut or lengthened by a label, in another case, with a
+// sub-address, and the edges of its network.
+func (g *generator) witness(entry string) string {
+	text := strings.ReplaceAll(entry, "*", pick(g.Rand, []string{"", "x", "x.y", ".", "*", "a.z"}))
+	if p, ok := parseNetAddr(entry); ok && g.IntN(2) == 0 {
+		addr := p.Masked().Addr()
+		switch g.IntN(3) {
+		case 0:
+			addr = addr.Next()
+		case 1:
+			addr = addr.Prev()
+		}
+		text = addr.String()
+	}
+	switch g.IntN(8) {
+	case 0:
+		text = "x." + text
+	case 1:
+		_, text, _ = strings.Cut(text, ".")
+	case 2:
+		text += "."
+	case 3:
+		text = strings.ToUpper(text)
+	case 4:
+		text = strings.Replace(text, "@", "+t@", 1)
+	}
+	return text
+}
+
+// aim makes a transaction one that some rule is about: its fields become
+// witnesses of entries of the rule's tables.
+func (g *generator) aim(tx *Transaction) {
+	if len(g.w.rs.Rules) == 0 {
+		return
+	}
+	r := &g.w.rs.Rules[g.IntN(len(g.w.rs.Rules))]
+	address := func(a *Address, text string) {
+		user, domain := splitAddr(text)
+		if user != "" {
+			a.User = user
+		}
+		if domain != "" {
+			a.Domain = domain
+		}
+	}
+	for p, c := range criteria(r) {
+		if c.Table == 0 || len(g.w.rs.Table(c.Table).Entries) == 0 || g.IntN(3) == 0 {
+			continue
+		}
+		text := g.witness(pick(g.Rand, g.w.rs.Table(c.Table).Entries).Key)
+		switch Part(p) {
+		case PartTag:
+			tx.Tag = text
+		case PartFrom:
+			if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+				tx.Addr = addr
+			} else {
+				tx.RDNS = text
+			}
+		case PartFor:
+			tx.Rcpt.Domain = text
+		case PartHelo:
+			tx.Helo = text
+		case PartAuth:
+			tx.User = text
+		case PartMailFrom:
+			address(&tx.Sender, text)
+		case PartRcptTo:
+			address(&tx.Rcpt, text)
+		}
+	}
+}
+
 func (g *generator) transaction() *Transaction {
 	tx := &Transaction{
 		Kind: FromAddress, Addr: netip.MustParseAddr(pick(g.Rand, keyAddrs)), Tag: pick(g.Rand, []string{"", "NET", "net", "x"}),
@@ -142,6 +217,9 @@ func (g *generator) transaction() *Transaction {
 		Rcpt:   Address{pick(g.Rand, keyUsers), pick(g.Rand, keyNames)},
 	}
 	tx.Auth, tx.User = g.IntN(2) == 0, pick(g.Rand, keyLogin)
+	if g.IntN(2) == 0 {
+		g.aim(tx)
+	}
 	switch g.IntN(4) {
 	case 0:
 		tx.Kind, tx.Addr = FromSocket, netip.Addr{}
@@ -170,7 +248,7 @@ func (g *generator) lookups() *tables {
 }
 
 // checkAgreement makes one random rule set and checks that both engines
-// decide random transactions alike, and that the index asks no more, while
+// decide alike random transactions, and those that rules are about, and that the index asks no more, while
 // the files that rules look into change.
 func checkAgreement(t *testing.T, seed uint64) {
 	t.Helper()
