@@ -390,6 +390,13 @@ func (s *pebbleStore) flushSoon() {
 		case <-s.stop:
 		}
 		s.flushing.Store(false)
+		// Pebble panics if the log has failed already, for someone else who
+		// is about to end the process.
+		defer func() {
+			if r := recover(); r != nil {
+				s.fatal(fmt.Errorf("sync: %v", r))
+			}
+		}()
 		if err := s.db.LogData(nil, pebble.Sync); err != nil {
 			s.fatal(fmt.Errorf("sync: %w", err))
 		}
