@@ -92,13 +92,32 @@ func startWatched(t *testing.T, rs *compile.Ruleset, log *slog.Logger) *recorder
 	return r
 }
 
+// A logText keeps what is logged until it is taken.
+type logText struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logText) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.b.Reset()
+	return l.b.String()
+}
+
 // TestWatch changes files and lets time pass: content is taken over when it
 // has stood still for a look, told to mfa if rules look into it, and kept
 // when what follows is broken.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var text bytes.Buffer
-		log := slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		text := new(logText)
+		log := slog.New(slog.NewTextHandler(text, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey || a.Key == "version" {
 				return slog.Attr{}
 			}
@@ -128,10 +147,9 @@ func TestWatch(t *testing.T) {
 			if len(lines) > 0 {
 				want = strings.ReplaceAll(strings.Join(lines, "\n")+"\n", "DIR", dir)
 			}
-			if got := text.String(); got != want {
+			if got := text.take(); got != want {
 				t.Errorf("%s: logged\n%swant\n%s", step, got, want)
 			}
-			text.Reset()
 		}
 		const reloaded = `level=INFO msg="table reloaded" table=`
 		const kept = `level=WARN msg="table not reloaded, its old content stays" table=`
