@@ -116,7 +116,7 @@ var _ Engine = (*Linear)(nil)
 func (e *Linear) Decide(ctx context.Context, tx *Transaction, l Lookups) Decision {
 	for i := range e.rules.Rules {
 		r := &e.rules.Rules[i]
-		ok, err := e.holds(ctx, tx.Ask(r), l)
+		ok, err := e.holds(ctx, tx, r, l)
 		switch {
 		case err != nil:
 			return Decision{Outcome: TempFail, Rule: i, Err: err}
@@ -137,18 +137,18 @@ func decided(r *compile.Rule, i int) Decision {
 // holds reports whether every criterion holds. What the rule table itself
 // says no to is passed over without a lookup, so that a table which is down
 // only stops the mail that depends on it.
-func (e *Linear) holds(ctx context.Context, qs Questions, l Lookups) (bool, error) {
+func (e *Linear) holds(ctx context.Context, tx *Transaction, r *compile.Rule, l Lookups) (bool, error) {
 	if e.semantics == Intended {
-		for _, q := range qs {
-			if e.constant(q) {
+		for p := range numParts {
+			if q := tx.AskPart(r, p); e.constant(q) {
 				if ok, _ := e.Answer(ctx, q, l); !ok {
 					return false, nil
 				}
 			}
 		}
 	}
-	for _, q := range qs {
-		if ok, err := e.Answer(ctx, q, l); !ok || err != nil {
+	for p := range numParts {
+		if ok, err := e.Answer(ctx, tx.AskPart(r, p), l); !ok || err != nil {
 			return false, err
 		}
 	}
