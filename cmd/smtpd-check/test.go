@@ -34,13 +34,13 @@ func (c *testCmd) Run(s *streams) error {
 	if err != nil {
 		return err
 	}
-	suites, err := c.suites(s, l.rules)
+	bound, err := c.bind(s, l)
 	if err != nil {
 		return err
 	}
-	t := tested{rules: l.rules, Report: policy.Run(suites, len(l.rules.Rules)), cmd: c}
+	t := tested{rules: l.rules, Report: policy.Run(bound, len(l.rules.Rules)), cmd: c}
 	if c.Mutate && t.Failed == 0 {
-		t.mutants, t.tried = policy.Mutate(suites)
+		t.mutants, t.tried = policy.Mutate(bound)
 	}
 	if err := t.print(s.out); err != nil {
 		return err
@@ -51,11 +51,15 @@ func (c *testCmd) Run(s *streams) error {
 	return nil
 }
 
-// suites reads the files of tests. What is wrong in them is printed.
-func (c *testCmd) suites(s *streams, rs *compile.Ruleset) ([]*policy.Bound, error) {
+// bind reads the files of tests and joins them to the configuration. What is
+// wrong in them is printed.
+func (c *testCmd) bind(s *streams, l *loaded) ([]*policy.Bound, error) {
+	labels, err := l.labels(s)
+	if err != nil {
+		return nil, err
+	}
 	names := c.Tests
 	if len(names) == 0 {
-		var err error
 		// The folder may have any name, so that the pattern is joined to it
 		// with its special characters escaped.
 		if names, err = filepath.Glob(filepath.Join(globQuote(filepath.Dir(c.File)), "*.smtptest")); err != nil {
@@ -65,7 +69,7 @@ func (c *testCmd) suites(s *streams, rs *compile.Ruleset) ([]*policy.Bound, erro
 	if len(names) == 0 {
 		return nil, fmt.Errorf("no *.smtptest beside %s: name the files of tests", c.File)
 	}
-	var suites []*policy.Bound
+	var bound []*policy.Bound
 	var wrong []*diag.Report
 	for _, name := range names {
 		name, text, err := s.read(name)
@@ -73,14 +77,14 @@ func (c *testCmd) suites(s *streams, rs *compile.Ruleset) ([]*policy.Bound, erro
 			return nil, err
 		}
 		suite, list := policy.Read(name, text)
-		bound, unbound := suite.Bind(rs)
+		tests, unbound := suite.Bind(l.rules, labels)
 		if list = diag.Merge(suite.Set, list, unbound); len(list) > 0 {
 			wrong = append(wrong, &diag.Report{File: name, Set: suite.Set, List: list})
 		}
-		suites = append(suites, bound)
+		bound = append(bound, tests...)
 	}
 	if wrong == nil {
-		return suites, nil
+		return bound, nil
 	}
 	if err := diag.Text(s.err, wrong, false); err != nil {
 		return nil, err

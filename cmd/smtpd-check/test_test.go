@@ -14,23 +14,50 @@ func TestPolicyPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	blocks := fenced(string(page))
+	if len(blocks) != 3 || blocks[0].kind != "smtpd.conf" {
+		t.Fatalf("the page has other blocks: %+v", blocks)
+	}
 	dir := t.TempDir()
-	for _, kind := range []string{"smtpd.conf", "smtptest"} {
-		_, rest, found := strings.Cut(string(page), "```"+kind+"\n")
-		block, _, closed := strings.Cut(rest, "```")
-		if !found || !closed {
-			t.Fatalf("the page has no block of %s", kind)
-		}
-		name := map[string]string{"smtpd.conf": "smtpd.conf", "smtptest": "page.smtptest"}[kind]
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(block), 0o600); err != nil {
+	conf := filepath.Join(dir, "smtpd.conf")
+	write := func(name, text string) {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	write(conf, blocks[0].text)
+	write(filepath.Join(dir, "first.smtptest"), blocks[1].text)
+	// The second example goes on with the tables of the first.
+	tables, _, _ := strings.Cut(blocks[1].text, "test ")
+	write(filepath.Join(dir, "second.smtptest"), tables+blocks[2].text)
 	var out, errs bytes.Buffer
-	status := run([]string{"test", filepath.Join(dir, "smtpd.conf")}, &streams{in: strings.NewReader(""), out: &out, err: &errs})
-	if status != good || out.String() != "3 tests, 0 failed\n" {
+	status := run([]string{"test", conf}, &streams{in: strings.NewReader(""), out: &out, err: &errs})
+	if status != good || out.String() != "5 tests, 0 failed\n" {
 		t.Errorf("status %d, %s%s", status, out.String(), errs.String())
 	}
+}
+
+// A block is what stands between two fences of a page.
+type block struct {
+	kind string // the words after the fence
+	text string
+}
+
+func fenced(page string) []block {
+	var blocks []block
+	var open *block
+	for line := range strings.Lines(page) {
+		kind, ok := strings.CutPrefix(line, "```")
+		switch {
+		case ok && open == nil:
+			open = &block{kind: strings.TrimSpace(kind)}
+		case ok:
+			blocks, open = append(blocks, *open), nil
+		case open != nil:
+			open.text += line
+		}
+	}
+	return blocks
 }
 
 // TestSuggestedTests puts the tests that --mutate suggests into the file and

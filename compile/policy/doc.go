@@ -4,7 +4,8 @@
 //
 // Read reads a file, Bind joins it to a Ruleset, Run decides its tests by the
 // engine of the daemon and counts what they cover, and Mutate finds changes
-// of the rule table that no test notices, with tests that would.
+// of the rule table that no test notices, with tests that would. Where the
+// reply is expected the recipient is expanded by the steps of the daemon.
 //
 // Tables are never asked: one whose content is not in the Ruleset fails
 // until the file gives it. The package opens nothing.

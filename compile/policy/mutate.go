@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
@@ -24,6 +25,11 @@ type mutation struct {
 	rules    []compile.Rule // from first on
 	original []int
 	part     engine.Part // that the change is about; none for a whole rule
+
+	// A change of the list that a criterion stands with, which no other
+	// rule has: the table, and the key that is left out.
+	table compile.TableID
+	key   string
 }
 
 // noPart stands for a change of a whole rule.
@@ -46,9 +52,15 @@ func mutations(rs *compile.Ruleset, i int, f func(m *mutation)) {
 		edited(fmt.Sprintf("without its %s", p), p, func(r *compile.Rule) { drop(rs, r, p) })
 		edited(fmt.Sprintf("with the opposite of its %s", p), p, func(r *compile.Rule) { flip(criteria(r)[p]) })
 	}
+	entries(rs, i, f)
 	switch {
 	case rule.Action != 0:
 		edited("with reject for its action", noPart, func(r *compile.Rule) { r.Action = 0 })
+		if n := compile.ActionID(len(rs.Actions)); n > 1 {
+			other := rule.Action%n + 1
+			change := fmt.Sprintf("with action %s for its own", quote(rs.Action(other).Name))
+			edited(change, noPart, func(r *compile.Rule) { r.Action = other })
+		}
 	case len(rs.Actions) > 0:
 		edited(fmt.Sprintf("with action %s for reject", quote(rs.Actions[0].Name)), noPart, func(r *compile.Rule) { r.Action = 1 })
 	}
@@ -63,6 +75,30 @@ func mutations(rs *compile.Ruleset, i int, f func(m *mutation)) {
 		m.rules[0], m.rules[1] = m.rules[1], m.rules[0]
 		m.original[0], m.original[1] = m.original[1], m.original[0]
 		f(m)
+	}
+}
+
+// maxEntries is how many entries of a list are left out, one at a time.
+const maxEntries = 8
+
+// entries calls f for each entry that is left out of a list of rule i.
+func entries(rs *compile.Ruleset, i int, f func(m *mutation)) {
+	for p, c := range criteria(&rs.Rules[i]) {
+		p := engine.Part(p)
+		if c.Sign == compile.Absent || c.Table == 0 || anything(&rs.Rules[i], p) {
+			continue
+		}
+		// Of one entry there is no list without it: the criterion would go.
+		t := rs.Table(c.Table)
+		if !strings.HasPrefix(t.Name, "<dynamic:") || len(t.Entries) < 2 {
+			continue
+		}
+		for _, e := range t.Entries[:min(len(t.Entries), maxEntries)] {
+			m := unchanged(rs, i)
+			m.change, m.part = fmt.Sprintf("without %s in its %s", quote(e.Key), p), p
+			m.table, m.key = c.Table, e.Key
+			f(m)
+		}
 	}
 }
 
@@ -106,17 +142,29 @@ type mutated struct {
 func (m *mutation) in(rs *compile.Ruleset) *mutated {
 	x := &mutated{mutation: m, rules: *rs}
 	x.rules.Rules = m.rules
+	if m.table != 0 {
+		x.rules.Tables = slices.Clone(rs.Tables)
+		t := x.rules.Table(m.table)
+		t.Entries = slices.DeleteFunc(slices.Clone(t.Entries), func(e compile.Entry) bool { return e.Key == m.key })
+	}
 	x.engine = engine.NewLinear(&x.rules)
 	return x
 }
 
+// whole returns all of the changed table.
+func (x *mutated) whole(rs *compile.Ruleset) *compile.Ruleset {
+	all := x.rules
+	all.Rules = slices.Concat(rs.Rules[:x.first], x.rules.Rules)
+	return &all
+}
+
 // decide returns the decision of the changed table, in numbers of the
 // configuration, given that of the configuration.
-func (x *mutated) decide(tx *engine.Transaction, before engine.Decision) (engine.Decision, compile.ActionID) {
+func (x *mutated) decide(tx *engine.Transaction, before engine.Decision, l engine.Lookups) (engine.Decision, compile.ActionID) {
 	if before.Rule >= 0 && before.Rule < x.first {
 		return before, 0
 	}
-	d := x.engine.Decide(context.Background(), tx, unknown{})
+	d := x.engine.Decide(context.Background(), tx, l)
 	if d.Rule < 0 {
 		return d, 0
 	}
@@ -143,46 +191,62 @@ func (x *mutated) same(rs *compile.Ruleset, before, after engine.Decision, actio
 }
 
 // notices reports whether a test that passes fails with the changed table.
-func (x *mutated) notices(rs *compile.Ruleset, t *Test, before engine.Decision) bool {
+func (x *mutated) notices(b *Bound, t *Test, before engine.Decision) bool {
+	if t.Expect.Reply != "" {
+		// Addresses that the recipient stands for may meet the change.
+		rs := x.whole(b.Rules)
+		reply, _ := b.reply(rs, engine.NewLinear(rs), &t.tx)
+		return !t.Expect.answers(reply)
+	}
 	if before.Rule >= 0 && before.Rule < x.first {
 		return false
 	}
-	after, action := x.decide(&t.tx, before)
+	after, action := x.decide(&t.tx, before, b)
 	if t.Expect.Rule != 0 || after.Outcome != engine.Accept {
-		return !t.Expect.meets(rs, after)
+		return !t.Expect.meets(b.Rules, after)
 	}
-	a := rs.Action(action)
+	a := b.Rules.Action(action)
 	return t.Expect.Action != a.Name && t.Expect.Method != a.Method
 }
 
 // Mutate changes the configuration in one place at a time and returns the
 // changes that no test notices. Every test must pass.
-func Mutate(suites []*Bound) (survivors []Mutant, tried int) {
-	if len(suites) == 0 {
+func Mutate(bound []*Bound) (survivors []Mutant, tried int) {
+	if len(bound) == 0 {
 		return nil, 0
 	}
-	rs := suites[0].Rules
-	before := make([][]engine.Decision, len(suites))
-	for i, b := range suites {
+	rs := bound[0].Rules
+	before := make([][]engine.Decision, len(bound))
+	for i, b := range bound {
 		e := engine.New(b.Rules)
 		for j := range b.tests {
-			before[i] = append(before[i], e.Decide(context.Background(), &b.tests[j].tx, unknown{}))
+			before[i] = append(before[i], e.Decide(context.Background(), &b.tests[j].tx, b))
 		}
 	}
-	s := newSearch(rs)
+	s := newSearch(bound[0])
 	for i := range rs.Rules {
 		mutations(rs, i, func(m *mutation) {
 			tried++
-			for j, b := range suites {
-				x := m.in(b.Rules)
-				for k := range b.tests {
-					if x.notices(b.Rules, &b.tests[k], before[j][k]) {
-						return
-					}
-				}
+			if !noticed(bound, m, before) {
+				survivors = append(survivors, Mutant{i, m.change, s.killer(m.in(rs))})
 			}
-			survivors = append(survivors, Mutant{i, m.change, s.killer(m.in(rs))})
 		})
 	}
 	return survivors, tried
+}
+
+// noticed reports whether a test fails with a change.
+func noticed(bound []*Bound, m *mutation, before [][]engine.Decision) bool {
+	for i, b := range bound {
+		if len(b.tests) == 0 {
+			continue
+		}
+		x := m.in(b.Rules)
+		for j := range b.tests {
+			if x.notices(b, &b.tests[j], before[i][j]) {
+				return true
+			}
+		}
+	}
+	return false
 }

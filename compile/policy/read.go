@@ -14,17 +14,20 @@ import (
 
 // A Suite is the content of one file of tests.
 type Suite struct {
-	Name   string
-	Set    *token.FileSet
-	Tables []Table
-	Tests  []Test
+	Name     string
+	Set      *token.FileSet
+	Tables   []Table
+	Accounts *Table            // the users of the system; nil: everybody is one
+	Forwards map[string]string // the .forward of users
+	Tests    []Test
 }
 
-// A Table is the content that a suite gives to a table.
+// A Table is the content that a suite or a test gives to a table.
 type Table struct {
 	Name    string
 	Mapping bool
 	Entries []compile.Entry // as written
+	Fails   bool            // every lookup does
 	Span    token.Span      // of the name
 }
 
@@ -32,6 +35,7 @@ type Table struct {
 type Test struct {
 	Name   string
 	Span   token.Span // of the name
+	Tables []Table    // for this test alone
 	Expect Expectation
 
 	// What the test says of the transaction. Bind fills in the rest.
@@ -40,12 +44,14 @@ type Test struct {
 }
 
 // An Expectation is how a transaction is to be decided. Exactly one field is
-// set.
+// set, beside Rule of a Label.
 type Expectation struct {
 	Outcome engine.Outcome // Reject, by a rule or for want of one, or TempFail
 	Action  string
 	Method  compile.Method
 	Rule    int        // from 1
+	Label   string     // of a rule; Bind sets Rule too
+	Reply   string     // how the reply to RCPT begins
 	Span    token.Span // of the words after expect
 }
 
@@ -56,6 +62,10 @@ func (e *Expectation) String() string {
 		return "action " + quote(e.Action)
 	case e.Method != 0:
 		return e.Method.String()
+	case e.Reply != "":
+		return "reply " + quote(e.Reply)
+	case e.Label != "":
+		return "rule " + quote(e.Label)
 	case e.Rule != 0:
 		return "rule " + strconv.Itoa(e.Rule)
 	case e.Outcome == engine.TempFail:
@@ -88,7 +98,22 @@ func Read(name string, text []byte) (*Suite, diag.List) {
 	for r.tok.kind != endOfInput && len(r.list) < maxErrors {
 		r.statement()
 	}
+	r.duplicates()
 	return s, r.list
+}
+
+// duplicates reports tests with one name: a report could not tell them apart.
+func (r *reader) duplicates() {
+	first := make(map[string]token.Span)
+	for i := range r.suite.Tests {
+		t := &r.suite.Tests[i]
+		if at, ok := first[t.Name]; ok {
+			d := r.list.Errorf(t.Span, "duplicate-test", "two tests have the name %q", t.Name)
+			d.Notes = append(d.Notes, diag.Note{Span: at, Message: "the first is here"})
+			continue
+		}
+		first[t.Name] = t.Span
+	}
 }
 
 type reader struct {
@@ -135,19 +160,20 @@ func (r *reader) value(what string) (tok, bool) {
 	return t, true
 }
 
+// statements are the words that a statement begins with.
+var statements = map[string]func(*reader) bool{
+	"test": (*reader).test, "table": (*reader).suiteTable, "accounts": (*reader).accounts, "forward": (*reader).forward,
+}
+
 func (r *reader) statement() {
-	ok := false
-	switch {
-	case r.is(word, "test"):
-		r.advance()
-		ok = r.test()
-	case r.is(word, "table"):
-		r.advance()
-		ok = r.table()
-	default:
-		r.expected("test or table")
+	read := statements[r.tok.text]
+	if r.tok.kind != word || read == nil {
+		r.expected("test, table, accounts or forward")
+		r.recover()
+		return
 	}
-	if !ok {
+	r.advance()
+	if !read(r) {
 		r.recover()
 	}
 }
@@ -156,27 +182,84 @@ func (r *reader) statement() {
 // one.
 func (r *reader) recover() {
 	r.advance()
-	for r.tok.kind != endOfInput && !(r.tok.fresh && (r.is(word, "test") || r.is(word, "table"))) {
+	for r.tok.kind != endOfInput && !(r.tok.fresh && r.tok.kind == word && statements[r.tok.text] != nil) {
 		r.advance()
 	}
 }
 
-// table reads: <name> { key [= value], ... }
-func (r *reader) table() bool {
-	if !r.punct("<") {
+func (r *reader) suiteTable() bool {
+	t, ok := r.table()
+	if ok {
+		r.suite.Tables = append(r.suite.Tables, t)
+	}
+	return ok
+}
+
+// accounts reads: { name [= uid:gid:home], ... }
+func (r *reader) accounts() bool {
+	t := Table{Name: "accounts", Span: r.tok.span}
+	if r.suite.Accounts != nil {
+		r.list.Errorf(r.tok.span, "repeated-option", "accounts are given twice").Label = "again"
 		return false
+	}
+	if !r.entries(&t) {
+		return false
+	}
+	r.suite.Accounts = &t
+	return true
+}
+
+// forward reads: name { item, ... }
+func (r *reader) forward() bool {
+	user, ok := r.value("the name of a user")
+	t := Table{Span: user.span}
+	if !ok || !r.entries(&t) {
+		return false
+	}
+	if t.Mapping {
+		r.list.Errorf(user.span, "mixed-list", "a .forward holds no pairs")
+		return true
+	}
+	var b strings.Builder
+	for _, e := range t.Entries {
+		b.WriteString(e.Key + "\n")
+	}
+	if r.suite.Forwards == nil {
+		r.suite.Forwards = make(map[string]string)
+	}
+	r.suite.Forwards[strings.ToLower(user.text)] = b.String()
+	return true
+}
+
+// table reads: <name> { key [= value], ... }, or <name> fails
+func (r *reader) table() (t Table, ok bool) {
+	if !r.punct("<") {
+		return t, false
 	}
 	name, ok := r.value("the name of a table")
-	if !ok || !r.punct(">") || !r.punct("{") {
+	if !ok || !r.punct(">") {
+		return t, false
+	}
+	t.Name, t.Span = name.text, name.span
+	if r.is(word, "fails") {
+		r.advance()
+		t.Fails = true
+		return t, true
+	}
+	return t, r.entries(&t)
+}
+
+// entries reads: { key [= value], ... }
+func (r *reader) entries(t *Table) bool {
+	if !r.punct("{") {
 		return false
 	}
-	t := Table{Name: name.text, Span: name.span}
 	for separated := true; !r.is(punct, "}"); {
 		if !separated && !r.tok.fresh {
 			r.expected(`a comma, a new line or "}"`)
 			return false
 		}
-		if !r.entry(&t) {
+		if !r.entry(t) {
 			return false
 		}
 		separated = r.is(punct, ",")
@@ -185,7 +268,6 @@ func (r *reader) table() bool {
 		}
 	}
 	r.advance()
-	r.suite.Tables = append(r.suite.Tables, t)
 	return true
 }
 
@@ -216,7 +298,7 @@ func (r *reader) entry(t *Table) bool {
 }
 
 // fields are the words of a test.
-var fields = []string{"from", "tag", "auth", "tls", "helo", "rdns", "mail-from", "rcpt-to", "expect"}
+var fields = []string{"table", "from", "tag", "auth", "tls", "helo", "rdns", "mail-from", "rcpt-to", "expect"}
 
 // test reads: "name" { field ... }
 func (r *reader) test() bool {
@@ -263,6 +345,14 @@ func (r *reader) test() bool {
 
 func (r *reader) field(t *Test, seen map[string]bool) bool {
 	f := r.tok
+	if f.text == "table" {
+		r.advance()
+		table, ok := r.table()
+		if ok {
+			t.Tables = append(t.Tables, table)
+		}
+		return ok
+	}
 	if seen[f.text] {
 		r.list.Errorf(f.span, "repeated-option", "%s stands twice in test %q", f.text, t.Name).Label = "again"
 		return false
@@ -341,10 +431,13 @@ func address(s string) engine.Address {
 	return engine.Address{User: s}
 }
 
+// expectations are the words after expect.
+const expectations = "reject, tempfail, action, rule, reply or a delivery method"
+
 func (r *reader) expect(e *Expectation) bool {
 	w := r.tok
 	if w.kind != word {
-		r.expected("reject, tempfail, action, rule or a delivery method")
+		r.expected(expectations)
 		return false
 	}
 	r.advance()
@@ -365,13 +458,14 @@ func (r *reader) expect(e *Expectation) bool {
 		e.Action, e.Span = v.text, v.span
 		return ok
 	case "rule":
-		v, ok := r.value("the number of a rule")
-		n, err := strconv.Atoi(v.text)
-		if ok && (err != nil || n < 1) {
-			r.list.Errorf(v.span, "number-range", "%q is no number of a rule", v.text).Label = "the first rule is 1"
+		return r.expectRule(e)
+	case "reply":
+		v, ok := r.value("how a reply begins")
+		if ok && !isReply(v.text) {
+			r.list.Errorf(v.span, "syntax", "%q begins no reply", v.text).Label = "expected a code of three digits, and a text"
 			return false
 		}
-		e.Rule, e.Span = n, v.span
+		e.Reply, e.Span = v.text, v.span
 		return ok
 	}
 	for m := compile.MBox; m <= compile.Relay; m++ {
@@ -381,14 +475,50 @@ func (r *reader) expect(e *Expectation) bool {
 		}
 	}
 	r.list.Errorf(w.span, "syntax", "%s cannot stand here", strconv.Quote(w.text)).Label =
-		"expected reject, tempfail, action, rule or a delivery method"
+		"expected " + expectations
 	return false
+}
+
+// expectRule reads the number of a rule, or its label, which is in quotes if
+// it could be a number.
+func (r *reader) expectRule(e *Expectation) bool {
+	v, ok := r.value("the number or the label of a rule")
+	if !ok {
+		return false
+	}
+	e.Span = v.span
+	n, err := strconv.Atoi(v.text)
+	switch {
+	case v.kind == quoted || err != nil:
+		e.Label = v.text
+		ok = v.text != ""
+	default:
+		e.Rule = n
+		ok = n > 0
+	}
+	if !ok {
+		r.list.Errorf(v.span, "number-range", "%q is no rule", v.text).Label = "the first rule is 1"
+	}
+	return ok
+}
+
+// isReply reports whether s begins as a reply does.
+func isReply(s string) bool {
+	if len(s) < 3 || s[0] < '2' || s[0] > '5' || len(s) > 3 && s[3] != ' ' {
+		return false
+	}
+	_, err := strconv.ParseUint(s[:3], 10, 16)
+	return err == nil
 }
 
 // String returns the test as a file would hold it.
 func (t *Test) String() string {
 	var b strings.Builder
-	b.WriteString("test " + quote(t.Name) + " {\n\tfrom " + source(&t.tx))
+	b.WriteString("test " + quote(t.Name) + " {")
+	for i := range t.Tables {
+		b.WriteString("\n\t" + t.Tables[i].String())
+	}
+	b.WriteString("\n\tfrom " + source(&t.tx))
 	text := func(field, value string) {
 		if value != "" {
 			b.WriteString("\n\t" + field + " " + quote(value))
@@ -411,6 +541,22 @@ func (t *Test) String() string {
 	b.WriteString("\n\trcpt-to " + quote(addressText(t.tx.Rcpt)))
 	b.WriteString("\n\texpect " + t.Expect.String() + "\n}\n")
 	return b.String()
+}
+
+// String returns the table as a file would hold it.
+func (t *Table) String() string {
+	if t.Fails {
+		return "table <" + quote(t.Name) + "> fails"
+	}
+	var entries []string
+	for _, e := range t.Entries {
+		text := quote(e.Key)
+		if t.Mapping {
+			text += " = " + quote(e.Value)
+		}
+		entries = append(entries, text)
+	}
+	return "table <" + quote(t.Name) + "> { " + strings.Join(entries, ", ") + " }"
 }
 
 func source(tx *engine.Transaction) string {

@@ -1,61 +1,124 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/compile/expand"
 	"smtpd/compile/tablefile"
 	"smtpd/lang/diag"
+	"smtpd/lang/token"
 )
 
-// A Bound is a suite joined to a rule table: the names that it uses exist,
-// and tables have the content that it gives.
+// A Bound is tests joined to a rule table: the names that they use exist,
+// and tables have the content that the suite or the one test gives.
 type Bound struct {
 	Suite *Suite
 	Rules *compile.Ruleset
-	tests []Test // with what the rule table says where they are silent
+	tests []Test                   // with what the rule table says where they are silent
+	fails map[compile.TableID]bool // tables of which every lookup fails
 }
 
-// Bind joins a suite to a rule table. The list says which names rs lacks.
-func (s *Suite) Bind(rs *compile.Ruleset) (*Bound, diag.List) {
-	var list diag.List
-	own := *rs
-	own.Tables = append([]compile.Table(nil), rs.Tables...)
-	for i := range s.Tables {
-		if !replace(own.Tables, &s.Tables[i]) {
-			list.Errorf(s.Tables[i].Span, "undefined-table", "the configuration has no table %q", s.Tables[i].Name)
-		}
+// Bind joins a suite to a rule table whose rules have labels, by their
+// index. Tests that have tables of their own are bound apart from the
+// others. The list says which names rs lacks.
+func (s *Suite) Bind(rs *compile.Ruleset, labels map[int]string) ([]*Bound, diag.List) {
+	b := &binder{suite: s, rules: rs, labels: make(map[string]int)}
+	for i, label := range labels {
+		b.labels[label] = i + 1
 	}
-	b := &Bound{Suite: s, Rules: &own}
+	common := b.with(nil)
+	bound := []*Bound{common}
 	for _, t := range s.Tests {
-		switch e := &t.Expect; {
-		case e.Action != "" && !hasAction(rs, e.Action):
-			list.Errorf(e.Span, "undefined-action", "the configuration has no action %q", e.Action)
-		case e.Rule > len(rs.Rules):
-			list.Errorf(e.Span, "number-range", "the configuration has %d rules, not %d", len(rs.Rules), e.Rule)
-		}
+		b.expectation(&t.Expect)
 		t.complete(rs)
-		b.tests = append(b.tests, t)
+		if t.Tables == nil {
+			common.tests = append(common.tests, t)
+			continue
+		}
+		own := b.with(t.Tables)
+		own.tests = []Test{t}
+		bound = append(bound, own)
 	}
-	return b, list
+	return bound, b.list
 }
 
-func replace(tables []compile.Table, t *Table) bool {
+type binder struct {
+	suite  *Suite
+	rules  *compile.Ruleset
+	labels map[string]int // rules, from 1
+	list   diag.List
+	said   map[token.Span]bool // what the list has already
+}
+
+// with returns the Bound of tests that have tables of their own beside those
+// of the suite.
+func (b *binder) with(own []Table) *Bound {
+	rules := *b.rules
+	rules.Tables = slices.Clone(b.rules.Tables)
+	bound := &Bound{Suite: b.suite, Rules: &rules, fails: make(map[compile.TableID]bool)}
+	for _, tables := range [][]Table{b.suite.Tables, own} {
+		for i := range tables {
+			if t := &tables[i]; !bound.replace(t) && !b.said[t.Span] {
+				b.list.Errorf(t.Span, "undefined-table", "the configuration has no table %q", t.Name)
+				if b.said == nil {
+					b.said = make(map[token.Span]bool)
+				}
+				b.said[t.Span] = true
+			}
+		}
+	}
+	return bound
+}
+
+// expectation checks the names that an expectation uses.
+func (b *binder) expectation(e *Expectation) {
+	switch rule, known := b.labels[e.Label]; {
+	case e.Label != "" && !known:
+		b.list.Errorf(e.Span, "bad-label", "no rule has the label %q", e.Label).Help =
+			[]string{`a comment gives one: # smtpd-check: label "NAME"`}
+	case e.Label != "":
+		e.Rule = rule
+	case e.Action != "" && !hasAction(b.rules, e.Action):
+		b.list.Errorf(e.Span, "undefined-action", "the configuration has no action %q", e.Action)
+	case e.Rule > len(b.rules.Rules):
+		b.list.Errorf(e.Span, "number-range", "the configuration has %d rules, not %d", len(b.rules.Rules), e.Rule)
+	}
+}
+
+// replace gives a table the content of t, and reports whether there is one of
+// that name. What fails has to be asked, so that it is not a constant.
+func (b *Bound) replace(t *Table) bool {
+	tables := b.Rules.Tables
 	for i := range tables {
 		if tables[i].Name != t.Name {
 			continue
 		}
-		tables[i].Kind, tables[i].Backend = compile.List, "static"
-		if t.Mapping {
-			tables[i].Kind = compile.Mapping
+		id := compile.TableID(i + 1)
+		if b.fails[id] = t.Fails; t.Fails {
+			tables[i].Kind, tables[i].Entries = compile.Dynamic, nil
+			return true
 		}
-		tables[i].Entries = tablefile.Normalize(append([]compile.Entry(nil), t.Entries...))
+		tables[i].Backend = "static"
+		tables[i].Kind, tables[i].Entries = t.content()
 		return true
 	}
 	return false
+}
+
+// content returns what a table holds.
+func (t *Table) content() (compile.Kind, []compile.Entry) {
+	entries := tablefile.Normalize(slices.Clone(t.Entries))
+	if t.Mapping {
+		return compile.Mapping, entries
+	}
+	return compile.List, entries
 }
 
 func hasAction(rs *compile.Ruleset, name string) bool {
@@ -83,13 +146,48 @@ func (t *Test) complete(rs *compile.Ruleset) {
 	}
 }
 
-// unknown answers for the tables that nobody is asked for.
-type unknown struct{}
+var (
+	errUnknown = errors.New("its content is not known, a file of tests must give it")
+	errFails   = errors.New("the test has it fail")
+)
 
-var errUnknown = errors.New("its content is not known, a file of tests must give it")
+// Check implements engine.Lookups for the tables that nobody is asked for.
+func (b *Bound) Check(_ context.Context, t compile.TableID, _ engine.Service, _ string) (bool, error) {
+	return false, b.down(t)
+}
 
-func (unknown) Check(context.Context, compile.TableID, engine.Service, string) (bool, error) {
-	return false, errUnknown
+// down says why a table without content cannot answer.
+func (b *Bound) down(t compile.TableID) error {
+	switch {
+	case b.fails[t]:
+		return errFails
+	case b.Rules.Table(t).Kind == compile.Dynamic:
+		return errUnknown
+	}
+	return nil
+}
+
+// reply returns how the server answers to RCPT by the decisions of e on rs,
+// and why if the recipient is refused.
+func (b *Bound) reply(rs *compile.Ruleset, e engine.Engine, tx *engine.Transaction) (reply, why string) {
+	w := &expand.AtHand{
+		Rules: rs, Transaction: tx, Decider: e, Lookups: b, Down: b.down, Forwards: b.Suite.Forwards,
+		File: func(path string) (string, bool, error) { return "", false, fmt.Errorf("%s cannot be read", path) },
+	}
+	if a := b.Suite.Accounts; a != nil {
+		w.Accounts = new(compile.Table)
+		w.Accounts.Kind, w.Accounts.Entries = a.content()
+	}
+	x := expand.Expansion{World: w, Rules: rs, Warn: func(string, ...any) {}}
+	_, err := x.Run(context.Background(), tx.Rcpt)
+	var refusal *expand.Refusal
+	switch {
+	case err == nil:
+		return expand.ReplyAccepted, ""
+	case !errors.As(err, &refusal):
+		return "", err.Error()
+	}
+	return refusal.Reply, refusal.Cause.Error()
 }
 
 // A Result is how one test went.
@@ -115,28 +213,35 @@ type Report struct {
 }
 
 // Run decides the tests of suites that are bound to one configuration of n
-// rules.
-func Run(suites []*Bound, n int) *Report {
+// rules. The results are in the order of the suites and of their tests.
+func Run(bound []*Bound, n int) *Report {
 	r := &Report{Coverage: make([]Coverage, n)}
 	tried := make([]map[engine.Part]bool, n)
-	for _, b := range suites {
+	order := make(map[*Suite]int)
+	for _, b := range bound {
+		if _, ok := order[b.Suite]; !ok {
+			order[b.Suite] = len(order)
+		}
 		e, linear := engine.New(b.Rules), engine.NewLinear(b.Rules)
 		for i := range b.tests {
 			t := &b.tests[i]
-			d := e.Decide(context.Background(), &t.tx, unknown{})
-			ok := t.Expect.meets(b.Rules, d)
+			d := e.Decide(context.Background(), &t.tx, b)
+			ok, got := b.judge(t, e, d)
 			if !ok {
 				r.Failed++
 			}
-			r.Results = append(r.Results, Result{b.Suite, t, d, ok, decided(b.Rules, d)})
+			r.Results = append(r.Results, Result{b.Suite, t, d, ok, got})
 			if d.Rule >= 0 {
 				r.Coverage[d.Rule].Tests++
 			}
-			note(tried, b.Rules, linear, t, d)
+			b.note(tried, linear, t, d)
 		}
 	}
+	slices.SortStableFunc(r.Results, func(x, y Result) int {
+		return cmp.Or(cmp.Compare(order[x.Suite], order[y.Suite]), cmp.Compare(x.Test.Span.Start.Offset, y.Test.Span.Start.Offset))
+	})
 	for i := range r.Coverage {
-		for _, p := range selective(suites, i) {
+		for _, p := range selective(bound, i) {
 			if !tried[i][p] {
 				r.Coverage[i].Untried = append(r.Coverage[i].Untried, p)
 			}
@@ -145,7 +250,31 @@ func Run(suites []*Bound, n int) *Report {
 	return r
 }
 
-// meets reports whether a decision is what was expected.
+// judge reports whether a test passes, and says what was decided in the words
+// of an expectation.
+func (b *Bound) judge(t *Test, e engine.Engine, d engine.Decision) (passed bool, got string) {
+	if t.Expect.Reply == "" {
+		return t.Expect.meets(b.Rules, d), decided(b.Rules, d)
+	}
+	reply, why := b.reply(b.Rules, e, &t.tx)
+	got = "reply " + quote(reply)
+	switch {
+	case reply == "":
+		got = "no reply that is known"
+	case why != "":
+		got += ", " + why
+	}
+	return t.Expect.answers(reply), got
+}
+
+// answers reports whether a reply is what was expected: it begins so, and
+// not in the middle of a word.
+func (e *Expectation) answers(reply string) bool {
+	rest, ok := strings.CutPrefix(reply, strings.TrimSpace(e.Reply))
+	return ok && (rest == "" || rest[0] == ' ' || rest[0] == ':')
+}
+
+// meets reports whether a decision is what was expected, by all but the reply.
 func (e *Expectation) meets(rs *compile.Ruleset, d engine.Decision) bool {
 	switch {
 	case e.Rule != 0:
@@ -177,15 +306,15 @@ func decided(rs *compile.Ruleset, d engine.Decision) string {
 
 // note records the criteria that were alone in keeping a rule from deciding
 // a test.
-func note(tried []map[engine.Part]bool, rs *compile.Ruleset, linear *engine.Linear, t *Test, d engine.Decision) {
+func (b *Bound) note(tried []map[engine.Part]bool, linear *engine.Linear, t *Test, d engine.Decision) {
 	last := d.Rule
 	if d.Outcome == engine.NoRule {
-		last = len(rs.Rules)
+		last = len(b.Rules.Rules)
 	}
 	for i := range last {
 		var failed []engine.Part
-		for _, q := range t.tx.Ask(&rs.Rules[i]) {
-			if ok, err := linear.Answer(context.Background(), q, unknown{}); err != nil || !ok {
+		for _, q := range t.tx.Ask(&b.Rules.Rules[i]) {
+			if ok, err := linear.Answer(context.Background(), q, b); err != nil || !ok {
 				failed = append(failed, q.Part)
 			}
 		}
@@ -199,11 +328,11 @@ func note(tried []map[engine.Part]bool, rs *compile.Ruleset, linear *engine.Line
 }
 
 // selective returns the parts of rule i that can say no.
-func selective(suites []*Bound, i int) []engine.Part {
-	if len(suites) == 0 {
+func selective(bound []*Bound, i int) []engine.Part {
+	if len(bound) == 0 {
 		return nil
 	}
-	r := &suites[0].Rules.Rules[i]
+	r := &bound[0].Rules.Rules[i]
 	var parts []engine.Part
 	for p, c := range criteria(r) {
 		if c.Sign != compile.Absent && !anything(r, engine.Part(p)) {

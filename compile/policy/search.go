@@ -14,6 +14,7 @@ import (
 // otherwise. It tries values that the tables of the changed rules name, then
 // those of other rules and some that no table names.
 type search struct {
+	bound  *Bound // without tests
 	rules  *compile.Ruleset
 	engine *engine.Indexed
 	common [dimensions][]setter // values of all rules, and of none
@@ -47,8 +48,9 @@ const (
 // last word.
 const fresh = "fresh"
 
-func newSearch(rs *compile.Ruleset) *search {
-	s := &search{rules: rs, engine: engine.New(rs)}
+func newSearch(b *Bound) *search {
+	rs := b.Rules
+	s := &search{bound: b, rules: rs, engine: engine.New(rs)}
 	s.common = defaults(rs)
 	for i := range rs.Rules {
 		s.add(&s.common, &rs.Rules[i])
@@ -249,8 +251,8 @@ func (s *search) differs(x *mutated, d *[dimensions][]setter, pick *[dimensions]
 	for dim, i := range pick {
 		d[dim][i](&t.tx)
 	}
-	before := s.engine.Decide(context.Background(), &t.tx, unknown{})
-	after, action := x.decide(&t.tx, before)
+	before := s.engine.Decide(context.Background(), &t.tx, s.bound)
+	after, action := x.decide(&t.tx, before, s.bound)
 	if x.same(s.rules, before, after, action) {
 		return ""
 	}
@@ -285,10 +287,10 @@ func (s *search) holds(t *Test, x *mutated, before engine.Decision) bool {
 	if len(list) > 0 || len(suite.Tests) != 1 {
 		return false
 	}
-	b, list := suite.Bind(s.rules)
+	bound, list := suite.Bind(s.rules, nil)
 	if len(list) > 0 {
 		return false
 	}
-	again := s.engine.Decide(context.Background(), &b.tests[0].tx, unknown{})
-	return again.Outcome == before.Outcome && again.Rule == before.Rule && x.notices(s.rules, &b.tests[0], again)
+	again := s.engine.Decide(context.Background(), &bound[0].tests[0].tx, s.bound)
+	return again.Outcome == before.Outcome && again.Rule == before.Rule && x.notices(s.bound, &bound[0].tests[0], again)
 }
