@@ -479,8 +479,8 @@ func (r *reader) expect(e *Expectation) bool {
 	return false
 }
 
-// expectRule reads the number of a rule, or its label, which is in quotes if
-// it could be a number.
+// expectRule reads the number of a rule, or its label; what is in quotes is a
+// label.
 func (r *reader) expectRule(e *Expectation) bool {
 	v, ok := r.value("the number or the label of a rule")
 	if !ok {
@@ -488,16 +488,13 @@ func (r *reader) expectRule(e *Expectation) bool {
 	}
 	e.Span = v.span
 	n, err := strconv.Atoi(v.text)
-	switch {
-	case v.kind == quoted || err != nil:
+	if v.kind == quoted || err != nil {
 		e.Label = v.text
-		ok = v.text != ""
-	default:
+	} else {
 		e.Rule = n
-		ok = n > 0
 	}
-	if !ok {
-		r.list.Errorf(v.span, "number-range", "%q is no rule", v.text).Label = "the first rule is 1"
+	if ok = e.Label != "" || e.Rule > 0; !ok {
+		r.list.Errorf(v.span, "number-range", "%q is no number of a rule", v.text).Label = "the first rule is 1"
 	}
 	return ok
 }

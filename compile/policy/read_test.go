@@ -7,118 +7,118 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"smtpd/compile"
 	"smtpd/compile/engine"
 	"smtpd/lang/token"
 )
 
-func TestRead(t *testing.T) {
-	s, list := Read("t", []byte(`
-table <users> { "bob", carol }
-table <down> fails
-accounts { bob = "1000:1000:/home/bob" }
-forward Bob { "|/bin/prog", "carol@example.org" }
-test "one" {
-	table <users> { x = y }
-	table <other> fails
-	from 203.0.113.9 rcpt-to a@b.example
-	expect reply "550 no"
-}
-test "two" { from local rcpt-to a@b.example expect rule outsiders }
-test "three" { from local rcpt-to a@b.example expect rule "3" }
-test "four" { from local rcpt-to a@b.example expect rule 3 }
-`))
-	if len(list) > 0 {
-		t.Fatal(list)
-	}
-	places := cmpopts.IgnoreTypes(token.Span{})
-	want := []Table{{Name: "users", Entries: []compile.Entry{{Key: "bob"}, {Key: "carol"}}}, {Name: "down", Fails: true}}
-	if diff := cmp.Diff(want, s.Tables, places); diff != "" {
-		t.Error(diff)
-	}
-	own := []Table{{Name: "users", Mapping: true, Entries: []compile.Entry{{Key: "x", Value: "y"}}}, {Name: "other", Fails: true}}
-	if diff := cmp.Diff(own, s.Tests[0].Tables, places); diff != "" {
-		t.Error(diff)
-	}
-	accounts := &Table{Name: "accounts", Mapping: true, Entries: []compile.Entry{{Key: "bob", Value: "1000:1000:/home/bob"}}}
-	if diff := cmp.Diff(accounts, s.Accounts, places); diff != "" {
-		t.Error(diff)
-	}
-	if got := s.Forwards["bob"]; got != "|/bin/prog\ncarol@example.org\n" {
-		t.Errorf(".forward is %q", got)
-	}
-	var expects []Expectation
-	for i := range s.Tests {
-		expects = append(expects, s.Tests[i].Expect)
-	}
-	if diff := cmp.Diff([]Expectation{{Reply: "550 no"}, {Label: "outsiders"}, {Label: "3"}, {Rule: 3}}, expects, places); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// TestReadWrong checks that what is wrong is said where it is, and that the
-// statement after it is read.
-func TestReadWrong(t *testing.T) {
-	const good = "\n" + `test "good" { from local rcpt-to a@b.example expect reject }`
+func TestReadWritesBack(t *testing.T) {
 	tests := []struct{ text, want string }{
-		{`tset "x" {}`, "t:1:1: syntax"},
-		{`table <x> { a = b, c }`, "t:1:20: mixed-list"},
-		{`table <x> { a b }`, "t:1:15: syntax"},
-		{`table <x> falls`, "t:1:11: syntax"},
-		{"accounts { a }\naccounts { b }", "t:2:10: repeated-option"},
-		{`forward bob { a = b }`, "t:1:9: mixed-list"},
-		{`forward { a }`, "t:1:9: syntax"},
-		{`test "x" { from local rcpt-to a expect reply "no" }`, "t:1:46: syntax"},
-		{`test "x" { from local rcpt-to a expect reply "5500" }`, "t:1:46: syntax"},
-		{`test "x" { from local rcpt-to a expect rule 0 }`, "t:1:45: number-range"},
-		{`test "x" { from local rcpt-to a expect rule "" }`, "t:1:45: number-range"},
-		{`test "x" { table <y { a } from local }`, "t:1:21: syntax"},
-		{`test "x" { from local rcpt-to "a`, "t:1:31: unterminated-string"},
-		{`test "good" { from local rcpt-to a expect reject }`, "t:2:6: duplicate-test"},
+		{`test "plain" { from 203.0.113.9 mail-from "" rcpt-to "x@b.example" expect reject }`,
+			"test \"plain\" {\n\tfrom 203.0.113.9\n\trcpt-to \"x@b.example\"\n\texpect reject\n}\n"},
+		{`test "all" { from [2001:db8::1] tag NET auth 'bob' tls helo h rdns r.example mail-from "<a@b.example>" rcpt-to x@b.example expect action in }`,
+			"test \"all\" {\n\tfrom 2001:db8::1\n\ttag \"NET\"\n\tauth \"bob\"\n\ttls\n\thelo \"h\"\n\trdns \"r.example\"\n\tmail-from \"a@b.example\"\n\trcpt-to \"x@b.example\"\n\texpect action \"in\"\n}\n"},
+		{"test \"a \\\"quoted\\\" \\\\ name\" { # why\n from socket rcpt-to root expect forward-only }",
+			"test \"a \\\"quoted\\\" \\\\ name\" {\n\tfrom socket\n\trcpt-to \"root\"\n\texpect forward-only\n}\n"},
+		{`test "n" { from local rcpt-to "a" expect rule 12 }`,
+			"test \"n\" {\n\tfrom local\n\trcpt-to \"a\"\n\texpect rule 12\n}\n"},
+		{`test "n" { from internal rcpt-to "a" expect tempfail }`,
+			"test \"n\" {\n\tfrom internal\n\trcpt-to \"a\"\n\texpect tempfail\n}\n"},
 	}
 	for _, tt := range tests {
-		s, list := Read("t", []byte(tt.text+good))
-		if len(list) != 1 || list[0].Span.Start.String()+": "+string(list[0].Code) != tt.want {
-			t.Errorf("%s: %v, want %s", tt.text, list, tt.want)
+		s, list := Read("t", []byte(tt.text))
+		if len(list) > 0 || len(s.Tests) != 1 {
+			t.Errorf("%s: %d tests, %v", tt.text, len(s.Tests), list)
+			continue
 		}
-		if n := len(s.Tests); n == 0 || s.Tests[n-1].Name != "good" {
-			t.Errorf("%s: the test after it is lost", tt.text)
+		if diff := cmp.Diff(tt.want, s.Tests[0].String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.text, diff)
 		}
 	}
 }
 
-// FuzzRead checks that a test which was read is read the same again when it
-// is written, as --mutate writes its suggestions.
+func TestReadTables(t *testing.T) {
+	s, list := Read("t", []byte("table <a> { one, 'two'\nthree }\ntable <b> { k = v, l = \"w x\" } table <c> { }"))
+	if len(list) > 0 || len(s.Tables) != 3 {
+		t.Fatalf("%d tables, %v", len(s.Tables), list)
+	}
+	var got []string
+	for _, table := range s.Tables {
+		for _, e := range table.Entries {
+			got = append(got, table.Name+" "+e.Key+" "+e.Value)
+		}
+	}
+	want := []string{"a one ", "a two ", "a three ", "b k v", "b l w x"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("entries (-want +got):\n%s", diff)
+	}
+}
+
+func TestReadMistakes(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{`tst "a" { }`, `t:1:1: "tst" cannot stand here`},
+		{`test a { }`, `t:1:6: "a" cannot stand here`},
+		{`test "a" { from local`, `t:1:22: the end of the file cannot stand here`},
+		{`test "a" { from local colour red }`, `t:1:23: "colour" cannot stand here`},
+		{`test "a" { from local rcpt-to "x }`, `t:1:31: string without an end`},
+		{`test "a" { from 1.2.3 }`, `t:1:17: "1.2.3" is no source`},
+		{`test "a" { tls tls }`, `t:1:16: tls stands twice in test "a"`},
+		{`test "a" { rcpt-to x expect reject }`, `t:1:6: test "a" has no from`},
+		{`test "a" { from local rcpt-to x expect rule 0 }`, `t:1:45: "0" is no number of a rule`},
+		{`test "a" { from local rcpt-to x expect maybe }`, `t:1:40: "maybe" cannot stand here`},
+		{`test "a" { from socket auth bob rcpt-to x expect reject }`, `t:1:6: test "a": mail from the socket is authenticated, without a name`},
+		{`test "a" { from local rcpt-to x expect action "" }`, `t:1:47: an action has a name`},
+		{`table a { }`, `t:1:7: "a" cannot stand here`},
+		{`table <a> { b c }`, `t:1:15: "c" cannot stand here`},
+		{`table <a> { b, c = d }`, `t:1:16: a table holds keys or pairs, not both`},
+	}
+	for _, tt := range tests {
+		_, list := Read("t", []byte(tt.text))
+		if len(list) != 1 || list[0].Error() != tt.want {
+			t.Errorf("%s: got %v, want %s", tt.text, list, tt.want)
+		}
+	}
+}
+
+// TestReadGoesOn checks that a mistake costs one message and that the tests
+// after it are read.
+func TestReadGoesOn(t *testing.T) {
+	s, list := Read("t", []byte("test \"a\" { from nowhere \"\n{ expect }\ntest \"b\" { from local rcpt-to x expect reject }"))
+	if len(list) != 1 || len(s.Tests) != 1 || s.Tests[0].Name != "b" {
+		t.Errorf("%d tests, %v", len(s.Tests), list)
+	}
+}
+
+// FuzzRead checks that reading ends, that every complaint has its place in
+// the file, and that a test which was read is the same when it is written
+// and read again.
 func FuzzRead(f *testing.F) {
-	f.Add([]byte(`test "a" { from 2001:db8::1 tag "" auth "x\"y" tls helo h rdns r mail-from <a@b> rcpt-to c@d expect rule "l" }`))
-	f.Add([]byte("table <x> { a = b\n c = d }\naccounts { a }\nforward a { b }\ntest \"b\" { table <x> fails from socket rcpt-to c expect tempfail }"))
-	f.Add([]byte(`test 'c' { from internal rcpt-to "" expect reply "550 \\ no" } # end`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		s, list := Read("t", text)
-		if len(list) > 0 {
-			return
+	f.Add("table <a> { b = c }\ntest \"n\" { from ::1 tls auth \"b\\\\\" rcpt-to x expect relay }")
+	f.Add("test \"n\" { from socket helo '' rcpt-to \"@\" expect action \"\" } #")
+	f.Add("test \"n\" {\n\"")
+	f.Add("accounts { a }\nforward a { b }\ntest \"n\" { table <x> fails table <y> { k = v } from internal rcpt-to c expect rule \"3\" }")
+	f.Add(`test 'n' { from local rcpt-to '' expect reply "550 \\ no" }`)
+	f.Fuzz(func(t *testing.T, text string) {
+		s, list := Read("t", []byte(text))
+		for _, d := range list {
+			p := d.Span.Start
+			if line, ok := s.Set.Line(p.Filename, p.Line); !ok || p.Column > len(line)+1 {
+				t.Fatalf("%v: no such place", d)
+			}
 		}
 		for i := range s.Tests {
-			written := s.Tests[i].String()
-			again, list := Read("t", []byte(written))
+			want := s.Tests[i].String()
+			again, list := Read("t", []byte(want))
 			if len(list) > 0 || len(again.Tests) != 1 {
-				t.Fatalf("%q was written as %q, which gives %v", text, written, list)
+				t.Fatalf("%q: %v", want, list)
 			}
 			same := cmp.Diff(s.Tests[i], again.Tests[0], cmp.AllowUnexported(Test{}), cmpopts.IgnoreTypes(token.Span{}),
 				cmp.Comparer(func(a, b engine.Transaction) bool { return a == b }))
 			if same != "" {
-				t.Fatalf("%q was written as %q:\n%s", text, written, same)
+				t.Fatalf("wrote %q, which is another test:\n%s", want, same)
+			}
+			if strings.Count(want, "\n") < 4 {
+				t.Fatalf("%q lacks a field", want)
 			}
 		}
 	})
-}
-
-// TestQuote holds strings to a trip through a file.
-func TestQuote(t *testing.T) {
-	for _, s := range []string{"", "a", `a"b`, `a\b`, `\`, `'`, "a\tb"} {
-		l := lexer{text: quote(s) + " ", line: 1}
-		if got := l.next(); got.kind != quoted || got.text != s || !strings.HasPrefix(l.text[l.off:], " ") {
-			t.Errorf("%q came back as %q", s, got.text)
-		}
-	}
 }
