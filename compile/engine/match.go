@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"smtpd/compile"
@@ -200,12 +199,17 @@ func parseNet6(s string) (netip.Prefix, bool) {
 
 // decimal reads a number without sign that is at most limit.
 func decimal(s string, limit int) (int, bool) {
-	if s == "" || len(s) > 16 || s[0] == '+' || s[0] == '-' {
-		return 0, false
+	v := 0
+	for i := range len(s) {
+		if v = 10*v + int(s[i]) - '0'; s[i] < '0' || s[i] > '9' || v > limit {
+			return 0, false
+		}
 	}
-	v, err := strconv.Atoi(s)
-	return v, err == nil && v <= limit
+	return v, s != "" && len(s) <= maxDigits
 }
+
+// maxDigits is how many digits a number may have, zeros before it included.
+const maxDigits = 16
 
 // scan returns the index of the first entry that matches a folded key, or
 // -1. It is the definition of what a table answers: the indexes of Static

@@ -60,20 +60,32 @@ const ignoreCase = "(?i)"
 
 // Compile reads an expression. The error is an *Error; OpenSMTPD lets such
 // an expression match nothing, without a word.
-func Compile(expr string) (*Regexp, error) {
-	p := parser{text: expr}
-	if strings.HasPrefix(expr, ignoreCase) {
-		p.pos = len(ignoreCase)
+func Compile(expr string) (*Regexp, error) { return CompileAny(expr) }
+
+// CompileAny reads several expressions as one that is found where any of
+// them is, and nowhere if there are none. It is not the same to put | between
+// them: each is read as if it stood alone.
+func CompileAny(exprs ...string) (*Regexp, error) {
+	r := new(Regexp)
+	union := &node{op: opAlt}
+	for _, expr := range exprs {
+		p := parser{text: expr}
+		if strings.HasPrefix(expr, ignoreCase) {
+			p.pos = len(ignoreCase)
+		}
+		n, err := p.parse()
+		if err != nil {
+			return nil, err
+		}
+		union.subs = append(union.subs, n)
+		r.notes = append(r.notes, p.notes...)
 	}
-	n, err := p.parse()
+	prog, err := newProgram(union)
 	if err != nil {
 		return nil, err
 	}
-	prog, err := newProgram(n)
-	if err != nil {
-		return nil, err
-	}
-	return &Regexp{prog: prog, notes: p.notes}, nil
+	r.prog = prog
+	return r, nil
 }
 
 // Notes returns what is not portable about the expression.

@@ -72,6 +72,36 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestCompileAny has expressions that would mean something else with | in
+// between.
+func TestCompileAny(t *testing.T) {
+	tests := []struct {
+		exprs []string
+		text  string
+		want  bool
+	}{
+		{nil, "", false},
+		{nil, "a", false},
+		{[]string{"a"}, "a", true},
+		{[]string{"^a$", "b)c", "(?i)d"}, "xb)c", true},
+		{[]string{"^a$", "b)c", "(?i)d"}, "d", true},
+		{[]string{"^a$", "b)c", "(?i)d"}, "aa", false},
+		{[]string{"", "a"}, "b", true},
+	}
+	for _, tt := range tests {
+		re, err := CompileAny(tt.exprs...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := re.MatchString(tt.text); got != tt.want {
+			t.Errorf("%q in %q: %v, want %v", tt.exprs, tt.text, got, tt.want)
+		}
+	}
+	if _, err := CompileAny("a", "("); err == nil {
+		t.Error("a bad expression was taken among good ones")
+	}
+}
+
 func TestNotes(t *testing.T) {
 	tests := []struct {
 		expr string

@@ -88,6 +88,9 @@ func (b *builder) node(n *node, next uint32) (start uint32, ok bool) {
 }
 
 func (b *builder) alt(n *node, next uint32) (start uint32, ok bool) {
+	if len(n.subs) == 0 { // one of none
+		return b.emit(inst{op: instSet, set: b.set(set{}), out: next}), true
+	}
 	for i := len(n.subs) - 1; i >= 0; i-- {
 		sub, ok := b.node(n.subs[i], next)
 		if !ok {

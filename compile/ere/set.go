@@ -217,8 +217,8 @@ func (s *Set) compiled(i uint32) *Regexp {
 		return re
 	}
 	re, err := Compile(s.exprs[i])
-	if err != nil {
-		re = nothing() // it is too large
+	if err != nil { // it is too large
+		re = nowhere
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,11 +229,5 @@ func (s *Set) compiled(i uint32) *Regexp {
 	return re
 }
 
-// nothing is an expression that is found nowhere.
-var nothing = sync.OnceValue(func() *Regexp {
-	re, err := Compile("a^")
-	if err != nil {
-		panic(err)
-	}
-	return re
-})
+// nowhere is an expression that is not found in any text.
+var nowhere, _ = CompileAny()
