@@ -60,11 +60,7 @@ func parseSize(s string) (n int64, ok bool) {
 		end++
 	}
 	digits, unit := number[:end], number[end:]
-	if strings.Count(digits, ".") > 1 {
-		return 0, false
-	}
-	// The sign is that of the whole part alone.
-	if whole, _, _ := strings.Cut(digits, "."); s[0] == '-' && strings.Trim(whole, "0") != "" {
+	if whole, _, _ := strings.Cut(digits, "."); strings.Count(digits, ".") > 1 || len(whole) > maxSizeDigits {
 		return 0, false
 	}
 	shift := 0
@@ -74,25 +70,34 @@ func parseSize(s string) (n int64, ok bool) {
 			return 0, false
 		}
 	}
-	return scale(digits, 10*uint(shift))
+	n, ok = scale(digits, 10*uint(shift))
+	return n, ok && (n == 0 || s[0] != '-')
 }
 
-// scale returns the whole part of digits times 2 to the power of shift, and
-// false if that is over what 63 bits hold. Without a unit a fraction does
-// not count.
+// maxSizeDigits is how many digits a size has before its point, zeros in
+// front included.
+const maxSizeDigits = 20
+
+// scale returns the whole part of digits times 2 to the power of shift. The
+// digits have to fit 63 bits; the product need not, and is as large as it can
+// be then. OpenSMTPD multiplies modulo 2 to the power of 64 and refuses what
+// is negative by that; so does this. Without a unit a fraction does not count.
 func scale(digits string, shift uint) (int64, bool) {
 	whole, fraction, _ := strings.Cut(digits, ".")
-	n, ok := new(big.Int).SetString("0"+whole, 10)
-	if !ok {
+	w, err := strconv.ParseInt("0"+whole, 10, 64)
+	if err != nil {
 		return 0, false
 	}
-	n.Lsh(n, shift)
+	n := new(big.Int).Lsh(big.NewInt(w), shift)
 	if shift > 0 && fraction != "" {
 		f, _ := new(big.Int).SetString(fraction, 10)
 		tens := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(len(fraction))), nil)
 		n.Add(n, f.Lsh(f, shift).Quo(f, tens))
 	}
-	return n.Int64(), n.IsInt64()
+	if n.IsInt64() {
+		return n.Int64(), true
+	}
+	return math.MaxInt64, n.Bit(63) == 0
 }
 
 func isDigitOrPoint(s string) bool {
@@ -107,9 +112,9 @@ func isAlnum(b byte) bool {
 const maxHostName = 64
 
 // isHostName reports whether s is a name that a pki or ca may have: "*",
-// nothing, or what glibc takes for a host name.
+// nothing, or what glibc takes for a host name, the root of all included.
 func isHostName(s string) bool {
-	if s == "*" || s == "" {
+	if s == "*" || s == "" || s == "." {
 		return true
 	}
 	if s[0] == '-' {

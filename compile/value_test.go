@@ -27,14 +27,15 @@ func TestParseSize(t *testing.T) {
 	good := map[string]int64{
 		"0": 0, "": 0, "1024": 1024, "35M": 35 << 20, "1.5M": 3 << 19, "10k": 10 << 10, "1G": 1 << 30,
 		"1b": 1, "2T": 2 << 40, "1P": 1 << 50, "7E": 7 << 60, "1.9": 1, " 5K": 5 << 10, "+5K": 5 << 10,
-		".5K": 512, "5.": 5, "-0": 0, "-K": 0, "-0.5K": 512, "7.5E": 15 << 59, "10M ": 10 << 20, "9223372036854775807": 1<<63 - 1,
+		".5K": 512, "5.": 5, "-0": 0, "-K": 0, "-0.5": 0, "-0.0001K": 0, "7.5E": 15 << 59, "10M ": 10 << 20, "9223372036854775807": 1<<63 - 1,
+		"00000000000000000001": 1, "16E": 1<<63 - 1, "98E": 1<<63 - 1,
 	}
 	for in, want := range good {
 		if got, ok := parseSize(in); !ok || got != want {
 			t.Errorf("parseSize(%q) = %d, %v, want %d", in, got, ok, want)
 		}
 	}
-	for _, in := range []string{"10MB", "-1", "-1K", "1.2.3M", "8E", "9223372036854775808", "x", "10X", "10M5", "--1", "+-1", "1K1"} {
+	for _, in := range []string{"10MB", "-1", "-1K", "1.2.3M", "8E", "15.9E", "-0.5K", "000000000000000000001", "9999999999999999.9K", "9223372036854775808", "x", "10X", "10M5", "--1", "+-1", "1K1"} {
 		if got, ok := parseSize(in); ok {
 			t.Errorf("parseSize(%q) = %d, want a refusal", in, got)
 		}
@@ -42,12 +43,12 @@ func TestParseSize(t *testing.T) {
 }
 
 func TestIsHostName(t *testing.T) {
-	for _, name := range []string{"*", "", "mx", "mx.example.org", "mx.example.org.", "a_b-c.d", "9.9", strings.Repeat("x", 63)} {
+	for _, name := range []string{"*", "", "mx", "mx.example.org", "mx.example.org.", "a_b-c.d", "9.9", ".", strings.Repeat("x", 63)} {
 		if !isHostName(name) {
 			t.Errorf("isHostName(%q) = false", name)
 		}
 	}
-	for _, name := range []string{"*.example.org", "-mx", "a..b", ".", "a b", "é", "mx:25", strings.Repeat("x", 64)} {
+	for _, name := range []string{"*.example.org", "-mx", "a..b", "..", ".a", "a b", "é", "mx:25", strings.Repeat("x", 64)} {
 		if isHostName(name) {
 			t.Errorf("isHostName(%q) = true", name)
 		}

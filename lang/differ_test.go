@@ -137,7 +137,7 @@ func FuzzParse(f *testing.F) {
 	for _, text := range samples(f) {
 		f.Add(text)
 	}
-	for _, text := range []string{"a=\"b\"\n$a $a", "table t {\n a\n, b", "x = '\"'\n$x", "\\", "match \\\n !", "\x01\x02$", "table t { a = b,\n\nc }", "1-", "-1", "=>", "listen on $"} {
+	for _, text := range []string{"a=\"b\"\n$a $a", "table t {\n a\n, b", "x = '\"'\n$x", "\\", "match \\\n !", "\x01\x02$", "table t { a = b,\n\nc }", "1-", "-1", "=>", "listen on $", "admd \"\\\x01\"", "admd a\\\x02b"} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -123,15 +123,26 @@ func (l *lexer) peek() (c, n int) {
 			// are never seen.
 			l.skip(1)
 		case '\\':
-			switch c = l.raw(1); c {
+			switch c, n = l.afterBackslash(); c {
 			case -1:
-				l.skip(1)
+				l.skip(n)
 				return -1, 0
 			case '\n':
-				l.skip(2)
+				l.skip(n + 1)
 			default:
-				return c, 2
+				return c, n + 1
 			}
+		}
+	}
+}
+
+// afterBackslash returns the byte that the next one, a backslash, stands
+// before, and how far ahead it is: the bytes that are never seen are not
+// there.
+func (l *lexer) afterBackslash() (c, n int) {
+	for n = 1; ; n++ {
+		if c = l.raw(n); c != 1 && c != 2 {
+			return c, n
 		}
 	}
 }

@@ -27,12 +27,12 @@ func (l *lexer) quotedString(start token.Pos, quote int) tok {
 		case 0:
 			nul = true
 		case '\\':
-			switch next := l.raw(1); next {
+			switch next, n := l.afterBackslash(); next {
 			case quote, ' ', '\t':
-				l.skip(1)
+				l.skip(n)
 				c = next
 			case '\n':
-				l.skip(2)
+				l.skip(n + 1)
 				continue
 			}
 		case quote:

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -141,17 +142,32 @@ func (h *Host) Resolve(name string) ([]netip.Addr, error) {
 // services database.
 var wellKnown = map[string]uint16{"smtp": 25, "smtps": 465, "submissions": 465, "submission": 587}
 
-// Service returns the port of a TCP service.
+// Service returns the port of a TCP service as the services database has it.
+// The names there have a case, which the resolver of Go does not mind.
 func (h *Host) Service(name string) (uint16, bool) {
-	if _, err := strconv.Atoi(name); err == nil || name == "" {
-		return 0, false // LookupPort would take a number for its own name
-	}
-	port, err := net.LookupPort("tcp", name)
+	f, err := os.Open("/etc/services")
 	if err != nil {
 		p, ok := wellKnown[name]
 		return p, ok
 	}
-	return uint16(port), true
+	defer f.Close()
+	return findService(f, name)
+}
+
+// findService looks a name or an alias up in a services database.
+func findService(db io.Reader, name string) (uint16, bool) {
+	for s := bufio.NewScanner(db); s.Scan(); {
+		line, _, _ := strings.Cut(s.Text(), "#")
+		words := strings.Fields(line)
+		if len(words) < 2 || words[0] != name && !slices.Contains(words[2:], name) {
+			continue
+		}
+		number, ok := strings.CutSuffix(words[1], "/tcp")
+		if port, err := strconv.ParseUint(number, 10, 16); ok && err == nil && port != 0 {
+			return uint16(port), true
+		}
+	}
+	return 0, false
 }
 
 // maxFile is the most that is read of a file: a million entries are a tenth

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -60,9 +61,32 @@ func TestServerName(t *testing.T) {
 
 func TestService(t *testing.T) {
 	h := New()
-	for name, want := range map[string]uint16{"smtp": 25, "smtps": 465, "submission": 587, "25": 0, "": 0, "no-such-service": 0} {
+	for name, want := range map[string]uint16{"smtp": 25, "smtps": 465, "submission": 587, "25": 0, "": 0, "no-such-service": 0, "SMTP": 0} {
 		if got, ok := h.Service(name); got != want || ok != (want != 0) {
 			t.Errorf("%q: port %d, %v", name, got, ok)
+		}
+	}
+}
+
+func TestFindService(t *testing.T) {
+	const db = `
+# comment 1/tcp
+smtp		25/tcp		mail
+time		37/tcp
+submissions	465/tcp		ssmtp smtps urd # Submission over TLS
+syslog		514/udp
+domain		53/udp
+domain		53/tcp
+zero		0/tcp
+large		65536/tcp
+one
+`
+	for name, want := range map[string]uint16{
+		"smtp": 25, "mail": 25, "smtps": 465, "urd": 465, "domain": 53,
+		"syslog": 0, "Mail": 0, "Submission": 0, "#": 0, "25/tcp": 0, "zero": 0, "large": 0, "one": 0, "": 0,
+	} {
+		if got, ok := findService(strings.NewReader(db), name); got != want || ok != (want != 0) {
+			t.Errorf("%q: port %d, %v, want %d", name, got, ok, want)
 		}
 	}
 }
