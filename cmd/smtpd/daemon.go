@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
@@ -19,15 +18,9 @@ import (
 	"smtpd/compile/oshost"
 	"smtpd/lang"
 	"smtpd/lang/diag"
-	"smtpd/runtime/control"
+	"smtpd/runtime/crypto"
 	"smtpd/runtime/imsg"
-	"smtpd/runtime/lka"
-	"smtpd/runtime/mda"
-	"smtpd/runtime/mfa"
-	"smtpd/runtime/mta"
-	"smtpd/runtime/parent"
 	"smtpd/runtime/proc"
-	"smtpd/runtime/queue"
 	"smtpd/runtime/smtp"
 )
 
@@ -36,56 +29,52 @@ type daemon struct {
 	cli     *cli
 	log     *slog.Logger
 	level   *slog.LevelVar // of log
-	account proc.Account
+	tagged  bool           // log is the system's, which only this process writes to
 	rules   *compile.Ruleset
-	key     string   // of queue encryption
-	libexec []string // where programs that serve tables are
+	all     *setup // what components are told, together
 	spool   string
+	lock    *proc.Lock
 	sockets []net.Listener
-	certs   map[string]tls.Certificate
-	roots   map[string]*x509.CertPool
 	submit  *net.UnixListener
 	admin   *net.UnixListener
+	keys    []crypto.Key // where not separated
+
+	separated    bool // each component is a process
+	account      proc.Account
+	queueAccount proc.Account // where separated
 }
 
 // serve runs the daemon until a signal stops it. All that needs root comes
-// first: reading keys, binding ports, making the spool.
+// first: opening keys, binding ports, making the spool.
 func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
-	level := new(slog.LevelVar)
+	d := &daemon{cli: c, level: new(slog.LevelVar), tagged: c.Foreground && !c.Debug, spool: c.spool()}
 	if c.Verbose > 0 {
-		level.Set(slog.LevelDebug)
+		d.level.Set(slog.LevelDebug)
 	}
-	log, err := c.logger(stderr, level)
-	if err != nil {
+	var err error
+	if d.log, err = c.logger(stderr, d.level); err != nil {
 		return err
 	}
-	account, err := proc.Choose(c.User)
-	if err != nil {
+	if err := d.choose(); err != nil {
 		return err
 	}
 	if c.Trial != "" {
-		if err := prepareTrial(c.Trial, account); err != nil {
+		if err := prepareTrial(c.Trial, d.account); err != nil {
 			return err
 		}
 	}
 	host := oshost.New()
-	rules, err := load(c.file(), defines, host, stderr)
-	if err != nil {
+	if d.rules, err = load(c.file(), defines, host, stderr); err != nil {
 		return err
 	}
-	key, err := queueKey(&rules.Queue, os.Stdin)
-	if err != nil {
+	d.all = &setup{Level: d.level.Level(), Paused: c.Paused, User: d.account.Name, Resolver: c.Resolver, Libexec: host.LibexecDirs}
+	if d.all.QueueKey, err = queueKey(&d.rules.Queue, os.Stdin); err != nil {
 		return err
 	}
-	d := &daemon{cli: c, log: log, level: level, account: account, rules: rules, key: key, libexec: host.LibexecDirs, spool: c.spool()}
-	if err := proc.Prepare(d.spool, account); err != nil {
+	if err := d.takeSpool(); err != nil {
 		return err
 	}
-	lock, err := proc.Acquire(d.spool, account)
-	if err != nil {
-		return err
-	}
-	defer lock.Release()
+	defer d.lock.Release()
 	if err := d.prepare(); err != nil {
 		return err
 	}
@@ -93,6 +82,48 @@ func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
 		return err
 	}
 	return d.run()
+}
+
+// choose decides whom components run as, and says so if it is not whom they
+// should run as.
+func (d *daemon) choose() (err error) {
+	d.separated = os.Geteuid() == 0 && !d.cli.OneProcess
+	if d.account, err = proc.Choose(d.cli.User); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 && d.cli.User == "" && d.account.Name != proc.DaemonUser {
+		d.log.Warn("there is no account for the daemon, another takes its place", "account", proc.DaemonUser, "user", d.account.Name)
+	}
+	if !d.separated {
+		return nil
+	}
+	if d.queueAccount, err = proc.ChooseQueue(d.cli.QueueUser, d.account); err != nil {
+		return err
+	}
+	if d.queueAccount.UID == d.account.UID {
+		d.log.Warn("the queue has no account of its own: other components can read its mail", "account", proc.QueueUser, "user", d.account.Name)
+	}
+	return nil
+}
+
+// takeSpool makes the spool and keeps other daemons out of it.
+func (d *daemon) takeSpool() (err error) {
+	owner := d.account
+	if d.separated {
+		owner = proc.Account{Name: "root"}
+	}
+	if err := proc.Prepare(d.spool, owner); err != nil {
+		return err
+	}
+	d.lock, err = proc.Acquire(d.spool, owner)
+	if err != nil || !d.separated {
+		return err
+	}
+	if err := proc.Divide(d.spool, d.queueAccount); err != nil {
+		d.lock.Release()
+		return err
+	}
+	return nil
 }
 
 func (c *cli) logger(stderr io.Writer, level slog.Leveler) (*slog.Logger, error) {
@@ -125,9 +156,9 @@ func load(path string, defines []lang.Define, host compile.Host, stderr io.Write
 func grave(l diag.List) bool { return l.Has(diag.Language) || l.Has(diag.Host) }
 
 // prepare does what only root may do on most systems, and then stops being
-// root.
+// root if components do not run as processes of their own.
 func (d *daemon) prepare() error {
-	if err := d.loadKeys(); err != nil {
+	if err := d.loadCertificates(); err != nil {
 		return err
 	}
 	for i := range d.rules.Listeners {
@@ -136,6 +167,13 @@ func (d *daemon) prepare() error {
 			return err
 		}
 		d.sockets = append(d.sockets, ln)
+	}
+	if d.separated {
+		return nil
+	}
+	var err error
+	if d.keys, err = keysOf(d.all, d.openKey); err != nil {
+		return err
 	}
 	if err := d.account.Become(); err != nil {
 		return err
@@ -157,37 +195,70 @@ func (d *daemon) enter() error {
 	return fmt.Errorf("user %s cannot enter the current folder, below which the spool is: start smtpd elsewhere: %w", d.account.Name, err)
 }
 
-// loadKeys reads certificates, keys and authorities.
-func (d *daemon) loadKeys() error {
-	d.certs = make(map[string]tls.Certificate)
+// loadCertificates reads certificates and authorities. Private keys are for
+// crypto to read.
+func (d *daemon) loadCertificates() error {
+	server, client := usedKeys(d.rules)
 	for _, p := range d.rules.PKI {
-		c, err := tls.LoadX509KeyPair(p.Cert, p.Key)
+		text, err := os.ReadFile(p.Cert)
 		if err != nil {
 			return fmt.Errorf("%s:%d: pki %s: %w", p.Origin.File, p.Origin.Line, p.Name, err)
 		}
-		d.certs[p.Name] = c
+		d.all.Certs = append(d.all.Certs, certificate{p.Name, text, server[p.Name], client[p.Name]})
 		if p.DHE == "auto" || p.DHE == "legacy" {
 			d.log.Warn("pki dhe: only elliptic curves are offered", "pki", p.Name)
 		}
 	}
-	d.roots = make(map[string]*x509.CertPool)
 	for _, a := range d.rules.CA {
-		pem, err := os.ReadFile(a.Cert)
-		pool := x509.NewCertPool()
-		if err == nil && !pool.AppendCertsFromPEM(pem) {
+		text, err := os.ReadFile(a.Cert)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
 			err = fmt.Errorf("no certificate in %s", a.Cert)
 		}
 		if err != nil {
 			return fmt.Errorf("%s:%d: ca %s: %w", a.Origin.File, a.Origin.Line, a.Name, err)
 		}
-		d.roots[a.Name] = pool
+		d.all.Roots = append(d.all.Roots, authority{a.Name, text})
 	}
+	return d.checkTLS()
+}
+
+// checkTLS finds now what would keep smtp from serving a listener.
+func (d *daemon) checkTLS() error {
+	certs, err := d.all.chains(func(*certificate) bool { return true })
+	if err != nil {
+		return err
+	}
+	roots := d.all.pools()
 	for i := range d.rules.Listeners {
-		if _, err := smtp.NewTLS(&d.rules.Listeners[i], d.rules.SMTP.Ciphers, d.certs, d.roots); err != nil {
+		if _, err := smtp.NewTLS(&d.rules.Listeners[i], d.rules.SMTP.Ciphers, certs, roots); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// usedKeys returns which pki are those of listeners, and which of relays.
+func usedKeys(rs *compile.Ruleset) (server, client map[string]bool) {
+	server, client = make(map[string]bool), make(map[string]bool)
+	for i := range rs.Listeners {
+		for _, name := range rs.Listeners[i].PKI {
+			server[name] = true
+		}
+	}
+	for i := range rs.Actions {
+		client[rs.Actions[i].Relay.PKI] = true
+	}
+	return server, client
+}
+
+// openKey opens the private key that a process would be given under a name.
+func (d *daemon) openKey(name string) (*os.File, error) {
+	for _, p := range d.rules.PKI {
+		if keyName(p.Name) == name {
+			return crypto.Open(p.Key)
+		}
+	}
+	return nil, fmt.Errorf("no pki for %s", name)
 }
 
 // bind listens where l says. IPv6 sockets take no IPv4: an address of each
@@ -247,9 +318,15 @@ func (d *daemon) run() error {
 	for _, ln := range d.sockets {
 		d.log.Info("listening", "address", ln.Addr().String())
 	}
-	d.log.Info("smtpd serving")
-	front, rest := d.components()
-	err := proc.Local(ctx, front, rest)
+	serving := func() { d.log.Info("smtpd serving") }
+	var err error
+	if d.separated {
+		err = d.separate(ctx, serving)
+	} else {
+		serving()
+		front, rest := d.components()
+		err = proc.Local(ctx, front, rest)
+	}
 	d.log.Info("Exiting")
 	return err
 }
@@ -257,60 +334,27 @@ func (d *daemon) run() error {
 // components returns every component with its links: those that take work
 // from outside, and the rest.
 func (d *daemon) components() (front, rest []proc.Component) {
-	smtpMFA, mfaSMTP := imsg.Pipe()
-	smtpQueue, queueSMTP := imsg.Pipe()
-	smtpLKA, lkaSMTP := imsg.Pipe()
-	controlSMTP, smtpControl := imsg.Pipe()
-	controlQueue, queueControl := imsg.Pipe()
-	mfaLKA, lkaMFA := imsg.Pipe()
-	mfaQueue, queueMFA := imsg.Pipe()
-	mfaParent, parentMFA := imsg.Pipe()
-	mdaQueue, queueMDA := imsg.Pipe()
-	mdaLKA, lkaMDA := imsg.Pipe()
-	mdaParent, parentMDA := imsg.Pipe()
-	mtaQueue, queueMTA := imsg.Pipe()
-	mtaLKA, lkaMTA := imsg.Pipe()
-
-	front = []proc.Component{
-		component("control", control.Main, control.Config{
-			Log: d.log, Submission: d.submit, Admin: d.admin, Level: d.level, Version: version,
-			SMTP: controlSMTP, Queue: controlQueue,
-		}),
-		component("smtp", smtp.Main, smtp.Config{
-			Rules: d.rules, Log: d.log, Listeners: d.sockets, Certs: d.certs, Roots: d.roots,
-			Paused: d.cli.paused("smtp"),
-			MFA:    smtpMFA, Queue: smtpQueue, LKA: smtpLKA, Control: smtpControl,
-		}),
+	ends := make(map[[2]string]imsg.Conn) // by component and peer
+	for _, l := range links {
+		ends[l], ends[[2]string{l[1], l[0]}] = imsg.Pipe()
 	}
-	rest = []proc.Component{
-		component("parent", parent.Main, parent.Config{
-			Log: d.log, ServerName: d.rules.ServerName, MFA: parentMFA, MDA: parentMDA,
-		}),
-		component("lka", lka.Main, lka.Config{
-			Rules: d.rules, Log: d.log, Resolver: d.cli.Resolver, LibexecDirs: d.libexec,
-			SMTP: lkaSMTP, MFA: lkaMFA, MDA: lkaMDA, MTA: lkaMTA,
-		}),
-		component("queue", queue.Main, queue.Config{
-			Rules: d.rules, Log: d.log, Dir: filepath.Join(d.spool, "store"), Key: d.key,
-			PauseMDA: d.cli.paused("mda"), PauseMTA: d.cli.paused("mta"),
-			SMTP: queueSMTP, MFA: queueMFA, MDA: queueMDA, MTA: queueMTA, Control: queueControl,
-		}),
-		component("mfa", mfa.Main, mfa.Config{
-			Rules: d.rules, Log: d.log, CommandUser: d.account.Name,
-			SMTP: mfaSMTP, LKA: mfaLKA, Parent: mfaParent, Queue: mfaQueue,
-		}),
-		component("mda", mda.Main, mda.Config{
-			Rules: d.rules, Log: d.log, AliasUser: d.account.Name,
-			Queue: mdaQueue, LKA: mdaLKA, Parent: mdaParent,
-		}),
-		component("mta", mta.Main, mta.Config{
-			Rules: d.rules, Log: d.log, Certs: d.certs, Roots: d.roots, Queue: mtaQueue, LKA: mtaLKA,
-		}),
+	add := func(list []proc.Component, name string, main func(context.Context, *parts) error) []proc.Component {
+		p := &parts{
+			setup: d.all, rules: d.rules, log: d.log, level: d.level,
+			conn:  func(peer string) imsg.Conn { return ends[[2]string{name, peer}] },
+			ready: func() {},
+			pid:   os.Getpid(), store: filepath.Join(d.spool, "store"),
+			listeners: d.sockets, submit: d.submit, admin: d.admin, keys: d.keys,
+		}
+		return append(list, proc.Component{Name: name, Main: func(ctx context.Context) error { return main(ctx, p) }})
 	}
+	for _, r := range roles {
+		if r.front {
+			front = add(front, r.name, r.main)
+		} else {
+			rest = add(rest, r.name, r.main)
+		}
+	}
+	rest = add(rest, proc.Self, func(ctx context.Context, p *parts) error { return runParent(ctx, p, nil) })
 	return front, rest
-}
-
-// component ties a Main to its configuration.
-func component[C any](name string, main func(context.Context, C) error, c C) proc.Component {
-	return proc.Component{Name: name, Main: func(ctx context.Context) error { return main(ctx, c) }}
 }

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"log/syslog"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -54,6 +58,57 @@ func newSyslog(level slog.Leveler) (*slog.Logger, error) {
 	}), nil
 }
 
+// newChildLog returns the logger of a component that runs as a process. If
+// lines are tagged, the parent passes them on to the system's log.
+func newChildLog(w io.Writer, level slog.Leveler, tagged bool) *slog.Logger {
+	h := newLog(w, level).Handler().(*lineHandler)
+	if tagged {
+		h.write = func(level slog.Level, line []byte) {
+			fmt.Fprintf(w, "<%d>%s\n", level, line)
+		}
+	}
+	return slog.New(h)
+}
+
+// processLog returns where processes write what they log, as they do with what
+// the runtime says when one of them crashes.
+func (d *daemon) processLog() (*os.File, error) {
+	if !d.tagged {
+		return os.Stderr, nil
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		lines := bufio.NewReaderSize(r, maxLogLine)
+		for {
+			line, _, err := lines.ReadLine() // a longer one is cut into several
+			if err != nil {
+				return
+			}
+			level, text := untag(line)
+			if h, ok := d.log.Handler().(*lineHandler); ok && text != "" {
+				h.writeLine(level, []byte(text))
+			}
+		}
+	}()
+	return w, nil
+}
+
+// maxLogLine bounds a line of a process.
+const maxLogLine = 16 << 10
+
+// untag returns the level of a tagged line and its text. A line without a tag
+// is from a crash.
+func untag(line []byte) (slog.Level, string) {
+	tag, text, ok := strings.Cut(string(line), ">")
+	if level, err := strconv.Atoi(strings.TrimPrefix(tag, "<")); ok && err == nil && tag[0] == '<' {
+		return slog.Level(level), text
+	}
+	return slog.LevelError, string(line)
+}
+
 func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= h.level.Level()
 }
@@ -90,10 +145,14 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(add)
 	line := append([]byte(levelPrefix(r.Level, session)), r.Message...)
 	line = append(line, fields.Bytes()...)
+	h.writeLine(r.Level, line)
+	return nil
+}
+
+func (h *lineHandler) writeLine(level slog.Level, line []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.write(r.Level, line)
-	return nil
+	h.write(level, line)
 }
 
 // levelPrefix returns what stands before the message: the session alone for

@@ -15,13 +15,15 @@ import (
 	"smtpd/compile/hostfacts"
 	"smtpd/compile/oshost"
 	"smtpd/lang"
+	"smtpd/runtime/proc"
 )
 
 // version is what -h prints.
 const version = "smtpd 0.1"
 
 const usage = `usage: smtpd [-dFhnv] [-B what=backend] [-D macro=value] [-f file] [-P system] [-T trace]
-             [--spool dir] [--user name] [--resolver host:port] [--one-process] [--host facts] [--trial dir]
+             [--spool dir] [--user name] [--queue-user name] [--resolver host:port] [--one-process]
+             [--host facts] [--trial dir]
              [--strict-opensmtpd]
   -n            check the configuration and exit
   -f file       the configuration (default /etc/smtpd.conf)
@@ -35,7 +37,8 @@ const usage = `usage: smtpd [-dFhnv] [-B what=backend] [-D macro=value] [-f file
   --spool dir   where mail is kept (default /var/spool/smtpd)
   --user name   whom to become when started as root (default _smtpd or nobody)
   --resolver    name server to ask instead of the system's
-  --one-process run in one process, which is what this version always does
+  --queue-user  whom the queue becomes (default _smtpq or the user of the rest)
+  --one-process run in one process also as root; without root it always does
   --host facts  with -n: judge for the host that a file describes
   --strict-opensmtpd  with -n: refuse what OpenSMTPD does not know
   --trial dir   run with a configuration that takes mail for you@trial.example
@@ -60,6 +63,7 @@ type cli struct {
 	Backend    []string `short:"B" sep:"none"`
 	Spool      string
 	User       string
+	QueueUser  string
 	OneProcess bool
 	Resolver   string
 	Host       string
@@ -67,7 +71,17 @@ type cli struct {
 	Strict     bool `name:"strict-opensmtpd"`
 }
 
-func main() { os.Exit(run(os.Args[1:], os.Stderr)) }
+func main() {
+	order, ok, err := proc.ParseOrder(os.Args)
+	switch {
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "smtpd: %v\n", err)
+		os.Exit(1)
+	case ok:
+		os.Exit(runOrder(order, os.Stderr))
+	}
+	os.Exit(run(os.Args[1:], os.Stderr))
+}
 
 // run does what the arguments say and returns the exit status.
 func run(args []string, stderr io.Writer) int {

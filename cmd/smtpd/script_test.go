@@ -44,7 +44,17 @@ func TestMain(m *testing.M) {
 // TestScript runs the whole daemon. Besides testscript's own commands there
 // are those below; $USER, $UID and $GID are the account the daemon runs as,
 // $PORT is a free port of 127.0.0.1, and $PORT2 and $PORT3 are others.
+// As root every script runs twice: with the components as processes of their
+// own, and all in one, which is the only way without root.
 func TestScript(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Run("processes", func(t *testing.T) { runScripts(t, nil) })
+	}
+	t.Run("one", func(t *testing.T) { runScripts(t, []string{"--one-process"}) })
+}
+
+// runScripts runs every script, with more arguments for each daemon.
+func runScripts(t *testing.T, args []string) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("..", "..", "testdata", "script"),
 		Setup: func(env *testscript.Env) error {
@@ -62,7 +72,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("USER", a.Name)
 			env.Setenv("UID", strconv.Itoa(a.UID))
 			env.Setenv("GID", strconv.Itoa(a.GID))
-			d := &daemons{running: make(map[string]*started)}
+			d := &daemons{args: args, running: make(map[string]*started)}
 			env.Values[daemonsKey{}] = d
 			env.Defer(d.killAll)
 			return nil
@@ -117,7 +127,10 @@ func freePort() (string, error) {
 type daemonsKey struct{}
 
 // daemons are those that a script has started, by name.
-type daemons struct{ running map[string]*started }
+type daemons struct {
+	args    []string // besides those of the script
+	running map[string]*started
+}
 
 // A started daemon writes its log to NAME.log.
 type started struct {
@@ -184,7 +197,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 			}
 		}
 	}
-	s.cmd = exec.Command(path, args[1:]...)
+	s.cmd = exec.Command(path, append(args[1:], ts.Value(daemonsKey{}).(*daemons).args...)...)
 	s.cmd.Dir = ts.MkAbs(".")
 	s.cmd.Stderr = s.log
 	if err := s.cmd.Start(); err != nil {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -20,6 +21,7 @@ type Config struct {
 	Admin      *net.UnixListener // for root and the daemon's account
 	Level      *slog.LevelVar    // of the log
 	Version    string
+	PID        int // of the daemon; 0: this process
 	SMTP       imsg.Conn
 	Queue      imsg.Conn
 }
@@ -45,6 +47,7 @@ func Main(ctx context.Context, c Config) error {
 		log:     c.Log,
 		level:   c.Level,
 		version: c.Version,
+		pid:     cmp.Or(c.PID, os.Getpid()),
 		smtp:    smtp.NewClient(run(c.SMTP)),
 		queue:   queue.NewClient(run(c.Queue)),
 		started: time.Now(),
@@ -60,6 +63,7 @@ type agent struct {
 	log     *slog.Logger
 	level   *slog.LevelVar
 	version string
+	pid     int
 	smtp    *smtp.Client
 	queue   *queue.Client
 	started time.Time

@@ -106,7 +106,7 @@ func (a *agent) answer(ctx context.Context, r request) error {
 }
 
 func (a *agent) status(ctx context.Context, r *request) error {
-	s := Status{PID: os.Getpid(), Started: a.started, Version: a.version}
+	s := Status{PID: a.pid, Started: a.started, Version: a.version}
 	var err1, err2 error
 	s.SMTP, err1 = a.smtp.Paused(ctx)
 	s.MDA, s.MTA, err2 = a.queue.Paused(ctx)

@@ -20,6 +20,8 @@ type Config struct {
 	Keys []Key
 	Log  *slog.Logger
 
+	Ready func() // called when the keys are read; may be nil
+
 	SMTP, MTA imsg.Conn
 }
 
@@ -28,6 +30,9 @@ func Main(ctx context.Context, c Config) error {
 	a, err := newAgent(c)
 	if err != nil {
 		return err
+	}
+	if c.Ready != nil {
+		c.Ready()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

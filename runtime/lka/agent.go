@@ -123,6 +123,16 @@ func open(t *compile.Table, delim byte, dirs []string, log *slog.Logger) table {
 // or those of a program.
 func isServed(backend string) bool { return backend != "db" && backend != "proc" && backend != "" }
 
+// StartsPrograms reports whether the agent needs programs for tables of rs.
+func StartsPrograms(rs *compile.Ruleset) bool {
+	for i := range rs.Tables {
+		if b := rs.Tables[i].Backend; b != "static" && b != "getpwnam" && isServed(b) {
+			return true
+		}
+	}
+	return false
+}
+
 // unserved stands for a backend that is not there. Unsupported keeps a
 // configuration with one from being started.
 type unserved struct{ backend string }

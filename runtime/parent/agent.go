@@ -20,6 +20,10 @@ type Config struct {
 	Log        *slog.Logger
 	ServerName string // said to LMTP servers, and part of the names of files in a maildir
 
+	// Users starts the processes that act for users; nil: this process does,
+	// and can do so for the user it runs as alone.
+	Users Starter
+
 	MFA, MDA imsg.Conn
 }
 
@@ -34,6 +38,12 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	handle := a.handle
+	if c.Users != nil {
+		u := newUsers(c.Users)
+		defer u.close()
+		handle = u.handle
+	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })()
@@ -45,7 +55,7 @@ func Main(ctx context.Context, c Config) error {
 			continue
 		}
 		wg.Go(func() {
-			if err := imsg.NewPeer(conn, a.handle).Run(work); err != nil {
+			if err := imsg.NewPeer(conn, handle).Run(work); err != nil {
 				errs[i] = fmt.Errorf("parent: link to %s: %w", [...]string{"mda", "mfa"}[i], err)
 			}
 			// Without one of its peers parent is of no use; when all stop, mfa
@@ -116,7 +126,11 @@ func (a *agent) handleForward(m imsg.Message) (imsg.Message, error) {
 	if err != nil {
 		return imsg.Message{}, fmt.Errorf("parent: account: %w", err)
 	}
-	f, err := a.openForward(u)
+	return forwardMessage(a.openForward(u)), nil
+}
+
+// forwardMessage is the answer to a request for a .forward.
+func forwardMessage(f *os.File, err error) imsg.Message {
 	r := forwardReply{State: forwardNone}
 	switch {
 	case errors.Is(err, ErrTemporary):
@@ -126,7 +140,7 @@ func (a *agent) handleForward(m imsg.Message) (imsg.Message, error) {
 	case f != nil:
 		r.State = forwardFile
 	}
-	return imsg.Message{Data: appendForwardReply(nil, r), File: f}, nil
+	return imsg.Message{Data: appendForwardReply(nil, r), File: f}
 }
 
 // deliver runs d and never takes longer than the time limit.

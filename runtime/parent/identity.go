@@ -7,14 +7,24 @@ import (
 	"strings"
 )
 
-// mayActAs returns an error if this process must not run d for its account.
-func (a *agent) mayActAs(d Delivery) error {
+// refuseRoot returns an error if d is to be done as user id 0.
+func refuseRoot(d Delivery) error {
 	switch {
 	case d.As.UID == 0 && d.Method != Mbox:
 		return &deliveryError{text: "MDA not allowed to deliver to: " + d.As.Name}
 	case d.As.UID == 0:
 		return &deliveryError{code: exTempFail, text: fmt.Sprintf(
 			"nothing is delivered as user id 0: give %s an alias", d.As.Name)}
+	}
+	return nil
+}
+
+// mayActAs returns an error if this process must not run d for its account.
+func (a *agent) mayActAs(d Delivery) error {
+	if err := refuseRoot(d); err != nil {
+		return err
+	}
+	switch {
 	case a.uid == 0 && d.Method != Command:
 		return &deliveryError{code: exTempFail, text: fmt.Sprintf(
 			"this process is root and delivers nothing but to commands: start it so that it becomes the account of %s", d.As.Name)}

@@ -60,6 +60,7 @@ func ParseOrder(args []string) (o Order, ok bool, err error) {
 	}
 	for i, arg := range args[2:] {
 		if ids, is := strings.CutPrefix(arg, asFlag); is {
+			buildID() // while the program can be found
 			o.As, err = parseIDs(ids)
 		} else if root, is := strings.CutPrefix(arg, rootFlag); is {
 			o.Root = root
@@ -94,7 +95,7 @@ func parseIDs(s string) (Account, error) {
 }
 
 // Enter makes the process what o says, for good: its root directory, its
-// groups and its user. It is to be called before anything is read.
+// groups and its user. It is to be called before anything is taken from anyone.
 func (o Order) Enter() error {
 	if o.As.UID == 0 {
 		return errors.New("no account to become")
@@ -102,7 +103,6 @@ func (o Order) Enter() error {
 	if os.Geteuid() != 0 {
 		return errors.New("only root starts processes")
 	}
-	buildID() // while the program can be found
 	syscall.CloseOnExec(lockFD)
 	if o.Root != "" {
 		if err := syscall.Chroot(o.Root); err != nil {

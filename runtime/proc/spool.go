@@ -36,15 +36,11 @@ func Prepare(dir string, a Account) error {
 	return os.Chmod(dir, 0o711)
 }
 
-// PrepareSeparate makes the spool of a daemon of several processes: a
-// directory of root's, in it "store", the root directory of the queue, and
-// "empty", that of processes which need no file. What a daemon of one process
-// has left there is given to the queue.
-func PrepareSeparate(dir string, queue Account) error {
-	self := Account{UID: os.Geteuid(), GID: os.Getegid()}
-	if err := Prepare(dir, self); err != nil {
-		return err
-	}
+// Divide makes what a daemon of several processes needs in its spool, which
+// is root's: "store", the root directory of the queue, and "empty", that of
+// processes which need no file. What a daemon of one process has left there is
+// given to the queue.
+func Divide(dir string, queue Account) error {
 	for name, mode := range map[string]os.FileMode{"store": 0o700, "empty": 0o555} {
 		err := os.Mkdir(filepath.Join(dir, name), mode)
 		if err != nil && !errors.Is(err, fs.ErrExist) {

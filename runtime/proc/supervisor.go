@@ -23,7 +23,8 @@ type Process struct {
 	Name  string
 	As    Account
 	Root  string // its root directory; "" is that of the system
-	Front bool   // takes work from outside: it is stopped first
+	Args  []string
+	Front bool // takes work from outside: it is stopped first
 
 	// Files returns what the process is given each time that it is started.
 	Files func() ([]NamedFile, error)
@@ -192,7 +193,7 @@ func (s *Supervisor) named(name string) *process {
 
 // spawn starts the process of p. What it is given follows its greeting.
 func (s *Supervisor) spawn(p *process) error {
-	o := Order{Role: p.Name, As: p.As, Root: p.Root}
+	o := Order{Role: p.Name, As: p.As, Root: p.Root, Args: p.Args}
 	cmd, conn, err := s.launch(o.args(), s.plan.Lock.f, nil)
 	if err != nil {
 		return err

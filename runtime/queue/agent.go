@@ -31,6 +31,8 @@ type Config struct {
 	// end the process; nil does that.
 	Fatal func(err error)
 
+	Ready func() // called when the store is open; may be nil
+
 	PauseMDA, PauseMTA bool // hand out nothing of that kind
 
 	SMTP, MFA, MDA, MTA, Control imsg.Conn
@@ -85,9 +87,9 @@ func Main(ctx context.Context, c Config) (err error) {
 	defer stop()
 	run := func(name string, conn imsg.Conn, h imsg.Handler, gone func()) *imsg.Peer {
 		p := imsg.NewPeer(orAbsent(conn), h)
+		p.OnLoss(gone)
 		peers.Go(func() {
 			err := p.Run(work)
-			gone()
 			if err != nil && ctx.Err() == nil {
 				c.Log.Error("queue: lost a component", "component", name, "error", err)
 			}
@@ -101,6 +103,9 @@ func Main(ctx context.Context, c Config) (err error) {
 	a.scheduler.carriers = map[envelope.Type]Deliverer{
 		envelope.MDA: remoteDeliverer{run("mda", c.MDA, a.serveAgents, nothing)},
 		envelope.MTA: remoteDeliverer{run("mta", c.MTA, a.serveAgents, nothing)},
+	}
+	if c.Ready != nil {
+		c.Ready()
 	}
 	a.scheduler.loop(ctx, work)
 	return nil

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"smtpd/compile"
+	"smtpd/runtime/crypto"
+	"smtpd/runtime/imsg"
+	"smtpd/runtime/parent"
+	"smtpd/runtime/proc"
+	"smtpd/runtime/sandbox"
+)
+
+// userRole is the role of the processes that act for users.
+const userRole = "deliver"
+
+// runOrder runs what this process was started for by another, and returns its
+// exit status.
+func runOrder(o proc.Order, stderr io.Writer) int {
+	proc.Deaf()
+	err := fmt.Errorf("no such role")
+	if o.Role == userRole {
+		err = runUser(o, stderr)
+	} else {
+		for i := range roles {
+			if roles[i].name == o.Role {
+				err = runChild(o, &roles[i], stderr)
+			}
+		}
+	}
+	switch {
+	case errors.Is(err, proc.ErrOrphan):
+		return 1
+	case err != nil:
+		fmt.Fprintf(stderr, "error: %s: %v\n", o.Role, err)
+		return 1
+	}
+	return 0
+}
+
+// runChild becomes what o says, and only then takes anything from anyone.
+func runChild(o proc.Order, r *role, stderr io.Writer) error {
+	preload(r.name)
+	if err := sandbox.Enter(o.Role, confinement(o, r), newLog(stderr, slog.LevelInfo)); err != nil {
+		return err
+	}
+	child, err := proc.Join(o.Role)
+	if err != nil {
+		return err
+	}
+	p, err := newParts(child, stderr)
+	if err != nil {
+		return err
+	}
+	return child.Run(func(ctx context.Context) error { return r.main(ctx, p) })
+}
+
+// programsArg says that a component starts programs.
+const programsArg = "programs"
+
+// confinement says what a process may use of what its role may.
+func confinement(o proc.Order, r *role) sandbox.Config {
+	c := sandbox.Config{Root: o.Root, Programs: slices.Contains(o.Args, programsArg), Drop: o.Enter}
+	if r.home != nowhere {
+		c.Paths = []string{"/"}
+	}
+	return c
+}
+
+// preload reads what the libraries of this program look for in the file system
+// when they first need it.
+func preload(name string) {
+	_ = time.Local.String() // reads TZ and the file that it names
+	if name == "mta" || name == "smtp" {
+		x509.SystemCertPool() // without one, verifying says so
+	}
+}
+
+// newParts makes of what a process was given what its component needs.
+func newParts(child *proc.Child, stderr io.Writer) (*parts, error) {
+	s, err := readSetup(child.Files[setupName])
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{
+		setup: s, level: new(slog.LevelVar), conn: child.Link, ready: child.Ready,
+		pid: os.Getppid(), store: "/",
+	}
+	p.level.Set(s.Level)
+	p.log = newChildLog(stderr, p.level, s.Tagged)
+	if p.rules, err = s.rules(); err != nil {
+		return nil, err
+	}
+	if p.listeners, err = listeners(child.Files, p.rules); err != nil {
+		return nil, err
+	}
+	if p.submit, err = unixListener(child.Files, submitName); err != nil {
+		return nil, err
+	}
+	if p.admin, err = unixListener(child.Files, adminName); err != nil {
+		return nil, err
+	}
+	p.keys, err = givenKeys(child.Files, s)
+	return p, err
+}
+
+func readSetup(f *os.File) (*setup, error) {
+	if f == nil {
+		return nil, errors.New("no setup")
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil, fmt.Errorf("setup: %w", err)
+	}
+	s := new(setup)
+	if err := s.parse(b); err != nil {
+		return nil, fmt.Errorf("setup: %w", err)
+	}
+	return s, nil
+}
+
+// listeners returns the sockets of the listeners of rs that are among files.
+func listeners(files map[string]*os.File, rs *compile.Ruleset) ([]net.Listener, error) {
+	var l []net.Listener
+	for i := 0; rs != nil; i++ {
+		f := files[listenerName(i)]
+		if f == nil {
+			break
+		}
+		ln, err := net.FileListener(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", listenerName(i), err)
+		}
+		l = append(l, ln)
+	}
+	return l, nil
+}
+
+func unixListener(files map[string]*os.File, name string) (*net.UnixListener, error) {
+	f := files[name]
+	if f == nil {
+		return nil, nil
+	}
+	defer f.Close()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	u, ok := ln.(*net.UnixListener)
+	if !ok {
+		return nil, fmt.Errorf("%s is no local socket", name)
+	}
+	u.SetUnlinkOnClose(false) // the next process uses it
+	return u, nil
+}
+
+// givenKeys returns the private keys that are among files.
+func givenKeys(files map[string]*os.File, s *setup) ([]crypto.Key, error) {
+	if len(s.Certs) == 0 || files[keyName(s.Certs[0].Name)] == nil {
+		return nil, nil
+	}
+	return keysOf(s, func(name string) (*os.File, error) {
+		if f := files[name]; f != nil {
+			return f, nil
+		}
+		return nil, errors.New("no key was given")
+	})
+}
+
+// runUser acts for the user that this process is, until parent hangs up.
+func runUser(o proc.Order, stderr io.Writer) error {
+	if len(o.Args) != 1 {
+		return errors.New("a name of the server is missing")
+	}
+	conn, err := proc.ParentConn()
+	if err != nil {
+		return err
+	}
+	return parent.Main(context.Background(), parent.Config{
+		Log: slog.New(slog.DiscardHandler), ServerName: o.Args[0], MDA: conn,
+	})
+}
+
+// startUser has this program started for a user.
+func startUser(s *proc.Supervisor, server string) parent.Starter {
+	return func(uid, gid uint32) (imsg.Conn, error) {
+		u, err := s.StartUser(userRole, uid, gid, server)
+		if err != nil {
+			return nil, err
+		}
+		return u, nil
+	}
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+
+	"smtpd/compile"
+	"smtpd/runtime/control"
+	"smtpd/runtime/crypto"
+	"smtpd/runtime/imsg"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/mda"
+	"smtpd/runtime/mfa"
+	"smtpd/runtime/mta"
+	"smtpd/runtime/parent"
+	"smtpd/runtime/proc"
+	"smtpd/runtime/queue"
+	"smtpd/runtime/smtp"
+)
+
+// A role is a component as this program runs it: in a process of its own, or
+// beside the others in one.
+type role struct {
+	name  string
+	front bool // takes work from outside
+	home  home
+	main  func(ctx context.Context, p *parts) error
+}
+
+// A home is where a process has its root directory.
+type home int
+
+const (
+	nowhere    home = iota // an empty directory
+	store                  // that of the queue
+	everywhere             // that of the system
+)
+
+// roles are the components, parent excepted: where there are processes it is
+// the one that starts the others.
+var roles = []role{
+	{"crypto", false, nowhere, runCrypto},
+	{"lka", false, everywhere, runLKA},
+	{"queue", false, store, runQueue},
+	{"mfa", false, nowhere, runMFA},
+	{"mda", false, nowhere, runMDA},
+	{"mta", false, nowhere, runMTA},
+	{"smtp", true, nowhere, runSMTP},
+	{"control", true, nowhere, runControl},
+}
+
+// links are the pairs that talk.
+var links = [][2]string{
+	{"smtp", "mfa"}, {"smtp", "queue"}, {"smtp", "lka"}, {"smtp", "crypto"},
+	{"control", "smtp"}, {"control", "queue"},
+	{"mfa", "lka"}, {"mfa", "queue"}, {"mfa", proc.Self},
+	{"mda", "queue"}, {"mda", "lka"}, {"mda", proc.Self},
+	{"mta", "queue"}, {"mta", "lka"}, {"mta", "crypto"},
+}
+
+// parts are what a component is made of.
+type parts struct {
+	setup *setup
+	rules *compile.Ruleset
+	log   *slog.Logger
+	level *slog.LevelVar // of log
+	conn  func(peer string) imsg.Conn
+	ready func() // to be called when it serves
+
+	pid       int    // of the daemon
+	store     string // directory of the queue
+	listeners []net.Listener
+	submit    *net.UnixListener
+	admin     *net.UnixListener
+	keys      []crypto.Key
+}
+
+func (p *parts) paused(system string) bool { return slices.Contains(p.setup.Paused, system) }
+
+func runControl(ctx context.Context, p *parts) error {
+	p.ready()
+	return control.Main(ctx, control.Config{
+		Log: p.log, Submission: p.submit, Admin: p.admin, Level: p.level, Version: version, PID: p.pid,
+		SMTP: p.conn("smtp"), Queue: p.conn("queue"),
+	})
+}
+
+func runSMTP(ctx context.Context, p *parts) error {
+	p.ready()
+	return p.withKeys(ctx, func(c *certificate) bool { return c.Server }, func(certs map[string]tls.Certificate, roots map[string]*x509.CertPool) error {
+		return smtp.Main(ctx, smtp.Config{
+			Rules: p.rules, Log: p.log, Listeners: p.listeners, Certs: certs, Roots: roots, Paused: p.paused("smtp"),
+			MFA: p.conn("mfa"), Queue: p.conn("queue"), LKA: p.conn("lka"), Control: p.conn("control"),
+		})
+	})
+}
+
+func runMTA(ctx context.Context, p *parts) error {
+	p.ready()
+	return p.withKeys(ctx, func(c *certificate) bool { return c.Client }, func(certs map[string]tls.Certificate, roots map[string]*x509.CertPool) error {
+		return mta.Main(ctx, mta.Config{
+			Rules: p.rules, Log: p.log, Certs: certs, Roots: roots, Queue: p.conn("queue"), LKA: p.conn("lka"),
+		})
+	})
+}
+
+// withKeys runs main with the certificates that want lets through. Their
+// private keys ask crypto, for as long as main runs.
+func (p *parts) withKeys(ctx context.Context, want func(c *certificate) bool,
+	main func(certs map[string]tls.Certificate, roots map[string]*x509.CertPool) error) error {
+	certs, err := p.setup.chains(want)
+	if err != nil {
+		return err
+	}
+	peer := imsg.NewPeer(p.conn("crypto"), nil)
+	signers := crypto.NewClient(peer)
+	for name, c := range certs {
+		c.PrivateKey = signers.Signer(name, c.Leaf.PublicKey)
+		certs[name] = c
+	}
+	asking, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		peer.Run(asking)
+	}()
+	err = main(certs, p.setup.pools())
+	stop()
+	<-done
+	return err
+}
+
+func runCrypto(ctx context.Context, p *parts) error {
+	return crypto.Main(ctx, crypto.Config{
+		Keys: p.keys, Log: p.log, Ready: p.ready, SMTP: p.conn("smtp"), MTA: p.conn("mta"),
+	})
+}
+
+func runLKA(ctx context.Context, p *parts) error {
+	p.ready()
+	return lka.Main(ctx, lka.Config{
+		Rules: p.rules, Log: p.log, Resolver: p.setup.Resolver, LibexecDirs: p.setup.Libexec,
+		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"),
+	})
+}
+
+func runQueue(ctx context.Context, p *parts) error {
+	return queue.Main(ctx, queue.Config{
+		Rules: p.rules, Log: p.log, Dir: p.store, Key: p.setup.QueueKey, Ready: p.ready,
+		PauseMDA: p.paused("mda"), PauseMTA: p.paused("mta"),
+		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"), Control: p.conn("control"),
+	})
+}
+
+func runMFA(ctx context.Context, p *parts) error {
+	p.ready()
+	return mfa.Main(ctx, mfa.Config{
+		Rules: p.rules, Log: p.log, CommandUser: p.setup.User,
+		SMTP: p.conn("smtp"), LKA: p.conn("lka"), Parent: p.conn(proc.Self), Queue: p.conn("queue"),
+	})
+}
+
+func runMDA(ctx context.Context, p *parts) error {
+	p.ready()
+	return mda.Main(ctx, mda.Config{
+		Rules: p.rules, Log: p.log, AliasUser: p.setup.User,
+		Queue: p.conn("queue"), LKA: p.conn("lka"), Parent: p.conn(proc.Self),
+	})
+}
+
+// runParent runs the component of that name in the process that has started
+// the others, or in the only one.
+func runParent(ctx context.Context, p *parts, users parent.Starter) error {
+	return parent.Main(ctx, parent.Config{
+		Log: p.log, ServerName: p.rules.ServerName, Users: users, MFA: p.conn("mfa"), MDA: p.conn("mda"),
+	})
+}
+
+// keyName is the name of the descriptor of the private key of a pki.
+func keyName(pki string) string { return "key." + pki }
+
+// listenerName is the name of the socket of a listener.
+func listenerName(i int) string { return fmt.Sprintf("listener.%d", i) }
+
+// The names of other descriptors that a process is given.
+const (
+	setupName  = "setup"
+	submitName = "submit"
+	adminName  = "admin"
+)
+
+// keysOf returns the keys of the certificates in s, whose files open gives.
+func keysOf(s *setup, open func(name string) (*os.File, error)) ([]crypto.Key, error) {
+	var keys []crypto.Key
+	for i := range s.Certs {
+		c := &s.Certs[i]
+		chain, err := crypto.ParseChain(c.PEM)
+		if err != nil {
+			return nil, fmt.Errorf("pki %s: %w", c.Name, err)
+		}
+		f, err := open(keyName(c.Name))
+		if err != nil {
+			return nil, fmt.Errorf("pki %s: %w", c.Name, err)
+		}
+		keys = append(keys, crypto.Key{
+			Name: c.Name, Public: chain.Leaf.PublicKey, File: f, Server: c.Server, Client: c.Client,
+		})
+	}
+	return keys, nil
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+
+	"smtpd/runtime/crypto"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/proc"
+)
+
+// separate runs each component in a process of its own until ctx ends. This
+// one stays root, and never reads from the network.
+func (d *daemon) separate(ctx context.Context, serving func()) error {
+	spool, err := filepath.Abs(d.spool)
+	if err != nil {
+		return err
+	}
+	stderr, err := d.processLog()
+	if err != nil {
+		return err
+	}
+	var s *proc.Supervisor
+	plan := proc.Plan{
+		Log: d.log, Links: links, Lock: d.lock, Stderr: stderr,
+		Local: func(ctx context.Context) error {
+			p := &parts{setup: d.all, log: d.log, rules: d.rules, conn: s.Link}
+			return runParent(ctx, p, startUser(s, d.rules.ServerName))
+		},
+	}
+	for i := range roles {
+		p, err := d.process(&roles[i], spool)
+		if err != nil {
+			return err
+		}
+		plan.Processes = append(plan.Processes, p)
+	}
+	if s, err = proc.NewSupervisor(plan); err != nil {
+		return err
+	}
+	return s.Run(ctx, serving)
+}
+
+// process says how a component is run.
+func (d *daemon) process(r *role, spool string) (proc.Process, error) {
+	p := proc.Process{Name: r.name, As: d.account, Front: r.front}
+	switch r.home {
+	case nowhere:
+		p.Root = filepath.Join(spool, "empty")
+	case store:
+		p.Root, p.As = filepath.Join(spool, "store"), d.queueAccount
+	case everywhere: // it reads files that its groups may be let into
+		var err error
+		if p.As, err = d.account.WithGroups(); err != nil {
+			return p, err
+		}
+	}
+	if r.name == "lka" && lka.StartsPrograms(d.rules) {
+		p.Args = []string{programsArg}
+	}
+	s := d.setup(r.name)
+	p.Files = func() ([]proc.NamedFile, error) { return d.files(r.name, s) }
+	return p, nil
+}
+
+// setup returns what the component called name is told.
+func (d *daemon) setup(name string) *setup {
+	s := *d.all
+	s.Tagged = d.tagged
+	if part := keep(name, d.rules); part != nil {
+		s.Rules = part.Append(nil)
+	}
+	if name != "queue" {
+		s.QueueKey = ""
+	}
+	if name != "smtp" && name != "mta" {
+		s.Roots = nil
+		if name != "crypto" {
+			s.Certs = nil
+		}
+	}
+	return &s
+}
+
+// files returns the descriptors that the component called name is given.
+func (d *daemon) files(name string, s *setup) (l []proc.NamedFile, err error) {
+	add := func(name string, f *os.File, e error) {
+		l, err = append(l, proc.NamedFile{Name: name, File: f}), errors.Join(err, e)
+	}
+	// The level may have changed since the last start.
+	now := *s
+	now.Level = d.level.Level()
+	f, e := pipeOf(now.append(nil))
+	add(setupName, f, e)
+	switch name {
+	case "smtp":
+		for i, ln := range d.sockets {
+			f, e := ln.(*net.TCPListener).File()
+			add(listenerName(i), f, e)
+		}
+	case "control":
+		f, e := d.submit.File()
+		add(submitName, f, e)
+		f, e = d.admin.File()
+		add(adminName, f, e)
+	case "crypto":
+		for _, p := range d.rules.PKI {
+			f, e := crypto.Open(p.Key)
+			add(keyName(p.Name), f, e)
+		}
+	}
+	if err != nil {
+		for _, f := range l {
+			f.File.Close()
+		}
+	}
+	return l, err
+}
+
+// pipeOf returns a file that reads as b, whatever its length.
+func pipeOf(b []byte) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer w.Close()
+		w.Write(b) // fails if the process is gone, which others notice
+	}()
+	return r, nil
+}

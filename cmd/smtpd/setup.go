@@ -1,0 +1,126 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+
+	"smtpd/compile"
+	"smtpd/runtime/crypto"
+	"smtpd/runtime/imsg"
+)
+
+// A setup is what a component that runs as a process is told before it
+// starts, besides descriptors. It is made anew for each start.
+type setup struct {
+	Level  slog.Level // of the log
+	Tagged bool       // log lines carry their level: the parent passes them on
+
+	Rules    []byte   // the part of the Ruleset that it keeps, encoded
+	Paused   []string // as -P has it
+	User     string   // runs the commands of aliases
+	QueueKey string
+	Resolver string
+	Libexec  []string
+
+	Certs []certificate
+	Roots []authority
+}
+
+// A certificate is a chain of the configuration. Its private key is crypto's.
+type certificate struct {
+	Name           string
+	PEM            []byte
+	Server, Client bool // smtp uses it, mta uses it
+}
+
+// An authority is a file of certificates that others are judged by.
+type authority struct {
+	Name string
+	PEM  []byte
+}
+
+func (s *setup) append(b []byte) []byte {
+	b = imsg.AppendUint32(b, uint32(s.Level))
+	b = imsg.AppendBool(b, s.Tagged)
+	b = imsg.AppendBytes(b, s.Rules)
+	b = appendStrings(b, s.Paused)
+	b = imsg.AppendString(b, s.User)
+	b = imsg.AppendString(b, s.QueueKey)
+	b = imsg.AppendString(b, s.Resolver)
+	b = appendStrings(b, s.Libexec)
+	b = imsg.AppendUint32(b, uint32(len(s.Certs)))
+	for _, c := range s.Certs {
+		b = imsg.AppendBytes(imsg.AppendString(b, c.Name), c.PEM)
+		b = imsg.AppendBool(imsg.AppendBool(b, c.Server), c.Client)
+	}
+	b = imsg.AppendUint32(b, uint32(len(s.Roots)))
+	for _, a := range s.Roots {
+		b = imsg.AppendBytes(imsg.AppendString(b, a.Name), a.PEM)
+	}
+	return b
+}
+
+func (s *setup) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*s = setup{
+		Level: slog.Level(int32(r.Uint32())), Tagged: r.Bool(),
+		Rules: r.Bytes(), Paused: readStrings(r), User: r.String(), QueueKey: r.String(),
+		Resolver: r.String(), Libexec: readStrings(r),
+	}
+	for range r.Count(10) {
+		s.Certs = append(s.Certs, certificate{r.String(), r.Bytes(), r.Bool(), r.Bool()})
+	}
+	for range r.Count(8) {
+		s.Roots = append(s.Roots, authority{r.String(), r.Bytes()})
+	}
+	return r.Close()
+}
+
+func appendStrings(b []byte, l []string) []byte {
+	b = imsg.AppendUint32(b, uint32(len(l)))
+	for _, s := range l {
+		b = imsg.AppendString(b, s)
+	}
+	return b
+}
+
+func readStrings(r *imsg.Reader) (l []string) {
+	for range r.Count(4) {
+		l = append(l, r.String())
+	}
+	return l
+}
+
+// rules returns the part of the Ruleset, nil if there is none.
+func (s *setup) rules() (*compile.Ruleset, error) {
+	if len(s.Rules) == 0 {
+		return nil, nil
+	}
+	return compile.Decode(s.Rules)
+}
+
+// chains returns the certificates that want lets through.
+func (s *setup) chains(want func(c *certificate) bool) (map[string]tls.Certificate, error) {
+	m := make(map[string]tls.Certificate)
+	for i := range s.Certs {
+		if c := &s.Certs[i]; want(c) {
+			chain, err := crypto.ParseChain(c.PEM)
+			if err != nil {
+				return nil, err
+			}
+			m[c.Name] = chain
+		}
+	}
+	return m, nil
+}
+
+func (s *setup) pools() map[string]*x509.CertPool {
+	m := make(map[string]*x509.CertPool)
+	for _, a := range s.Roots {
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(a.PEM)
+		m[a.Name] = pool
+	}
+	return m
+}
