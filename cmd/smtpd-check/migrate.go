@@ -5,160 +5,204 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
-	"smtpd/ast/old"
-	"smtpd/compile"
-	"smtpd/compile/migrate"
+	"github.com/rogpeppe/go-internal/diff"
+
 	"smtpd/lang"
 	"smtpd/lang/diag"
-	"smtpd/lang/gen1"
-	"smtpd/lang/gen2"
-	"smtpd/lang/gen3"
-	"smtpd/lang/generation"
 )
 
 type migrateCmd struct {
 	source `embed:""`
 
-	Generation string `placeholder:"RELEASE" help:"What the file was written for, if that is known: 1, 2, 3 or a release (5.2, 5.3, 5.4, 5.7, 5.9, 6.0, 6.4)."`
+	Generation string `placeholder:"RELEASE" help:"What the files were written for, if that is known: generation 1, 2 or 3, or a release such as 5.2, 5.3, 5.7, 6.0 or 6.5."`
+	Diff       bool   `short:"d" xor:"what" help:"Show what would change."`
+	Write      bool   `short:"w" xor:"what" help:"Write the results into the files, and into those that they include."`
+	Output     string `short:"o" xor:"what" placeholder:"PATH" help:"Write the result into a file, or into a directory with the files that are included."`
+	NoProof    bool   `help:"Do not prove that the result decides the same."`
 
-	File string `arg:"" help:"The configuration; - is standard input."`
+	Files []string `arg:"" name:"file" help:"Configurations; - is standard input."`
 }
 
-// Run converts a configuration to the present language. The status is 0 if
-// the result is exact, 3 if there is something to say of it, and 1 if it
-// cannot be converted.
+// Run converts configurations to the present language. The status is 0 if
+// the result means exactly the same, 3 if there is something to say of it, and
+// 1 if there is something that only a person can decide.
 func (c *migrateCmd) Run(s *streams) error {
-	host, err := c.host()
-	if err != nil {
-		return err
+	status := good
+	for _, path := range c.Files {
+		one, err := c.file(s, path)
+		if err != nil {
+			fmt.Fprintf(s.err, "smtpd-check: %v\n", err)
+			one = broken
+		}
+		status = worse(status, one)
 	}
-	name, text, err := s.read(c.File)
-	if err != nil {
-		return err
+	if status == good {
+		return nil
 	}
-	m, err := c.convert(s, name, text, host)
+	return outcome(status)
+}
+
+// file converts one configuration and returns the exit status for it.
+func (c *migrateCmd) file(s *streams, path string) (int, error) {
+	m, err := c.migrate(s, path)
 	if err != nil {
-		return err
+		return broken, err
 	}
 	if err := diag.Text(s.err, []*diag.Report{m.report}, false); err != nil {
-		return err
+		return broken, err
 	}
-	if m.report.List.Has(diag.Language) {
-		return outcome(bad)
+	fmt.Fprintf(s.err, "%s: %s\n", m.report.File, m.summary())
+	status := good
+	switch {
+	case m.report.List.Has(diag.Language):
+		status = bad
+	case len(m.report.List) > 0:
+		status = remarks
 	}
-	if _, err := s.out.Write(m.texts[0].Data); err != nil {
-		return err
+	if len(m.texts) == 0 {
+		return bad, nil
 	}
-	if len(m.report.List) > 0 {
-		return outcome(remarks)
+	return status, c.put(s, m, status)
+}
+
+// put writes the result to where it is wanted. What only a person can finish
+// takes the place of nothing.
+func (c *migrateCmd) put(s *streams, m *migration, status int) error {
+	switch {
+	case c.Diff:
+		for _, t := range m.texts {
+			before, _ := m.set.Source(t.Name)
+			if _, err := s.out.Write(diff.Diff(t.Name, before, t.Name+" (converted)", t.Data)); err != nil {
+				return err
+			}
+		}
+		return nil
+	case c.Write && m.report.File == stdinName:
+		return errors.New("standard input is no file that could be written")
+	case status == bad && (c.Write || c.Output != ""):
+		fmt.Fprintf(s.err, "%s: nothing is written before that is settled\n", m.report.File)
+		return nil
+	case c.Write:
+		for _, t := range m.texts {
+			if before, _ := m.set.Source(t.Name); bytes.Equal(before, t.Data) {
+				continue
+			}
+			if err := replaceFile(t.Name, t.Data); err != nil {
+				return err
+			}
+		}
+		return nil
+	case c.Output != "":
+		return c.output(m)
+	}
+	_, err := s.out.Write(m.texts[0].Data)
+	return err
+}
+
+// output writes the result into the file or the directory that is asked for.
+func (c *migrateCmd) output(m *migration) error {
+	for _, t := range m.texts {
+		name := c.Output
+		if c.intoDirectory() {
+			name = filepath.Join(c.Output, filepath.Base(t.Name))
+		}
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+		if errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("%s exists already; name another file, or use -w", name)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(t.Data)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// A migration is a configuration and what it was converted to.
-type migration struct {
-	guess  generation.Guess
-	old    *old.File
-	report *diag.Report
-	texts  []migrate.Text
-	rules  *compile.Ruleset // of the result
+func (c *migrateCmd) intoDirectory() bool {
+	info, err := os.Stat(c.Output)
+	return c.Output != "" && (err == nil && info.IsDir() || strings.HasSuffix(c.Output, "/"))
 }
 
-// convert converts the text of a configuration.
-func (c *migrateCmd) convert(s *streams, name string, text []byte, host compile.Host) (*migration, error) {
+// migrate reads and converts one configuration.
+func (c *migrateCmd) migrate(s *streams, path string) (*migration, error) {
+	host, err := c.host()
+	if err != nil {
+		return nil, err
+	}
+	name, text, err := s.read(path)
+	if err != nil {
+		return nil, err
+	}
 	if text == nil {
 		text = []byte{}
 	}
-	opts := lang.Options{Defines: c.defines(s), Text: text}
-	scanned, list := lang.Scan(name, opts)
-	m := &migration{report: &diag.Report{File: name, Set: scanned.Set, List: list}}
-	if list.Has(diag.Language) {
-		return m, nil
+	m := &migration{name: name, text: text, defines: c.defines(s), host: host, noProof: c.NoProof,
+		separate: c.Write || c.Diff || c.intoDirectory()}
+	if err := m.force(c.Generation); err != nil {
+		return nil, err
 	}
-	var d *diag.Diagnostic
-	m.guess, d = generation.Recognise(scanned)
-	if d != nil {
-		m.report.List = append(m.report.List, d)
-		return m, nil
+	if err := m.convert(); err != nil {
+		return nil, err
 	}
-	switch m.guess.Generation {
-	case 1:
-		m.old, list = gen1.Read(scanned, m.guess.Dialect)
-	case 2:
-		m.old, list = gen2.Read(scanned, m.guess.Dialect)
+	if c.intoDirectory() {
+		m.redirect(c.Output)
+	}
+	return m, nil
+}
+
+// summary says how a conversion went.
+func (m *migration) summary() string {
+	text := "generation 3"
+	if d := m.guess.Dialect; d != 0 {
+		text = fmt.Sprintf("generation %d, as of release %s", m.guess.Generation, d)
+	}
+	if m.guess.Why != "" && m.guess.Dialect != 0 {
+		text += fmt.Sprintf(" (line %d: %s)", m.guess.Mark.Start.Line, m.guess.Why)
+	}
+	switch n := len(m.report.List); {
+	case m.guess.Generation == 3 && n == 0 && m.unchanged():
+		return "in the present language already"
+	case m.report.List.Has(diag.Language):
+		return text + ": not converted, " + plural(n, "finding")
+	case n > 0:
+		text += ": converted, with " + plural(n, "remark")
 	default:
-		return m, m.modernize(scanned, opts, host)
+		text += ": converted"
 	}
-	m.report.List = append(m.report.List, list...)
-	if list.Has(diag.Language) {
-		return m, nil
+	if p := m.proof(); p != "" {
+		text += "; " + p
 	}
-	return m, m.present(opts, host)
+	return text
 }
 
-// modernize brings a text of the present generation up to date.
-func (m *migration) modernize(scanned *lang.Scanned, opts lang.Options, host compile.Host) error {
-	edits, notes := gen3.Modernize(scanned, gen3.Options{ServerName: serverName(host)})
-	m.report.List = append(m.report.List, notes...)
-	text, err := diag.Apply(opts.Text, edits)
-	if err != nil {
-		return err
+// unchanged reports whether nothing but the layout is another one.
+func (m *migration) unchanged() bool {
+	for _, t := range m.texts {
+		before, _ := m.set.Source(t.Name)
+		if laid, err := lang.Format(t.Name, before); err != nil || !bytes.Equal(laid, t.Data) {
+			return false
+		}
 	}
-	m.texts = []migrate.Text{{Name: scanned.Name, Data: text}}
-	return layOut(m.texts)
+	return true
 }
 
-// present makes the present form of an old tree, with macros if they read the
-// same now.
-func (m *migration) present(opts lang.Options, host compile.Host) error {
-	var notes diag.List
-	for _, inline := range []bool{false, true} {
-		var texts []migrate.Text
-		texts, notes = migrate.Convert(m.old, migrate.Options{Host: host, ServerName: serverName(host), Inline: inline})
-		err := layOut(texts)
-		if err != nil && inline {
-			fmt.Fprintf(os.Stderr, "%s\n", texts[0].Data)
-			return fmt.Errorf("the conversion is not in the present language: %w", err)
-		}
-		m.texts = texts
-		if err != nil {
-			continue
-		}
-		f, parsed := lang.Parse(m.old.Name, lang.Options{Defines: opts.Defines, Text: texts[0].Data})
-		rules, _ := compile.Draft(f, host)
-		if !parsed.Has(diag.Language) && rules != nil {
-			m.rules = rules
-			break
+// redirect makes include statements name the files that are written into a
+// directory.
+func (m *migration) redirect(dir string) {
+	if m.old == nil {
+		return
+	}
+	for i := range m.texts {
+		for _, name := range m.old.Files[1:] {
+			before := []byte("include \"" + name + "\"")
+			after := []byte("include \"" + filepath.Join(dir, filepath.Base(name)) + "\"")
+			m.texts[i].Data = bytes.ReplaceAll(m.texts[i].Data, before, after)
 		}
 	}
-	m.report.List = append(m.report.List, notes...)
-	return nil
-}
-
-// layOut brings texts into the canonical layout.
-func layOut(texts []migrate.Text) error {
-	for i, t := range texts {
-		laid, err := lang.Format(t.Name, t.Data)
-		if err != nil {
-			var d *diag.Diagnostic
-			if errors.As(err, &d) {
-				lines := bytes.Split(t.Data, []byte("\n"))
-				if n := d.Span.Start.Line; n > 0 && n <= len(lines) {
-					return fmt.Errorf("%w: %s", err, lines[n-1])
-				}
-			}
-			return err
-		}
-		texts[i].Data = laid
-	}
-	return nil
-}
-
-// serverName returns the name of a host that is known.
-func serverName(host compile.Host) string {
-	if name := host.ServerName(); name != "localhost" {
-		return name
-	}
-	return ""
 }

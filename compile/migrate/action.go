@@ -228,7 +228,7 @@ func (c *converter) implicitPKI(a *old.Action) string {
 		helo = a.Hostname.Text
 	}
 	for _, name := range []string{certName(helo), "*"} {
-		if at, ok := c.certs[name]; ok && at < c.index {
+		if c.certs[name] {
 			c.once(diag.Portability, "migrate-pki", "the certificate called %q was offered by its name alone; it is named now", name)
 			return name
 		}

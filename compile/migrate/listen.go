@@ -176,7 +176,7 @@ func (c *converter) unnamedPKI(l *old.Listen) string {
 		server = l.Hostname.Text
 	}
 	for _, name := range []string{certName(server), "*"} {
-		if _, ok := c.certs[name]; ok {
+		if c.certs[name] {
 			c.note(diag.Portability, "migrate-pki", "the listener used the certificate %q without naming it; it is named now", name)
 			return name
 		}

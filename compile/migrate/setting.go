@@ -34,6 +34,11 @@ func (c *converter) setting(s *old.Setting) {
 	case "queue compression":
 		c.emit("queue compression")
 	case "queue encryption":
+		if len(s.Args) > 0 && len(s.Args[0].Text) != 32 && s.Args[0].Text != "stdin" && s.Args[0].Text != "-" {
+			c.comment("a key has 32 bytes")
+			c.note(diag.Security, "migrate-queue-key", "a key of the queue has 32 bytes and this one %d: the queue is not encrypted before there is a right one", len(s.Args[0].Text))
+			return
+		}
 		c.emit("%s", strings.Join(append([]string{"queue encryption"}, c.strs(s.Args)...), " "))
 	case "queue interval", "curve":
 		c.comment("no successor")

@@ -22,7 +22,7 @@ type facts struct {
 	tables    map[string]*old.Table // all that are declared
 	tags      map[string]bool       // those that rules name
 	tagged    map[string]string     // those of the file, by their lower case
-	certs     map[string]int        // names of certificates: the statement that declares them
+	certs     map[string]bool       // names of certificates
 	cas       map[string]string     // of a pki with a ca of its own
 	lastPart  map[string]int        // the last statement about a certificate
 }
@@ -33,7 +33,7 @@ func (c *converter) survey() {
 		longest: 4 * 24 * time.Hour,
 		tables:  make(map[string]*old.Table),
 		tags:    make(map[string]bool), tagged: make(map[string]string),
-		certs: make(map[string]int), cas: make(map[string]string), lastPart: make(map[string]int),
+		certs: make(map[string]bool), cas: make(map[string]string), lastPart: make(map[string]int),
 	}
 	for i, s := range c.file.Stmts {
 		c.stmt = s
@@ -57,9 +57,7 @@ func (c *converter) survey() {
 
 func (c *converter) surveyPKI(i int, p *old.PKI) {
 	name := certName(p.Name.Text)
-	if _, known := c.certs[name]; !known {
-		c.certs[name] = i
-	}
+	c.certs[name] = true
 	c.lastPart[name] = i
 	for _, o := range p.Options {
 		if o.Word == "ca" {
