@@ -178,7 +178,9 @@ func runMDA(ctx context.Context, p *parts) error {
 // the others, or in the only one.
 func runParent(ctx context.Context, p *parts, users parent.Starter) error {
 	return parent.Main(ctx, parent.Config{
-		Log: p.log, ServerName: p.rules.ServerName, Users: users, MFA: p.conn("mfa"), MDA: p.conn("mda"),
+		Log: p.log, ServerName: p.rules.ServerName, Users: users,
+		Filters: p.rules.Procs, LibexecDirs: p.setup.Libexec, FilterUser: p.setup.User,
+		MFA: p.conn("mfa"), MDA: p.conn("mda"),
 	})
 }
 

@@ -69,6 +69,10 @@ func runScripts(t *testing.T, args []string) {
 				}
 				env.Setenv(name, port)
 			}
+			// Programs run as the daemon's account and must get there.
+			if err := os.Chmod(filepath.Dir(env.WorkDir), 0o711); err != nil {
+				return err
+			}
 			env.Setenv("USER", a.Name)
 			env.Setenv("UID", strconv.Itoa(a.UID))
 			env.Setenv("GID", strconv.Itoa(a.GID))
@@ -78,23 +82,28 @@ func runScripts(t *testing.T, args []string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start":    start,
-			"signal":   signalDaemon,
-			"stop":     stop,
-			"waitlog":  waitLog,
-			"waitfile": waitFile,
-			"expand":   expand,
-			"owndir":   ownDir,
-			"dialogue": dialogue,
-			"send":     send,
-			"keypair":  keyPair,
-			"zone":     zone,
-			"remote":   remote,
-			"queueid":  queueID,
+			"start":     start,
+			"signal":    signalDaemon,
+			"kill":      killComponent,
+			"interrupt": interrupt,
+			"stop":      stop,
+			"waitlog":   waitLog,
+			"waitfile":  waitFile,
+			"expand":    expand,
+			"owndir":    ownDir,
+			"dialogue":  dialogue,
+			"send":      send,
+			"keypair":   keyPair,
+			"zone":      zone,
+			"remote":    remote,
+			"queueid":   queueID,
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "processes":
+				return args == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},

@@ -23,7 +23,6 @@ func unsupported(rs *compile.Ruleset) diag.List {
 		lka.Unsupported(rs),
 		mda.Unsupported(rs),
 		mta.Unsupported(rs),
-		processes(rs),
 		rounds(rs),
 	)
 }
@@ -43,16 +42,6 @@ func rounds(rs *compile.Ruleset) diag.List {
 		if limit.value != limit.standard {
 			l.Reportf(diag.Warning, token.Span{}, "no-effect", "scheduler limit %s has no effect: mail is handed out when it is due", limit.name)
 		}
-	}
-	return l
-}
-
-// processes lists filter processes: none is started.
-func processes(rs *compile.Ruleset) diag.List {
-	var l diag.List
-	for _, p := range rs.Procs {
-		at := token.At(token.Pos{Filename: p.Origin.File, Line: p.Origin.Line, Column: p.Origin.Column})
-		l.Errorf(at, "unsupported", "filter process %q is not supported: it would not be started", p.Name)
 	}
 	return l
 }

@@ -14,6 +14,7 @@ import (
 	"smtpd/compile/engine"
 	"smtpd/compile/expand"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/filter"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/parent"
@@ -42,7 +43,9 @@ func Main(ctx context.Context, c Config) error {
 	toParent := imsg.NewPeer(c.Parent, nil)
 	toQueue := imsg.NewPeer(c.Queue, queue.SubmitterHandler(a))
 	tables := lka.NewClient(toLKA)
-	a.lookups, a.views.from, a.homes, a.queue = tables, tables, parent.NewClient(toParent), queue.NewClient(toQueue)
+	a.lookups, a.views.from, a.queue = tables, tables, queue.NewClient(toQueue)
+	user := parent.NewClient(toParent)
+	a.homes, a.starter = user, user
 
 	var wg sync.WaitGroup
 	errs := make(chan error, 4)
@@ -58,6 +61,9 @@ func Main(ctx context.Context, c Config) error {
 	run("parent", toParent)
 	if err := a.views.sync(ctx); err != nil && ctx.Err() == nil {
 		a.log.Warn("tables may be old until lka says what they hold", "err", err)
+	}
+	for _, p := range a.programs {
+		wg.Go(func() { p.Run(ctx) })
 	}
 	run("queue", toQueue)
 	run("smtp", imsg.NewPeer(c.SMTP, a.handle))
@@ -77,6 +83,9 @@ type (
 	homes interface {
 		Forward(ctx context.Context, u parent.Account) (*os.File, error)
 	}
+	starter interface {
+		Program(ctx context.Context, name string) (*os.File, error)
+	}
 	envelopes interface {
 		Submit(ctx context.Context, msg envelope.MessageID, evs []envelope.Envelope) ([]envelope.ID, error)
 	}
@@ -89,10 +98,12 @@ type agent struct {
 	views       views
 	inline      []*engine.Static // as Rules.Tables; nil for what lka owns
 	srs         *expand.SRSDecoder
+	programs    map[string]*filter.Program // by name in Rules.Procs
 	commandUser string
 
 	lookups lookups
 	homes   homes
+	starter starter
 	queue   envelopes
 
 	transactions transactions
@@ -106,6 +117,7 @@ func newAgent(c Config) *agent {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.programs = a.newPrograms()
 	a.views.rules = c.Rules
 	a.views.current.Store(newView(c.Rules))
 	for i := range c.Rules.Tables {
@@ -137,16 +149,48 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (imsg.Message, error
 		if err := q.parse(m.Data); err != nil {
 			return imsg.Message{}, err
 		}
-		if q.Filter == 0 || int(q.Filter) > len(a.rules.Filters) {
-			return imsg.Message{}, fmt.Errorf("mfa: no filter %d", q.Filter)
+		if err := a.knows(q.Filter); err != nil {
+			return imsg.Message{}, err
 		}
 		v, err := a.phase(ctx, &q)
 		if err != nil {
 			return imsg.Message{}, err
 		}
 		return imsg.Message{Data: v.append(nil)}, nil
+	case msgOpen, msgMessage:
+		var q sessionRef
+		if err := q.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		if err := a.knows(q.Filter); err != nil {
+			return imsg.Message{}, err
+		}
+		if m.Type == msgMessage {
+			f, err := a.message(ctx, &q)
+			return imsg.Message{File: f}, err
+		}
+		w, err := a.open(ctx, &q)
+		return imsg.Message{Data: w.append(nil)}, err
+	case msgEvents:
+		var h happened
+		if err := h.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		if err := a.knows(h.At.Filter); err != nil {
+			return imsg.Message{}, err
+		}
+		a.tell(&h.At, h.Events)
+		return imsg.Message{}, nil
 	}
 	return imsg.Message{}, fmt.Errorf("mfa: no requests of type %d", m.Type)
+}
+
+// knows returns an error for a filter that is none of the rules'.
+func (a *agent) knows(id compile.FilterID) error {
+	if id == 0 || int(id) > len(a.rules.Filters) {
+		return fmt.Errorf("mfa: no filter %d", id)
+	}
+	return nil
 }
 
 // rcpt resolves one recipient of a transaction.

@@ -12,13 +12,32 @@ import (
 	"smtpd/runtime/lka"
 )
 
-// phase asks the built-in filters of a listener in order. The first whose
-// condition holds decides, but for a report, which is only noted
-// (runtime.md 9.7). A condition that cannot be evaluated is an error: neither
-// answer would be safe.
+// phase asks the filters of a listener in order. The first that says more
+// than to go on decides; a report is only noted (runtime.md 9.5 and 9.7). A
+// condition that cannot be evaluated, or a program that cannot be asked, is
+// an error: no answer would be safe.
 func (a *agent) phase(ctx context.Context, p *Phase) (PhaseVerdict, error) {
-	var v PhaseVerdict
+	a.tell(&sessionRef{p.Filter, p.Session.ID}, p.Events)
+	v, err := a.decide(ctx, p)
+	if err == nil {
+		a.respond(p, &v)
+	}
+	return v, err
+}
+
+func (a *agent) decide(ctx context.Context, p *Phase) (v PhaseVerdict, err error) {
 	for f := range members(a.rules, p.Filter) {
+		if f.Proc != "" {
+			said, err := a.ask(ctx, f, p)
+			if err != nil {
+				return PhaseVerdict{}, err
+			}
+			if said.Do != 0 {
+				v.Do, v.Text = said.Do, said.Text
+				return v, nil
+			}
+			continue
+		}
 		if f.Phase != p.Name {
 			continue
 		}
@@ -32,6 +51,7 @@ func (a *agent) phase(ctx context.Context, p *Phase) (PhaseVerdict, error) {
 		switch f.Do {
 		case compile.Report:
 			v.Reports = append(v.Reports, f.Text)
+			a.noteReport(p, "builtin", f.Name, f.Text)
 			continue
 		case compile.Bypass:
 			return v, nil
@@ -61,16 +81,32 @@ func visit(rs *compile.Ruleset, id compile.FilterID, yield func(*compile.Filter)
 	return true
 }
 
-// Phases returns the phases in which the filter id has something to say.
+// Phases returns the phases in which built-in filters of id have something to
+// say; what programs say they tell themselves.
 func Phases(rs *compile.Ruleset, id compile.FilterID) map[string]bool {
 	if id == 0 {
 		return nil
 	}
 	phases := make(map[string]bool)
 	for f := range members(rs, id) {
-		phases[f.Phase] = true
+		if f.Proc == "" {
+			phases[f.Phase] = true
+		}
 	}
 	return phases
+}
+
+// Programs reports whether a program is among what id stands for.
+func Programs(rs *compile.Ruleset, id compile.FilterID) bool {
+	if id == 0 {
+		return false
+	}
+	for f := range members(rs, id) {
+		if f.Proc != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // holds evaluates the condition of a filter.

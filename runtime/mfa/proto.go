@@ -6,6 +6,7 @@ import (
 	"smtpd/compile"
 	"smtpd/compile/engine"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/filter"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
 )
@@ -14,6 +15,9 @@ import (
 const (
 	msgRcpt uint32 = iota + 1
 	msgPhase
+	msgOpen    // a session begins whose listener has programs
+	msgEvents  // what happened in one
+	msgMessage // pass a message through them; answered with a descriptor
 )
 
 // A Session is what rules can ask about a client, and what envelopes keep of
@@ -145,6 +149,11 @@ type Phase struct {
 	Forward lka.FCrDNS // of the client's reverse name
 	Sender  envelope.Address
 	Rcpt    envelope.Address
+
+	// For programs: of "auth" what follows the verb, and what has happened
+	// since they were told last.
+	Argument string
+	Events   []filter.Event
 }
 
 func (p *Phase) append(b []byte) []byte {
@@ -152,7 +161,8 @@ func (p *Phase) append(b []byte) []byte {
 	b = imsg.AppendString(b, p.Name)
 	b = p.Session.append(b)
 	b = append(b, byte(p.Forward))
-	return appendAddress(appendAddress(b, p.Sender), p.Rcpt)
+	b = appendAddress(appendAddress(b, p.Sender), p.Rcpt)
+	return appendEvents(imsg.AppendString(b, p.Argument), p.Events)
 }
 
 func (p *Phase) parse(b []byte) error {
@@ -163,6 +173,8 @@ func (p *Phase) parse(b []byte) error {
 	p.Forward = lka.FCrDNS(r.Byte())
 	p.Sender = readAddress(r)
 	p.Rcpt = readAddress(r)
+	p.Argument = r.String()
+	p.Events = readEvents(r)
 	return r.Close()
 }
 
@@ -175,11 +187,7 @@ type PhaseVerdict struct {
 
 func (v *PhaseVerdict) append(b []byte) []byte {
 	b = imsg.AppendString(append(b, byte(v.Do)), v.Text)
-	b = imsg.AppendUint32(b, uint32(len(v.Reports)))
-	for _, text := range v.Reports {
-		b = imsg.AppendString(b, text)
-	}
-	return b
+	return appendStrings(b, v.Reports)
 }
 
 func (v *PhaseVerdict) parse(b []byte) error {
@@ -189,9 +197,6 @@ func (v *PhaseVerdict) parse(b []byte) error {
 		r.Fail()
 	}
 	v.Text = r.String()
-	v.Reports = nil
-	for range r.Count(4) {
-		v.Reports = append(v.Reports, r.String())
-	}
+	v.Reports = readStrings(r)
 	return r.Close()
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"sync"
 	"time"
 
+	"smtpd/compile"
 	"smtpd/runtime/imsg"
 )
 
@@ -23,6 +25,12 @@ type Config struct {
 	// Users starts the processes that act for users; nil: this process does,
 	// and can do so for the user it runs as alone.
 	Users Starter
+
+	// Filters are the programs that mfa has started, with the directories in
+	// which they are looked for and the account of those that name none.
+	Filters     []compile.Proc
+	LibexecDirs []string
+	FilterUser  string
 
 	MFA, MDA imsg.Conn
 }
@@ -44,6 +52,11 @@ func Main(ctx context.Context, c Config) error {
 		defer u.close()
 		handle = u.handle
 	}
+	filters := &programs{
+		log: a.log, procs: c.Filters, libexec: c.LibexecDirs, account: c.FilterUser,
+		running: make(map[string]*exec.Cmd),
+	}
+	defer filters.stop()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })()
@@ -55,7 +68,16 @@ func Main(ctx context.Context, c Config) error {
 			continue
 		}
 		wg.Go(func() {
-			if err := imsg.NewPeer(conn, handle).Run(work); err != nil {
+			h := handle
+			if conn == c.MFA {
+				h = func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+					if m.Type == typeProgram {
+						return filters.handle(m)
+					}
+					return handle(ctx, m)
+				}
+			}
+			if err := imsg.NewPeer(conn, h).Run(work); err != nil {
 				errs[i] = fmt.Errorf("parent: link to %s: %w", [...]string{"mda", "mfa"}[i], err)
 			}
 			// Without one of its peers parent is of no use; when all stop, mfa

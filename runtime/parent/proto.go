@@ -9,6 +9,7 @@ import (
 const (
 	typeDeliver uint32 = iota + 1
 	typeForward
+	typeProgram // mfa: start a filter; answered with a descriptor
 )
 
 // An Account is an identity that files and commands belong to.

@@ -38,7 +38,7 @@ func (s *session) auth(arg string) {
 		s.fail(replyNoMechanism)
 	case mechanism != "PLAIN" && mechanism != "LOGIN":
 		s.fail(replyBadMechanism, mechanism)
-	case !s.filterSimple(phaseAuth): // answered
+	case !s.filterAuth(arg): // answered
 	case mechanism == "PLAIN":
 		s.finishAuth(s.authPlain(initial, has))
 	default:
@@ -113,7 +113,9 @@ func (s *session) authLogin(initial string, has bool) (c credentials, err error)
 // challenge asks for one line.
 func (s *session) challenge(text string) (string, error) {
 	s.reply("334 " + text)
-	return s.readLine()
+	line, err := s.readLine()
+	s.happened("protocol-client", "********")
+	return line, err
 }
 
 func decodeAnswer(s string) ([]byte, error) {
@@ -153,6 +155,7 @@ func (s *session) finishAuth(c credentials, err error) {
 		result = "ok"
 	}
 	s.log("smtp authentication", slog.String("user", c.user), slog.String("result", result))
+	s.happened("link-auth", map[string]string{"ok": "pass", "permfail": "fail", "tempfail": "error"}[result], c.user)
 	switch {
 	case err != nil:
 		s.warn("smtp: check credentials", err)

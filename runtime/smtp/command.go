@@ -66,6 +66,7 @@ func (s *session) identify(at phase, name string, esmtp bool) bool {
 	}
 	s.rollback()
 	s.client, s.esmtp, s.state = name, esmtp, greeted
+	s.happened("link-identify", strings.ToUpper(string(at)), name)
 	return true
 }
 
@@ -99,11 +100,12 @@ func (s *session) mail(arg string) {
 		s.refuse(replyTooManyMails)
 		return
 	}
-	if !s.parseMail(path) || !s.filterMail() || !s.maySend() {
+	if !s.parseMail(path) || !s.filterMail() || !s.maySend() || s.transactionHeard() && !s.createMessage() {
 		s.forget()
 		return
 	}
 	s.state = sender
+	s.replied("tx-mail", replyOK, s.tx.sender)
 	s.reverse.wait(lookupPatience) // what rules ask of the client is now settled
 	s.reply(replyOK)
 }
@@ -205,7 +207,11 @@ func (s *session) rcpt(arg string) {
 	if ok && rewritten {
 		r, ok = s.parseRcpt(path)
 	}
-	if !ok || !s.createMessage() {
+	if !ok {
+		s.replied("tx-rcpt", "5", r.Rcpt)
+		return
+	}
+	if !s.createMessage() {
 		return
 	}
 	r.Message, r.Session = s.tx.id, s.describe()
@@ -282,6 +288,7 @@ func (s *session) createMessage() bool {
 		return false
 	}
 	s.tx.id, s.tx.file = id, file
+	s.happened("tx-begin", id.String())
 	return true
 }
 
@@ -299,9 +306,14 @@ func (s *session) resolve(r mfa.Rcpt) {
 		}
 		s.tx.accepted = append(s.tx.accepted, a)
 		s.state = recipient
+		for _, id := range ids {
+			s.happened("tx-envelope", s.tx.id.String(), id.String())
+		}
+		s.replied("tx-rcpt", replyRecipient, r.Rcpt)
 		s.reply(replyRecipient)
 		return
 	}
+	s.replied("tx-rcpt", refusal, r.Rcpt)
 	refusal += ": <" + r.Rcpt.String() + ">"
 	if strings.HasPrefix(refusal, "421") {
 		s.end(refusal)
@@ -311,11 +323,17 @@ func (s *session) resolve(r mfa.Rcpt) {
 }
 
 func (s *session) rset(string) {
-	s.rollback()
-	s.reply(replyReset)
+	if s.filterSimple(phaseRset) {
+		s.rollback()
+		s.reply(replyReset)
+	}
 }
 
-func (s *session) noop(string) { s.reply(replyOK) }
+func (s *session) noop(string) {
+	if s.filterSimple(phaseNoop) {
+		s.reply(replyOK)
+	}
+}
 
 func (s *session) help(string) {
 	for _, line := range replyHelp {
@@ -324,6 +342,9 @@ func (s *session) help(string) {
 }
 
 func (s *session) quit(string) {
+	if !s.filterSimple(phaseQuit) {
+		return
+	}
 	s.reply(replyBye)
 	s.reason = "quit"
 	s.state = closing

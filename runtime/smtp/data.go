@@ -2,9 +2,11 @@ package smtp
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -30,9 +32,11 @@ func (s *session) data(string) {
 		return
 	}
 	if !s.filterSimple(phaseData) {
+		s.replied("tx-data", "5", s.tx.sender)
 		s.afterRefusedData()
 		return
 	}
+	s.replied("tx-data", replyData, s.tx.sender)
 	s.reply(replyData)
 	if err := s.flush(); err != nil {
 		s.lost(err)
@@ -73,16 +77,17 @@ func (s *session) receive() (size int64, err error) {
 	defer writers.Put(w)
 	c := &counter{w: s.tx.file}
 	w.Reset(c)
-	if s.spam || s.tx.spam {
-		w.WriteString("X-Spam: Yes\n")
-	}
-	received := s.received()
-	w.Write(received.Append(make([]byte, 0, 512)))
 	h := rfc5322.NewWriter(w, s.completion())
 	if s.at.masquerade && s.holdsToSenders() && !s.tx.sender.IsNull() {
 		h.Masquerade(s.tx.sender.String())
 	}
-	if err := s.copy(h); err != nil {
+	if s.asks(phaseDataLine) {
+		err = s.copyThrough(h)
+	} else {
+		w.Write(s.trace())
+		err = s.copy(h)
+	}
+	if err != nil {
 		return 0, err
 	}
 	if err := w.Flush(); err != nil {
@@ -96,8 +101,43 @@ func (s *session) receive() (size int64, err error) {
 	return c.n, nil
 }
 
+// trace returns the fields that stand before the message.
+func (s *session) trace() []byte {
+	b := make([]byte, 0, 512)
+	if s.spam || s.tx.spam {
+		b = append(b, "X-Spam: Yes\n"...)
+	}
+	received := s.received()
+	return received.Append(b)
+}
+
+// copyThrough is copy by way of the programs, which see the fields that stand
+// before the message too.
+func (s *session) copyThrough(h *rfc5322.Writer) error {
+	d, err := s.newDetour(h)
+	if err != nil {
+		if end := s.copy(nowhere{}); end != nil {
+			return end
+		}
+		return contentError{err}
+	}
+	defer d.end()
+	for line := range bytes.Lines(s.trace()) {
+		if err := d.Write(bytes.TrimSuffix(line, []byte("\n")), true); err != nil {
+			break // copy finds out too
+		}
+	}
+	return s.copy(d)
+}
+
+// nowhere takes what is not kept.
+type nowhere struct{}
+
+func (nowhere) Write([]byte, bool) error { return nil }
+func (nowhere) Close() error             { return nil }
+
 // copy reads the message to its end and passes it to h.
-func (s *session) copy(h *rfc5322.Writer) error {
+func (s *session) copy(h sink) error {
 	s.conn.begin()
 	var refusal error
 	d := rfc5321.NewDataReader(s.in)
@@ -167,6 +207,8 @@ func (s *session) commit(size int64) {
 		s.log("smtp envelope", slog.String("evpid", a.id.String()),
 			slog.String("from", "<"+s.tx.sender.String()+">"), slog.String("to", "<"+a.rcpt.String()+">"))
 	}
+	s.happened("tx-commit", id.String(), strconv.FormatInt(size, 10))
+	s.happened("tx-reset", id.String())
 	s.mails++
 	s.said = 0
 	s.forget()

@@ -32,6 +32,7 @@ type endpoint struct {
 	masquerade   bool
 	filter       compile.FilterID
 	phases       map[string]bool // in which the filter is to be asked
+	programs     bool            // the filter has programs, which say themselves what they want
 }
 
 func newEndpoint(rs *compile.Ruleset, l *compile.Listener, t *tls.Config) *endpoint {
@@ -53,6 +54,7 @@ func newEndpoint(rs *compile.Ruleset, l *compile.Listener, t *tls.Config) *endpo
 		masquerade:   l.Masquerade,
 		filter:       l.Filter,
 		phases:       mfa.Phases(rs, l.Filter),
+		programs:     mfa.Programs(rs, l.Filter),
 	}
 }
 
@@ -71,6 +73,7 @@ func newSocketEndpoint(rs *compile.Ruleset) *endpoint {
 		noDSN:      s.NoDSN,
 		filter:     s.Filter,
 		phases:     mfa.Phases(rs, s.Filter),
+		programs:   mfa.Programs(rs, s.Filter),
 	}
 }
 

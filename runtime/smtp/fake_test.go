@@ -19,6 +19,7 @@ import (
 	"smtpd/compile/engine"
 	"smtpd/internal/smtptest"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/filter"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/mfa"
 )
@@ -95,6 +96,18 @@ func (p *fakePolicy) Phase(_ context.Context, q mfa.Phase) (mfa.PhaseVerdict, er
 		return mfa.PhaseVerdict{}, errors.New("mfa is gone")
 	}
 	return p.verdicts[q.Name], nil
+}
+
+func (p *fakePolicy) Open(context.Context, compile.FilterID, uint64) (events, phases []string, err error) {
+	return nil, nil, errors.New("no programs")
+}
+
+func (p *fakePolicy) Tell(context.Context, compile.FilterID, uint64, []filter.Event) error {
+	return errors.New("no programs")
+}
+
+func (p *fakePolicy) Message(context.Context, compile.FilterID, uint64) (*os.File, error) {
+	return nil, errors.New("no programs")
 }
 
 func (p *fakePolicy) Rcpt(_ context.Context, r mfa.Rcpt) (string, []envelope.ID, error) {

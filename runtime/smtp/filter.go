@@ -6,6 +6,7 @@ import (
 
 	"smtpd/compile"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/filter"
 	"smtpd/runtime/mfa"
 )
 
@@ -21,6 +22,11 @@ const (
 	phaseRcptTo   phase = "rcpt-to"
 	phaseData     phase = "data"
 	phaseCommit   phase = "commit"
+	phaseStartTLS phase = "starttls"
+	phaseRset     phase = "rset"
+	phaseQuit     phase = "quit"
+	phaseNoop     phase = "noop"
+	phaseDataLine phase = filter.DataLine // the message itself
 )
 
 // filter asks the filters of the listener about the command in hand, which
@@ -28,11 +34,11 @@ const (
 // thereby answered. For a verdict of Rewrite it is the caller's to check the
 // new argument. Who has no filter for the phase is not asked.
 func (s *session) filter(at phase, p mfa.Phase) (v mfa.PhaseVerdict, ok bool) {
-	if !s.at.phases[string(at)] {
+	if !s.asks(at) {
 		return v, true
 	}
 	s.reverse.wait(lookupPatience) // conditions may be about the name
-	p.Filter, p.Name, p.Forward = s.at.filter, string(at), s.reverse.confirmed()
+	p.Filter, p.Name, p.Forward, p.Events = s.at.filter, string(at), s.reverse.confirmed(), s.takeNews()
 	v, err := s.srv.mfa.Phase(s.ctx, p)
 	if err != nil {
 		s.warn("smtp: ask filters", err)
@@ -58,6 +64,12 @@ func (s *session) filter(at phase, p mfa.Phase) (v mfa.PhaseVerdict, ok bool) {
 // filterSimple is filter for a phase without an argument to rewrite.
 func (s *session) filterSimple(at phase) bool {
 	_, ok := s.filter(at, mfa.Phase{Session: s.describe(), Sender: s.tx.sender})
+	return ok
+}
+
+// filterAuth is filterSimple for AUTH, whose argument programs see.
+func (s *session) filterAuth(arg string) bool {
+	_, ok := s.filter(phaseAuth, mfa.Phase{Session: s.describe(), Argument: arg})
 	return ok
 }
 

@@ -14,6 +14,7 @@ import (
 	"smtpd/compile"
 	"smtpd/compile/engine"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/filter"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/mfa"
 )
@@ -29,6 +30,9 @@ type (
 	policy interface {
 		Rcpt(ctx context.Context, r mfa.Rcpt) (reply string, ids []envelope.ID, err error)
 		Phase(ctx context.Context, p mfa.Phase) (mfa.PhaseVerdict, error)
+		Open(ctx context.Context, id compile.FilterID, session uint64) (events, phases []string, err error)
+		Tell(ctx context.Context, id compile.FilterID, session uint64, events []filter.Event) error
+		Message(ctx context.Context, id compile.FilterID, session uint64) (*os.File, error)
 	}
 	lookups interface {
 		PTR(ctx context.Context, addr netip.Addr) (name string, forward lka.FCrDNS, err error)

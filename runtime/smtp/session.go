@@ -66,6 +66,8 @@ type session struct {
 	rejects int // failed authentications
 
 	tx message
+
+	audience *audience // nil without programs
 }
 
 // A message is a mail transaction.
@@ -117,10 +119,11 @@ func (s *session) run() {
 	s.reverse = s.srv.lookUpName(s.ctx, s.addr, s.at)
 	s.reverse.wait(greetingPatience)
 	s.log("smtp connected", slog.String("address", s.addressText()), slog.String("host", s.reverse.text()))
-	if s.at.tls == compile.SMTPS && !s.handshake() {
+	if !s.openAudience() || s.at.tls == compile.SMTPS && !s.handshake() {
 		return
 	}
 	if s.filterSimple(phaseConnect) {
+		s.happened("link-greeting", s.name)
 		s.reply("220 " + s.name + " ESMTP OpenSMTPD")
 	}
 	for s.state != closing {
@@ -154,6 +157,7 @@ func (s *session) step() {
 		// (RFC 2920, section 3.1). What came early may not be its own words.
 		s.badInput(replyPipelining)
 	default:
+		s.happened("protocol-client", s.line)
 		s.execute(line)
 	}
 }
@@ -168,6 +172,7 @@ func (s *session) readLine() (string, error) {
 		if err := s.flush(); err != nil {
 			return "", err
 		}
+		s.tell()
 	}
 	s.conn.begin()
 	b, err := s.in.ReadSlice('\n')
@@ -205,6 +210,7 @@ func (s *session) execute(line string) {
 
 // reply queues one line of a reply.
 func (s *session) reply(line string) {
+	s.happened("protocol-server", line)
 	s.out = append(append(s.out, line...), "\r\n"...)
 	if len(s.out) > outputBuffer {
 		s.flush()
@@ -250,6 +256,7 @@ func (s *session) lost(err error) {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 	case errors.As(err, &timeout) && timeout.Timeout():
 		s.reason = "timeout"
+		s.happened("timeout")
 		s.out = s.out[:0] // closed silently
 	default:
 		s.reason = "io-error: " + err.Error()
@@ -279,6 +286,8 @@ func (s *session) close() {
 		s.conn.linger()
 	}
 	s.conn.Close()
+	s.happened("link-disconnect")
+	s.tell()
 	s.log("smtp disconnected", slog.String("reason", s.reason))
 }
 
@@ -289,6 +298,8 @@ func (s *session) rollback() {
 	}
 	if s.tx.id != 0 {
 		s.srv.queue.Rollback(s.ctx, s.tx.id)
+		s.happened("tx-rollback", s.tx.id.String())
+		s.happened("tx-reset", s.tx.id.String())
 	}
 	s.forget()
 }

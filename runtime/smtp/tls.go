@@ -65,6 +65,9 @@ func (s *session) starttls(arg string) {
 		s.fail(replyNotSupported)
 		return
 	}
+	if !s.filterSimple(phaseStartTLS) {
+		return
+	}
 	s.reply(replyReady)
 	if err := s.flush(); err != nil {
 		s.lost(err)
@@ -90,6 +93,7 @@ func (s *session) handshake() bool {
 	state := t.ConnectionState()
 	s.tls, s.wire = &state, t
 	s.in.Reset(t)
+	s.happened("link-tls", tlsText(&state))
 	s.log("smtp tls", slog.String("ciphers", tlsText(&state)))
 	if len(state.PeerCertificates) > 0 {
 		s.log("smtp cert-check", slog.String("result", checkResult(&state)), slog.String("fingerprint", fingerprint(state.PeerCertificates[0])))
