@@ -97,14 +97,14 @@ func run(args []string, stderr io.Writer) int {
 	for _, b := range c.Backend {
 		fmt.Fprintf(stderr, "warn: -B %s: there is one backend\n", b)
 	}
-	defines, err := c.defines()
-	if err == nil && c.Check {
+	defines := c.defines(stderr)
+	var err error
+	if c.Check {
 		var host compile.Host
 		if host, err = c.host(); err == nil {
 			return check(c.file(), defines, host, c.Strict)
 		}
-	}
-	if err == nil {
+	} else {
 		err = c.serve(defines, stderr)
 	}
 	if err != nil {
@@ -145,17 +145,19 @@ func (c *cli) spool() string {
 	return defaultSpool
 }
 
-// defines returns the macros of the command line.
-func (c *cli) defines() ([]lang.Define, error) {
+// defines returns the macros of the command line. The value begins after the
+// last equals sign.
+func (c *cli) defines(stderr io.Writer) []lang.Define {
 	var all []lang.Define
 	for _, d := range c.Define {
-		name, value, ok := strings.Cut(d, "=")
-		if !ok || name == "" {
-			return nil, fmt.Errorf("-D %s: want name=value", d)
+		i := strings.LastIndexByte(d, '=')
+		if i < 0 {
+			fmt.Fprintf(stderr, "warn: -D %s: no = in it, ignored\n", d)
+			continue
 		}
-		all = append(all, lang.Define{Name: name, Value: value})
+		all = append(all, lang.Define{Name: d[:i], Value: d[i+1:]})
 	}
-	return all, nil
+	return all
 }
 
 // host returns the host that the configuration is for.
