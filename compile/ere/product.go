@@ -33,15 +33,29 @@ const perState = 1000
 // clauses hold. It walks the product of their automata: so it decides
 // whether expressions have anything in common, or one holds all that another
 // one does, as long as no more than budget states are reached. The text is a
-// shortest one, with bytes that come early in the alphabet.
+// shortest one, with bytes that come early in the alphabet; beyond the budget
+// one that going ahead blindly comes upon.
 func Find(clauses []Clause, alphabet string, budget int) (string, Finding) {
-	p := product{clauses: clauses, seen: make(map[string]bool), numbers: make(map[*State]uint32)}
-	bytes := p.distinct(alphabet)
 	size := 0
 	for _, c := range clauses {
 		size += len(c.Expr.prog.insts)
 	}
 	budget = max(1, budget*perState/(perState+size)) // a step costs what the programs are long
+	text, f := find(clauses, alphabet, budget, false)
+	if f == Unknown {
+		text, f = find(clauses, alphabet, budget, true)
+	}
+	return text, f
+}
+
+// find goes from a place to all that follow it, and to those that were
+// reached first or, deep, last.
+func find(clauses []Clause, alphabet string, budget int, deep bool) (string, Finding) {
+	p := product{clauses: clauses, seen: make(map[string]bool), numbers: make(map[*State]uint32)}
+	bytes := p.distinct(alphabet)
+	if deep {
+		slices.Reverse(bytes) // the first one is reached last
+	}
 	start := make([]*State, len(clauses))
 	for i, c := range clauses {
 		if c.After == 0 {
@@ -49,17 +63,27 @@ func Find(clauses []Clause, alphabet string, budget int) (string, Finding) {
 		}
 	}
 	p.visit(start, -1, 0)
-	for at := 0; at < len(p.steps); at++ {
-		if p.accepts(p.steps[at].states) {
-			return p.text(at), Some
+	for open := []int{0}; len(open) > 0; {
+		at := open[0]
+		if deep {
+			at = open[len(open)-1]
+			open = open[:len(open)-1]
+		} else {
+			open = open[1:]
 		}
-		if len(p.steps) > budget {
+		states := p.steps[at].states
+		switch {
+		case p.accepts(states):
+			return p.text(at), Some
+		case len(p.steps) > budget:
 			return "", Unknown
 		}
-		for _, b := range bytes {
-			p.visit(p.next(p.steps[at].states, b), at, b)
-		}
 		p.steps[at].states = nil
+		for _, b := range bytes {
+			if p.visit(p.next(states, b), at, b) {
+				open = append(open, len(p.steps)-1)
+			}
+		}
 	}
 	return "", None
 }
@@ -115,8 +139,8 @@ func (p *product) next(states []*State, b byte) []*State {
 	return next
 }
 
-// visit notes a place, unless it was reached before.
-func (p *product) visit(states []*State, before int, last byte) {
+// visit notes a place, and reports whether it was not reached before.
+func (p *product) visit(states []*State, before int, last byte) bool {
 	p.key = p.key[:0]
 	for _, s := range states {
 		n, ok := p.numbers[s]
@@ -126,10 +150,12 @@ func (p *product) visit(states []*State, before int, last byte) {
 		}
 		p.key = binary.LittleEndian.AppendUint32(p.key, n)
 	}
-	if !p.seen[string(p.key)] {
-		p.seen[string(p.key)] = true
-		p.steps = append(p.steps, step{states, before, last})
+	if p.seen[string(p.key)] {
+		return false
 	}
+	p.seen[string(p.key)] = true
+	p.steps = append(p.steps, step{states, before, last})
+	return true
 }
 
 func (p *product) accepts(states []*State) bool {
