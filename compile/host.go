@@ -34,6 +34,15 @@ type File struct {
 	Mode uint32 // permission bits
 }
 
+// A KeyHost is a Host for a process that must not see private keys: their
+// files are judged by owner and mode, and what is in them is left to whoever
+// may read it.
+type KeyHost interface {
+	Host
+	// StatKey returns the file of a private key without its content.
+	StatKey(path string) (File, error)
+}
+
 // ErrContent is returned by ReadFile of a Host that knows a file to be there
 // but not what is in it. Such a table may hold anything, and such a
 // certificate is taken for a good one.

@@ -126,13 +126,18 @@ func (c *compiler) loadCertificates() {
 		case p.Key == "":
 			c.fatalf(at, "pki-incomplete", "pki %q has no key", p.Name)
 		default:
-			c.load(p.Cert, at, "pki-file", fmt.Sprintf("certificate of pki %q", p.Name), 0o755)
+			c.load(c.host.ReadFile, p.Cert, at, "pki-file", fmt.Sprintf("certificate of pki %q", p.Name), 0o755)
 		}
 	}
 	cas := slices.Clone(c.rs.CA)
 	slices.SortFunc(cas, func(a, b CA) int { return strings.Compare(a.Name, b.Name) })
 	for _, a := range cas {
-		c.load(a.Cert, span(c.ca.names[a.Name].at), "ca-file", fmt.Sprintf("file of ca %q", a.Name), 0o755)
+		c.load(c.host.ReadFile, a.Cert, span(c.ca.names[a.Name].at), "ca-file", fmt.Sprintf("file of ca %q", a.Name), 0o755)
+	}
+	keys, sealed := c.host.(KeyHost)
+	read := c.host.ReadFile
+	if sealed {
+		read = keys.StatKey
 	}
 	for _, p := range pkis {
 		if p.Key == "" {
@@ -140,7 +145,7 @@ func (c *compiler) loadCertificates() {
 		}
 		at := span(c.pki.names[p.Name].at)
 		what := fmt.Sprintf("key of pki %q", p.Name)
-		if data, ok := c.load(p.Key, at, "pki-file", what, 0o740); ok && !isPrivateKey(data) {
+		if data, ok := c.load(read, p.Key, at, "pki-file", what, 0o740); ok && !sealed && !isPrivateKey(data) {
 			c.lacks(at, "pki-file", "%s: %s holds no private key in PEM form", what, p.Key).Fatal = true
 		}
 	}
@@ -161,8 +166,8 @@ func (c *compiler) fatalf(at token.Span, code diag.Code, format string, args ...
 
 // load reads a file that must belong to root and have no permission bits
 // beyond most.
-func (c *compiler) load(path string, at token.Span, code diag.Code, what string, most uint32) ([]byte, bool) {
-	f, err := c.host.ReadFile(path)
+func (c *compiler) load(read func(string) (File, error), path string, at token.Span, code diag.Code, what string, most uint32) ([]byte, bool) {
+	f, err := read(path)
 	var d *diag.Diagnostic
 	switch {
 	case errors.Is(err, ErrContent):

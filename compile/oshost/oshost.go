@@ -177,30 +177,57 @@ const maxFile = 512 << 20
 // ReadFile reads a file with its owner and mode. It never waits: what is
 // neither a file nor a device such as /dev/null is refused.
 func (h *Host) ReadFile(path string) (compile.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, file, err := open(path)
 	if err != nil {
-		return compile.File{}, err
+		return file, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	file.Data, err = io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return compile.File{}, err
 	}
-	if t := info.Mode().Type(); t != 0 && t&fs.ModeCharDevice == 0 {
-		return compile.File{}, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return compile.File{}, err
-	}
-	if len(data) > maxFile {
+	if len(file.Data) > maxFile {
 		return compile.File{}, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("larger than %d bytes", maxFile)}
+	}
+	return file, nil
+}
+
+// open opens a file to read and returns it with its owner and mode.
+func open(path string) (*os.File, compile.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, compile.File{}, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		if t := info.Mode().Type(); t != 0 && t&fs.ModeCharDevice == 0 {
+			err = &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, compile.File{}, err
 	}
 	uid := -1
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		uid = int(st.Uid)
 	}
-	return compile.File{Data: data, UID: uid, Mode: uint32(info.Mode().Perm())}, nil
+	return f, compile.File{UID: uid, Mode: uint32(info.Mode().Perm())}, nil
+}
+
+// A Sealed is this machine for a process that must not read private keys: it
+// says who may read their files, and opens them to find out that it could.
+type Sealed struct{ *Host }
+
+var _ compile.KeyHost = Sealed{}
+
+// StatKey returns owner and mode of a file.
+func (Sealed) StatKey(path string) (compile.File, error) {
+	f, file, err := open(path)
+	if err == nil {
+		f.Close()
+	}
+	return file, err
 }
 
 // Helper reports whether the program for tables of a backend is installed.

@@ -34,6 +34,22 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
+// TestSealed checks that a key file is judged and none of it read.
+func TestSealed(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(name, []byte("text"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	h := Sealed{New()}
+	f, err := h.StatKey(name)
+	if err != nil || f.Data != nil || f.UID != os.Getuid() || f.Mode != 0o640 {
+		t.Errorf("%q, uid %d, mode %o, %v", f.Data, f.UID, f.Mode, err)
+	}
+	if _, err := h.StatKey(name + ".gone"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
 // TestReadFileNeverWaits opens a FIFO that nobody writes to.
 func TestReadFileNeverWaits(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "fifo")
