@@ -85,7 +85,7 @@ func runScripts(t *testing.T, args []string) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start":     start,
 			"signal":    signalDaemon,
-			"kill":      killComponent,
+			"killchild": killComponent,
 			"interrupt": interrupt,
 			"stop":      stop,
 			"waitlog":   waitLog,

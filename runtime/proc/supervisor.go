@@ -293,6 +293,9 @@ func (s *Supervisor) serve(p *process, f imsg.Frame) error {
 		return s.give(p)
 	case frameReady:
 		p.ready = true
+		if s.phase == serving {
+			s.plan.Log.Info("restarted child", "component", p.Name)
+		}
 		s.announce()
 		return nil
 	case frameLost:
