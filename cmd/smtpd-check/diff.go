@@ -14,13 +14,17 @@ import (
 	"smtpd/compile/engine"
 	"smtpd/lang"
 	"smtpd/lang/diag"
+	"smtpd/lang/diag/codes"
 )
 
 type diffCmd struct {
-	source `embed:""`
+	source    `embed:""`
+	snapshots `embed:""`
+
+	Certificate string `placeholder:"FILE" help:"Write what smtpd-check verify checks to this file, if no decision changes."`
 
 	Git    string `placeholder:"REV" help:"Compare the file with what it was at this revision; tables and included files that are in the repository are read there too."`
-	Format string `enum:"text,json,markdown" default:"text" help:"How to print: ${enum}."`
+	Format string `enum:"text,json,sarif,markdown" default:"text" help:"How to print: ${enum}."`
 
 	Old string `arg:"" help:"The configuration before; with --git the only one."`
 	New string `arg:"" optional:"" help:"The configuration after."`
@@ -44,18 +48,22 @@ func (c *diffCmd) Run(s *streams) error {
 	if err != nil {
 		return err
 	}
+	for _, rs := range []*compile.Ruleset{d.before, d.after} {
+		if err := c.substitute(rs); err != nil {
+			return err
+		}
+	}
 	d.DiffReport = analyze.Diff(d.before, d.after)
 	b := bufio.NewWriter(s.out)
 	if err := errors.Join(d.print(b, c.Format), b.Flush()); err != nil {
 		return err
 	}
-	switch d.Verdict {
-	case analyze.Proved:
-		return nil
-	case analyze.Refuted:
-		return outcome(bad)
+	if c.Certificate != "" && d.Certificate != nil {
+		if err := writeCertificate(c.Certificate, d.Certificate); err != nil {
+			return err
+		}
 	}
-	return outcome(remarks)
+	return verdictStatus(d.Verdict)
 }
 
 func (c *diffCmd) files(s *streams) (before, after *compile.Ruleset, err error) {
@@ -112,6 +120,8 @@ func (d *comparison) print(w io.Writer, format string) error {
 	switch format {
 	case "json":
 		return d.json(w)
+	case "sarif":
+		return d.sarif(w)
 	case "markdown":
 		d.markdown(w)
 	default:
@@ -129,8 +139,11 @@ func (d *comparison) summary() string {
 	if n := len(d.Changes); n > 0 {
 		text = plural(n, "change") + " of decisions"
 	}
+	if d.Unproved != "" {
+		text += ": " + d.Unproved
+	}
 	if d.Decided < d.Regions {
-		text += fmt.Sprintf("; %d of %d regions decided, the search was given up in the others", d.Decided, d.Regions)
+		text += fmt.Sprintf("; %d of %d regions decided", d.Decided, d.Regions)
 	}
 	return text
 }
@@ -193,14 +206,7 @@ func assumptions(ch *analyze.Change) []string {
 	if ch.Down != "" {
 		list = append(list, fmt.Sprintf("table %s does not answer", ch.Down))
 	}
-	for _, a := range ch.Witness.Assumed {
-		verb := "lacks"
-		if a.Found {
-			verb = "holds"
-		}
-		list = append(list, fmt.Sprintf("table %s %s %q", a.Table, verb, a.Key))
-	}
-	return list
+	return append(list, conditions(ch.Witness.Assumed)...)
 }
 
 // markdown prints a table for a comment on a change.
@@ -224,43 +230,64 @@ func (d *comparison) markdown(w io.Writer) {
 	}
 }
 
-// cell makes text code in a Markdown table, whatever characters are in it:
-// a name in a configuration must not become a link, a mention or a column.
-func cell(s string) string {
+// cell makes text code in a Markdown table.
+func cell(s string) string { return "<code>" + cellText(s) + "</code>" }
+
+// cellText makes text harmless in Markdown, whatever characters are in it: a
+// name in a configuration must not become a link, a mention or a column.
+func cellText(s string) string {
 	marks := strings.NewReplacer("|", "&#124;", "`", "&#96;", "*", "&#42;", "_", "&#95;", "[", "&#91;", "]", "&#93;",
 		"~", "&#126;", `\`, "&#92;", "\n", " ", "\r", " ")
-	return "<code>" + marks.Replace(html.EscapeString(s)) + "</code>"
+	return marks.Replace(html.EscapeString(s))
+}
+
+// sarif writes the changes for code scanners, where the new rule is or, if
+// none decides any more, the old one.
+func (d *comparison) sarif(w io.Writer) error {
+	var report diag.Report
+	for i := range d.Changes {
+		ch := &d.Changes[i]
+		f := &diag.Diagnostic{Class: diag.Warning, Code: "decision-changes",
+			Message: fmt.Sprintf("%s: %s, was %s: %s", ch.Danger, decisionText(d.after, ch.New), decisionText(d.before, ch.Old), example(ch))}
+		if ch.Danger == analyze.RelayAppears {
+			f.Class = diag.Security
+		}
+		for _, text := range assumptions(ch) {
+			f.Message += ", if " + text
+		}
+		switch {
+		case ch.New.Rule >= 0:
+			f.Span = spanOf(d.after, ch.New.Rule)
+		case ch.Old.Rule >= 0:
+			f.Span = spanOf(d.before, ch.Old.Rule)
+		}
+		report.List = append(report.List, f)
+	}
+	return diag.SARIF(w, []*diag.Report{&report}, "", codes.Page)
 }
 
 func (d *comparison) json(w io.Writer) error {
-	type assumption struct {
-		Table string `json:"table"`
-		Key   string `json:"key"`
-		Found bool   `json:"found"`
-	}
 	type change struct {
-		Danger      string       `json:"danger"`
-		Old         verdict      `json:"old"`
-		New         verdict      `json:"new"`
-		Transaction described    `json:"transaction"`
-		Assumed     []assumption `json:"assumed"`
-		Down        string       `json:"down"` // the table that does not answer
-		Matters     []string     `json:"matters"`
-		Pairs       [][2]int     `json:"pairs"` // rules from 1, 0: none
+		Danger      string               `json:"danger"`
+		Old         verdict              `json:"old"`
+		New         verdict              `json:"new"`
+		Transaction described            `json:"transaction"`
+		Assumed     []analyze.Assumption `json:"assumed"`
+		Down        string               `json:"down"` // the table that does not answer
+		Matters     []string             `json:"matters"`
+		Pairs       [][2]int             `json:"pairs"` // rules from 1, 0: none
 	}
 	report := struct {
-		Verdict string   `json:"verdict"`
-		Regions int      `json:"regions"`
-		Decided int      `json:"decided"`
-		Changes []change `json:"changes"`
-	}{d.Verdict.String(), d.Regions, d.Decided, []change{}}
+		Verdict  string   `json:"verdict"`
+		Regions  int      `json:"regions"`
+		Decided  int      `json:"decided"`
+		Unproved string   `json:"unproved"`
+		Changes  []change `json:"changes"`
+	}{d.Verdict.String(), d.Regions, d.Decided, d.Unproved, []change{}}
 	for i := range d.Changes {
 		ch := &d.Changes[i]
 		c := change{Danger: ch.Danger.String(), Old: verdictOf(d.before, ch.Old), New: verdictOf(d.after, ch.New),
-			Transaction: describe(&ch.Witness.Transaction), Assumed: []assumption{}, Down: ch.Down, Matters: []string{}}
-		for _, a := range ch.Witness.Assumed {
-			c.Assumed = append(c.Assumed, assumption(a))
-		}
+			Transaction: describe(&ch.Witness.Transaction), Assumed: append([]analyze.Assumption{}, ch.Witness.Assumed...), Down: ch.Down, Matters: []string{}}
 		for _, p := range ch.Matters {
 			c.Matters = append(c.Matters, p.String())
 		}

@@ -102,13 +102,13 @@ func TestRelay(t *testing.T) {
 	}
 	for _, tt := range tests {
 		rs := load(t, tt.conf)
-		got := Relay(rs)
+		got := Relay(rs, RelayOptions{})
 		if got.Verdict != tt.want {
 			t.Errorf("%s: %v, want %v\n%+v", tt.name, got.Verdict, tt.want, got.Open)
 		}
 		for _, o := range got.Open {
-			d := engine.NewLinear(rs).Decide(t.Context(), &o.Witness.Transaction, script{rs, o.Witness.Assumed})
-			if d.Rule != o.Rule || (d.Outcome != engine.Accept || !strings.Contains(Dialogue(&o.Witness), "RCPT TO:<")) {
+			d := engine.NewLinear(rs).Decide(t.Context(), &o.Witness.Transaction, script{rules: rs, list: o.Witness.Assumed})
+			if d.Rule != o.Rule || (d.Outcome != engine.Accept || !strings.Contains(o.Witness.Dialogue(), "RCPT TO:<")) {
 				t.Errorf("%s: witness %+v is decided %+v", tt.name, o.Witness, d)
 			}
 		}

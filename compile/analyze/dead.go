@@ -66,29 +66,21 @@ func (t *table) reach(i int) Reach {
 	return r
 }
 
-// A job is a region that is still to be split, and where the proof says how.
-type job struct {
-	region region
-	node   *Node
-}
-
 // split decides one transaction of the region after another, each in what
 // the rules that decided those before it do not cover, until visit returns
 // true or nothing is left. It calls unsure if that cannot be said.
 func (s *search) split(t *table, g region, visit func(Witness, engine.Decision) bool, undecided func()) {
-	s.proof = new(Node)
-	work := []job{{g, s.proof}}
+	work := []region{g}
 	gaveUp := false
 	for n := 0; len(work) > 0; n++ {
 		if n == maxRegions {
 			gaveUp = true
 			break
 		}
-		j := work[len(work)-1]
+		g := work[len(work)-1]
 		work = work[:len(work)-1]
-		tx, a, f := s.pick(j.region)
+		tx, a, f := s.pick(g)
 		if f != found {
-			j.node.Empty = s.gone.String()
 			gaveUp = gaveUp || f == unsure
 			continue
 		}
@@ -103,12 +95,7 @@ func (s *search) split(t *table, g region, visit func(Witness, engine.Decision) 
 			gaveUp = true
 			continue
 		}
-		j.node.Rule, j.node.Rest = d.Rule+1, make(map[string]*Node)
-		for _, p := range j.region.pieces(t.covered(d.Rule)) {
-			n := new(Node)
-			j.node.Rest[p.part.String()] = n
-			work = append(work, job{p.region, n})
-		}
+		work = append(work, g.minus(t.covered(d.Rule))...)
 	}
 	if gaveUp {
 		undecided()

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"smtpd/compile"
+	"smtpd/compile/analyze/certificate"
 	"smtpd/compile/engine"
 )
 
@@ -20,6 +21,11 @@ type DiffReport struct {
 	// transaction and mean different things; of Decided it is known whether
 	// they do.
 	Regions, Decided int
+
+	// Unproved says why the answer is not known.
+	Unproved string
+	// Certificate is for Proved; the checker has taken it.
+	Certificate *certificate.Certificate
 }
 
 // A Change is a class of transactions that the tables decide differently:
@@ -59,40 +65,59 @@ const maxDiffRegions = 200_000
 
 // Diff compares two rule tables.
 //
-// Let the common rules be a longest common subsequence. If common rules
-// decide a transaction in both tables, it is the same one: the first that
-// matches. So only pairs of rules need a look of which one is not common;
-// the other one is not common either, or is a common rule that comes after
-// the first one in its own table, or is none. A rule that repeats an earlier
-// one decides nothing.
+// Let the common rules be a common subsequence. If common rules decide a
+// transaction in both tables, it is the same one: the first that matches. So
+// only pairs of rules need a look of which one is not common; the other one
+// is not common either, or is a common rule that comes after the first one
+// in its own table, or is none.
 //
 // This is done once with tables that answer, and once for each source of a
-// table with that source down. That two are down at once is left out.
+// table with that source down. That more are down at once adds nothing: in
+// either table the first source that is asked and does not answer decides,
+// and a table that asks none of these decides as if all answered. So if the
+// decisions differ, they differ with the source down alone that was the
+// first of one of the tables.
 func Diff(before, after *compile.Ruleset) DiffReport {
+	// What is assumed of tables is kept by their names, and a source says the
+	// same whatever either configuration calls it.
 	before, after = bySource(before), bySource(after)
-	m := meaning{numbers: make(map[string]int)}
-	d := differ{budget: maxDiffRegions}
-	d.compare(newSide(before, &m), newSide(after, &m))
-	for _, source := range sourcesOf(before, after) {
+	m := certificate.NewMeaning()
+	d := differ{budget: maxDiffRegions, work: 10 * maxWork}
+	d.certificate = &certificate.Certificate{Version: certificate.Version, Claim: certificate.Equal}
+	d.sides = [2]side{newSide(before, m), newSide(after, m)}
+	d.sides[0].place, d.sides[1].place = common(d.sides[0].meanings.Rules, d.sides[1].meanings.Rules)
+	d.certificate.Common = runs(d.sides[0].place)
+	whole := d.sides
+	d.compare()
+	for _, source := range certificate.Sources(before, after) {
 		d.down = source
-		d.compare(newSideWithout(before, &m, source), newSideWithout(after, &m, source))
+		d.sides = [2]side{whole[0].without(source, m), whole[1].without(source, m)}
+		d.sides[0].placeBy(&whole[0], &d.sides[1])
+		d.sides[1].placeBy(&whole[1], &d.sides[0])
+		d.compare()
 	}
-	return d.result()
+	return d.result(before, after)
+}
+
+// runs returns the common rules as a certificate has them.
+func runs(place []int) []certificate.Run {
+	var list []certificate.Run
+	for i, j := range place {
+		if j == uncommon {
+			continue
+		}
+		if n := len(list) - 1; n >= 0 && list[n].Old+list[n].Count == i+1 && list[n].New+list[n].Count == j+1 {
+			list[n].Count++
+			continue
+		}
+		list = append(list, certificate.Run{Old: i + 1, New: j + 1, Count: 1})
+	}
+	return list
 }
 
 // compare asks about all pairs that may differ.
-func (d *differ) compare(before, after side) {
-	d.sides, d.classes = [2]side{before, after}, make(map[class]int)
-	a, b := &d.sides[0], &d.sides[1]
-	if a.rules.SMTP.SubAddrDelim == b.rules.SMTP.SubAddrDelim {
-		a.place, b.place = common(a.meanings.rules, b.meanings.rules)
-	} else {
-		// Equal rules mean different things then, and values are not
-		// picked with the characters of both in mind.
-		a.place, _ = common(a.meanings.rules, nil)
-		_, b.place = common(nil, b.meanings.rules)
-		d.report.Regions++
-	}
+func (d *differ) compare() {
+	d.classes = make(map[class]int)
 	d.pairs(1)
 	d.pairs(0)
 }
@@ -100,34 +125,60 @@ func (d *differ) compare(before, after side) {
 // A side is one of the tables.
 type side struct {
 	*table
-	real     *table // what table is made of
-	index    []int  // of each rule in real; nil: the same
+	real     *table             // what table is made of
+	cases    []certificate.Case // of each rule in real
 	fails    compile.ActionID
-	meanings meanings
+	meanings certificate.Meanings
 	place    []int // of each rule in the other table, or uncommon
-	repeated []bool
 }
 
-func newSide(rs *compile.Ruleset, m *meaning) side {
-	all := m.of(rs)
-	t := newTable(rs)
-	return side{table: t, real: t, meanings: all, repeated: repeated(all.rules)}
-}
-
-// newSideWithout returns the table as it is while a source is down.
-func newSideWithout(rs *compile.Ruleset, m *meaning, source string) side {
-	w := without(rs, source)
-	s := newSide(w.rules, m)
-	s.real, s.index, s.fails = &table{rules: rs, linear: engine.NewLinear(rs)}, w.index, w.fails
+func newSide(rs *compile.Ruleset, m *certificate.Meaning) side {
+	all := m.Of(rs)
+	t := numbered(rs, all)
+	s := side{table: t, real: t, meanings: all}
+	for i := range rs.Rules {
+		s.cases = append(s.cases, certificate.Case{Rule: i + 1})
+	}
 	return s
+}
+
+// without returns the table as it is while a source is down.
+func (s *side) without(source string, m *certificate.Meaning) side {
+	w := without(s.rules, source)
+	down := newSide(w.rules, m)
+	down.real, down.cases, down.fails = s.table, w.cases, w.fails
+	return down
+}
+
+// placeBy places what stands for rules that have a place in the whole table.
+func (s *side) placeBy(whole, other *side) {
+	places := make(map[certificate.Case]int, len(other.cases))
+	for j, c := range other.cases {
+		places[c] = j
+	}
+	s.place = make([]int, len(s.cases))
+	for i, c := range s.cases {
+		s.place[i] = uncommon
+		if at := whole.place[c.Rule-1]; at != uncommon {
+			s.place[i] = places[certificate.Case{Rule: at + 1, Fails: c.Fails}]
+		}
+	}
 }
 
 // original returns the index that a rule has in the table that was given.
 func (s *side) original(rule int) int {
-	if s.index == nil || rule < 0 {
+	if rule < 0 {
 		return rule
 	}
-	return s.index[rule]
+	return s.cases[rule].Rule - 1
+}
+
+// caseOf returns what a rule stands for.
+func (s *side) caseOf(rule int) certificate.Case {
+	if rule < 0 {
+		return certificate.Case{}
+	}
+	return s.cases[rule]
 }
 
 // failing reports whether a rule is a temporary failure.
@@ -139,9 +190,9 @@ func (s *side) failing(rule int) bool {
 // to reject it.
 func (s *side) outcome(rule int) int {
 	if rule < 0 {
-		return s.meanings.actions[0]
+		return s.meanings.Actions[0]
 	}
-	return s.meanings.actions[s.rules.Rules[rule].Action]
+	return s.meanings.Actions[s.rules.Rules[rule].Action]
 }
 
 // A class is what is merged for reading: changes from one outcome to another
@@ -156,7 +207,10 @@ type differ struct {
 	classes map[class]int // index into the changes
 	down    string        // the source that is down
 	budget  int
+	work    int
 	report  DiffReport
+
+	certificate *certificate.Certificate
 }
 
 // pairs asks about all pairs of an uncommon rule of table n. Those with an
@@ -164,13 +218,13 @@ type differ struct {
 func (d *differ) pairs(n int) {
 	this, other := &d.sides[n], &d.sides[1-n]
 	for i := range this.rules.Rules {
-		if this.place[i] != uncommon || this.repeated[i] {
+		if this.place[i] != uncommon {
 			continue
 		}
 		names := domains(this.rules, &this.rules.Rules[i])
 		for j := range other.rules.Rules {
 			relevant := other.place[j] > i || other.place[j] == uncommon && n == 1
-			if relevant && !other.repeated[j] && !apart(names, other.rules, &other.rules.Rules[j]) {
+			if relevant && !apart(names, other.rules, &other.rules.Rules[j]) {
 				d.ask(n, i, j)
 			}
 		}
@@ -197,49 +251,68 @@ func (d *differ) ask(n, i, j int) {
 	if n == 1 {
 		want = Pair{j, i}
 	}
-	w, f := d.find(g, want)
+	w, f, tree := d.find(g, want)
 	if f == unsure {
 		return
 	}
 	d.report.Decided++
-	if f == found {
+	switch {
+	case f == found:
 		d.add(class{n, i, other.outcome(j)}, want, w)
+	case tree.Taken != nil: // else it is plain
+		d.certificate.Proofs = append(d.certificate.Proofs, certificate.Proof{
+			Down: d.down, Old: d.sides[0].caseOf(want.Old), New: d.sides[1].caseOf(want.New), Tree: tree,
+		})
 	}
 }
 
 // find looks in a region for a transaction that the pair decides. What other
-// rules decide is taken away until nothing is left.
-func (d *differ) find(g region, want Pair) (Witness, finding) {
-	s := search{base: ordinary()}
-	result := empty
-	work := []region{g}
+// rules decide is taken away until nothing is left; how is returned as a
+// proof.
+func (d *differ) find(g region, want Pair) (Witness, finding, *certificate.Node) {
+	type job struct {
+		region region
+		node   *certificate.Node
+	}
+	s := search{base: ordinary(), work: &d.work}
+	result, root := empty, new(certificate.Node)
+	work := []job{{g, root}}
 	for n := 0; len(work) > 0; n++ {
 		if n == maxRegions || d.budget == 0 {
-			return Witness{}, unsure
+			return Witness{}, unsure, root
 		}
 		d.budget--
-		g := work[len(work)-1]
+		j := work[len(work)-1]
 		work = work[:len(work)-1]
-		tx, a, f := d.pick(&s, g)
-		if f == unsure {
-			result = unsure
-		}
+		tx, a, f := d.pick(&s, j.region)
 		if f != found {
+			j.node.Empty = s.gone.String()
+			if f == unsure {
+				result = unsure
+			}
 			continue
 		}
 		older, newer := d.decide(0, &tx, a), d.decide(1, &tx, a)
-		switch {
-		case older == want.Old && newer == want.New:
-			return Witness{tx, a.list}, found
-		case older != want.Old && older >= 0:
-			work = append(work, g.minus(d.sides[0].covered(older))...)
-		case newer != want.New && newer >= 0:
-			work = append(work, g.minus(d.sides[1].covered(newer))...)
-		default:
+		if older == want.Old && newer == want.New {
+			return Witness{tx, a.list}, found, root
+		}
+		side, rule := 0, older
+		if older == want.Old || older < 0 {
+			side, rule = 1, newer
+		}
+		if rule < 0 || side == 1 && newer == want.New {
 			result = unsure // the engines and the region disagree
+			continue
+		}
+		j.node.Taken = &certificate.Taken{Case: d.sides[side].cases[rule], ByNew: side == 1}
+		j.node.Rest = make(map[string]*certificate.Node)
+		for _, p := range j.region.pieces(d.sides[side].covered(rule)) {
+			n := new(certificate.Node)
+			j.node.Rest[p.part.String()] = n
+			work = append(work, job{p.region, n})
 		}
 	}
-	return Witness{}, result
+	return Witness{}, result, root
 }
 
 // notSocket is a rule whose from no mail from the local socket passes if it
@@ -284,10 +357,7 @@ func (d *differ) add(c class, p Pair, w Witness) {
 
 func (d *differ) replay(n int, w *Witness) engine.Decision {
 	t := d.sides[n].real
-	l := answers{assumptions{rules: t.rules, made: make(map[string]bool)}, d.down}
-	for _, made := range w.Assumed {
-		l.assume(made.Table, made.Key, made.Found)
-	}
+	l := answers{script{rules: t.rules, list: w.Assumed}, d.down}
 	return t.linear.Decide(context.Background(), &w.Transaction, &l)
 }
 
@@ -338,14 +408,26 @@ func (s *side) asks(rule int, p engine.Part) bool {
 	return criterion(r, p).Sign != compile.Absent
 }
 
-func (d *differ) result() DiffReport {
+// result judges what was found. That nothing changes the checker has to
+// agree to.
+func (d *differ) result(before, after *compile.Ruleset) DiffReport {
 	r := d.report
 	r.Verdict = Proved
-	switch {
-	case len(r.Changes) > 0:
+	if source := certificate.Splits(before, after); source != "" {
+		r.Verdict, r.Unproved = Unknown, source+" may say something else of addresses with a sub-address, as the delimiters differ"
+	}
+	if r.Decided < r.Regions {
+		r.Verdict, r.Unproved = Unknown, "the search was given up"
+	}
+	if r.Verdict == Proved && len(r.Changes) == 0 {
+		if err := certificate.VerifyEqual(before, after, d.certificate); err != nil {
+			r.Verdict, r.Unproved = Unknown, "the checker refuses the proof: "+err.Error()
+		} else {
+			r.Certificate = d.certificate
+		}
+	}
+	if len(r.Changes) > 0 {
 		r.Verdict = Refuted
-	case r.Decided < r.Regions:
-		r.Verdict = Unknown
 	}
 	slices.SortStableFunc(r.Changes, func(a, b Change) int {
 		return cmp.Or(cmp.Compare(a.Danger, b.Danger), cmp.Compare(a.New.Rule, b.New.Rule), cmp.Compare(a.Old.Rule, b.Old.Rule))

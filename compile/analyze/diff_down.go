@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"smtpd/compile"
+	"smtpd/compile/analyze/certificate"
 	"smtpd/compile/engine"
 )
 
@@ -13,29 +14,28 @@ import (
 // answer: what asks the source that is down is an action of its own.
 type withoutSource struct {
 	rules *compile.Ruleset
-	index []int            // of each rule in the table that it is made of
-	fails compile.ActionID // the action that stands for a temporary failure
+	cases []certificate.Case // what each rule stands for
+	fails compile.ActionID   // the action that stands for a temporary failure
+	empty compile.TableID    // a table that holds nothing
 }
 
 // without returns what a rule table is while a source is down.
 func without(rs *compile.Ruleset, source string) withoutSource {
 	c := *rs
 	c.Actions = append(slices.Clip(rs.Actions), compile.Action{Argument: "a temporary failure"})
+	c.Tables = append(slices.Clip(rs.Tables), compile.Table{Name: "<nothing>", Kind: compile.Empty})
 	c.Rules = nil
-	w := withoutSource{rules: &c, fails: compile.ActionID(len(c.Actions))}
+	w := withoutSource{rules: &c, fails: compile.ActionID(len(c.Actions)), empty: compile.TableID(len(c.Tables))}
 	for i := range rs.Rules {
-		for _, r := range w.split(rs.Rules[i], source, engine.PartTag) {
-			c.Rules = append(c.Rules, r)
-			w.index = append(w.index, i)
-		}
+		w.split(i, rs.Rules[i], source, engine.PartTag)
 	}
 	return w
 }
 
-// split returns the rules that stand for r; parts before from do not ask the
-// source. The first part that asks it fails for whatever has passed the
-// constant parts, and the tables that are asked earlier.
-func (w *withoutSource) split(r compile.Rule, source string, from engine.Part) []compile.Rule {
+// split adds the rules that stand for rule i; parts of r before from do not
+// ask the source. The first part that asks it fails for whatever has passed
+// the constant parts, and the tables that are asked earlier.
+func (w *withoutSource) split(i int, r compile.Rule, source string, from engine.Part) {
 	for p := from; p <= engine.PartRcptTo; p++ {
 		if !w.asks(&r, p, source) {
 			continue
@@ -47,30 +47,28 @@ func (w *withoutSource) split(r compile.Rule, source string, from engine.Part) [
 				w.drop(&failing, later)
 			}
 		}
-		c := criterion(&r, p)
+		sign := criterion(&r, p).Sign
 		w.drop(&failing, p)
-		if p != engine.PartAuth {
-			return []compile.Rule{failing}
+		if p == engine.PartAuth { // only a login is looked up
+			failing.Auth = compile.Criterion{Sign: compile.Is}
 		}
-		// Only a login is looked up.
-		failing.Auth = compile.Criterion{Sign: compile.Is}
-		if c.Sign == compile.Is {
-			return []compile.Rule{failing}
+		w.add(failing, certificate.Case{Rule: i + 1, Fails: p.String()})
+		if p != engine.PartAuth || sign == compile.Is {
+			return
 		}
 		r.Auth = compile.Criterion{Sign: compile.Not}
-		return append([]compile.Rule{failing}, w.split(r, source, p+1)...)
 	}
-	return []compile.Rule{r}
+	w.add(r, certificate.Case{Rule: i + 1})
+}
+
+func (w *withoutSource) add(r compile.Rule, c certificate.Case) {
+	w.rules.Rules = append(w.rules.Rules, r)
+	w.cases = append(w.cases, c)
 }
 
 // asks reports whether a part of a rule asks a source; "" is any.
 func (w *withoutSource) asks(r *compile.Rule, p engine.Part, source string) bool {
-	c := criterion(r, p)
-	if c.Sign == compile.Absent || c.Table == 0 {
-		return false
-	}
-	t := w.rules.Table(c.Table)
-	return t.Kind == compile.Dynamic && (source == "" || t.Name == source)
+	return certificate.Asks(w.rules, r, p) && (source == "" || certificate.Identity(w.rules.Table(criterion(r, p).Table)) == source)
 }
 
 // drop makes a part of a rule look at nothing but whether there is something
@@ -82,7 +80,9 @@ func (w *withoutSource) drop(r *compile.Rule, p engine.Part) {
 		r.Tag = compile.Criterion{}
 	case engine.PartFrom:
 		if r.From.Kind == compile.FromRDNS {
-			r.From.Criterion = is(0)
+			// What is not in an empty table is whatever may be looked up:
+			// a reverse name, and what came out of an expansion.
+			r.From.Criterion = compile.Criterion{Sign: compile.Not, Table: w.empty}
 			return
 		}
 		r.From = compile.From{Kind: compile.FromAny, Criterion: is(w.rules.AnyHost)}
@@ -103,35 +103,22 @@ func (w *withoutSource) drop(r *compile.Rule, p engine.Part) {
 	}
 }
 
-// sourcesOf returns the sources that rules ask, each once.
-func sourcesOf(tables ...*compile.Ruleset) []string {
-	var list []string
-	for _, rs := range tables {
-		w := withoutSource{rules: rs}
-		for i := range rs.Rules {
-			for p := engine.PartTag; p <= engine.PartRcptTo; p++ {
-				if r := &rs.Rules[i]; w.asks(r, p, "") {
-					list = append(list, rs.Table(criterion(r, p).Table).Name)
-				}
-			}
-		}
-	}
-	slices.Sort(list)
-	return slices.Compact(list)
-}
-
 var errDown = errors.New("the table does not answer")
 
 // answers are those that a witness assumes, but for the source that is down.
 type answers struct {
-	assumptions
+	script
 	down string
 }
 
-// Check implements engine.Lookups.
+// Check implements engine.Lookups. Of what nothing is assumed is not there.
 func (a *answers) Check(ctx context.Context, t compile.TableID, s engine.Service, key string) (bool, error) {
-	if a.down != "" && a.rules.Table(t).Name == a.down {
+	if a.down != "" && certificate.Identity(a.rules.Table(t)) == a.down {
 		return false, errDown
 	}
-	return a.assumptions.Check(ctx, t, s, key)
+	found, err := a.script.Check(ctx, t, s, key)
+	if errors.Is(err, ErrNotAsked) {
+		return false, nil
+	}
+	return found, err
 }

@@ -1,99 +1,13 @@
 package analyze
 
 import (
-	"fmt"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 
 	"smtpd/compile"
-	"smtpd/compile/engine"
+	"smtpd/compile/analyze/certificate"
 )
-
-// A meaning tells rules, actions and tables of two configurations apart by
-// what they say. Equal texts have equal numbers.
-type meaning struct {
-	numbers map[string]int
-}
-
-func (m *meaning) number(text string) int {
-	n, ok := m.numbers[text]
-	if !ok {
-		n = len(m.numbers)
-		m.numbers[text] = n
-	}
-	return n
-}
-
-// meanings are the numbers of what a rule table holds.
-type meanings struct {
-	tables  []int // by TableID
-	actions []int // by ActionID
-	rules   []int
-}
-
-// of numbers what a rule table holds. The tables are inlined by their
-// content and actions by their definition, so that names do not matter.
-func (m *meaning) of(rs *compile.Ruleset) meanings {
-	all := meanings{tables: []int{m.number("no table")}, actions: []int{m.number("reject")}}
-	for i := range rs.Tables {
-		all.tables = append(all.tables, m.number(content(&rs.Tables[i])))
-	}
-	for i := range rs.Actions {
-		all.actions = append(all.actions, m.number(definition(rs, rs.Actions[i], all.tables)))
-	}
-	var b []byte
-	for i := range rs.Rules {
-		r := &rs.Rules[i]
-		b = append(append(b[:0], "rule"...), byte(r.From.Kind), byte(r.For.Kind))
-		for p := engine.PartTag; p <= engine.PartRcptTo; p++ {
-			c := criterion(r, p)
-			b = strconv.AppendBool(append(b, byte(c.Sign)), c.Regex)
-			b = append(strconv.AppendInt(b, int64(all.tables[c.Table]), 10), ' ')
-		}
-		b = strconv.AppendInt(b, int64(all.actions[r.Action]), 10)
-		all.rules = append(all.rules, m.number(string(b)))
-	}
-	return all
-}
-
-// definition says all that an action means, but for its name.
-func definition(rs *compile.Ruleset, a compile.Action, tables []int) string {
-	var b strings.Builder
-	b.WriteString("action")
-	for _, t := range []*compile.TableID{&a.Alias, &a.Virtual, &a.Userbase, &a.Relay.HeloSrc, &a.Relay.Src, &a.Relay.Host, &a.Relay.Domain, &a.Relay.Auth} {
-		fmt.Fprint(&b, " ", tables[*t])
-		*t = 0
-	}
-	if a.Relay.Filter != 0 {
-		b.WriteString(" " + rs.Filter(a.Relay.Filter).Name)
-		a.Relay.Filter = 0
-	}
-	a.Name, a.Origin = "", compile.Origin{}
-	fmt.Fprintf(&b, " %+v", a)
-	return b.String()
-}
-
-// content says what a table holds, or what is to be asked for it.
-func content(t *compile.Table) string {
-	if t.Kind == compile.Dynamic {
-		return "table " + identity(t)
-	}
-	b := []byte("table")
-	for _, e := range t.Entries {
-		b = strconv.AppendQuote(strconv.AppendQuote(append(b, ' '), e.Key), e.Value)
-	}
-	return string(b)
-}
-
-// identity says which source a dynamic table asks.
-func identity(t *compile.Table) string {
-	if t.Path == "" {
-		return t.Backend
-	}
-	return t.Backend + ":" + t.Path
-}
 
 // bySource returns a copy of a rule table in which each dynamic table goes by
 // the source that it asks. What is assumed of tables is kept by their names,
@@ -103,7 +17,7 @@ func bySource(rs *compile.Ruleset) *compile.Ruleset {
 	c.Tables = slices.Clone(rs.Tables)
 	for i := range c.Tables {
 		if t := &c.Tables[i]; t.Kind == compile.Dynamic {
-			t.Name = identity(t)
+			t.Name = certificate.Identity(t)
 		}
 	}
 	return &c
@@ -112,16 +26,34 @@ func bySource(rs *compile.Ruleset) *compile.Ruleset {
 // uncommon is the place that an index has in the other list if it has none.
 const uncommon = -1
 
-// common returns a longest common subsequence of two lists of numbers: for
-// each index of either its place in the other list, or uncommon. Only the
-// first of equal numbers takes part; so each occurs once in either list, and
-// a longest common subsequence is a longest ascending run of places.
+// common returns a long common subsequence of two lists of numbers: for each
+// index of either its place in the other list, or uncommon. What both begin
+// and end with is common. Of what lies between only the first of equal
+// numbers takes part, and of these a longest common subsequence, which is a
+// longest ascending run of places.
 func common(a, b []int) (inB, inA []int) {
+	inB, inA = slices.Repeat([]int{uncommon}, len(a)), slices.Repeat([]int{uncommon}, len(b))
+	pair := func(i, j int) { inB[i], inA[j] = j, i }
+	start, end := 0, 0
+	for start < min(len(a), len(b)) && a[start] == b[start] {
+		pair(start, start)
+		start++
+	}
+	for end < min(len(a), len(b))-start && a[len(a)-1-end] == b[len(b)-1-end] {
+		end++
+		pair(len(a)-end, len(b)-end)
+	}
+	longestRun(a[start:len(a)-end], b[start:len(b)-end], func(i, j int) { pair(start+i, start+j) })
+	return inB, inA
+}
+
+// longestRun calls pair for a longest common subsequence of two lists,
+// of which only the first of equal numbers takes part.
+func longestRun(a, b []int, pair func(i, j int)) {
 	places := make(map[int]int, len(b))
 	for j := len(b) - 1; j >= 0; j-- {
 		places[b[j]] = j
 	}
-	inB, inA = slices.Repeat([]int{uncommon}, len(a)), slices.Repeat([]int{uncommon}, len(b))
 	var ends []int // ends[n]: where in a the run of n+1 ends that ends earliest in b
 	place, before := make([]int, len(a)), make([]int, len(a))
 	for i, number := range a {
@@ -143,20 +75,9 @@ func common(a, b []int) (inB, inA []int) {
 	}
 	if len(ends) > 0 {
 		for i := ends[len(ends)-1]; i >= 0; i = before[i] {
-			inB[i], inA[place[i]] = place[i], i
+			pair(i, place[i])
 		}
 	}
-	return inB, inA
-}
-
-// repeated says which numbers occur earlier in a list already.
-func repeated(list []int) []bool {
-	seen := make(map[int]bool, len(list))
-	again := make([]bool, len(list))
-	for i, n := range list {
-		again[i], seen[n] = seen[n], true
-	}
-	return again
 }
 
 // apart reports whether it is plain that no transaction is matched by both

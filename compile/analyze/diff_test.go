@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"smtpd/compile"
+	"smtpd/compile/analyze/certificate"
 	"smtpd/compile/engine"
 )
 
@@ -115,7 +116,7 @@ type saying struct {
 }
 
 func (s *saying) Check(_ context.Context, id compile.TableID, _ engine.Service, key string) (bool, error) {
-	source := identity(s.rules.Table(id))
+	source := certificate.Identity(s.rules.Table(id))
 	if source == s.change.Down {
 		return false, errDown
 	}

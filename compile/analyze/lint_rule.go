@@ -5,6 +5,7 @@ import (
 
 	"smtpd/ast"
 	"smtpd/compile"
+	"smtpd/compile/analyze/certificate"
 	"smtpd/lang/diag"
 	"smtpd/lang/token"
 )
@@ -144,7 +145,7 @@ func (l *linter) listens() (public, auth bool) {
 	for i := range l.rules.Listeners {
 		s := &l.rules.Listeners[i]
 		remote := !s.Addr.IsValid() || !s.Addr.IsLoopback()
-		public = public || isPublic(s)
+		public = public || certificate.Public(s)
 		auth = auth || remote && s.Auth != compile.NoAuth
 	}
 	return public, auth

@@ -1,11 +1,13 @@
 package analyze
 
 import (
-	"fmt"
+	"context"
+	"math/big"
 	"net/netip"
-	"strings"
+	"slices"
 
 	"smtpd/compile"
+	"smtpd/compile/analyze/certificate"
 	"smtpd/compile/engine"
 )
 
@@ -27,19 +29,61 @@ func (v Verdict) String() string { return verdictNames[v] }
 
 // A RelayReport says who can send mail out through the host.
 type RelayReport struct {
-	Verdict  Verdict
-	Open     []Open // at most one for each rule and listener
-	Declared []int  // rules that relay for anyone, but only to domains they name
-	// Certificate is for Proved what Verify checks.
-	Certificate *Certificate
+	Verdict Verdict
+	Open    []Open // at most one for each rule and listener
+	// Declared are the rules that relay for strangers, but only to domains
+	// that they name.
+	Declared []int
+	// Senders are the rules that relay for somebody who has not logged in, to
+	// domains that they do not name. Counted says that all numbers are exact.
+	Senders []Sender
+	Total   Count // by any rule
+	Counted bool
+	// Unproved says why the answer is not known.
+	Unproved string
+	// Rewriters are filters of listeners that strangers reach and which may
+	// give mail another recipient before the rules see it.
+	Rewriters []compile.FilterID
+
+	everybody Count // all addresses that there are
+	// Certificate is for Proved; the checker has taken it.
+	Certificate *certificate.Certificate
 }
 
-// An Open is a way to relay without a login from an address that is not
+// An Open is a way to relay for somebody who has not logged in and is not
 // trusted.
 type Open struct {
 	Rule     int
 	Listener int // index into Ruleset.Listeners
+	Gate     Gate
 	Witness  Witness
+}
+
+// A Gate is what a stranger has to pass to relay.
+type Gate uint8
+
+// The gates.
+const (
+	NoGate      Gate = iota + 1
+	ForgedGate       // the tag, HELO name, sender or reverse name that he chooses
+	NetworkGate      // to be in a network that is too large to be trusted
+	ProxyGate        // to say that he is somebody else
+)
+
+// A Sender is a rule that relays without a login, and for how many addresses.
+type Sender struct {
+	Rule int
+	Count
+}
+
+// A Count is a number of addresses.
+type Count struct{ V4, V6 *big.Int }
+
+// RelayOptions say what is known that the configuration does not say.
+type RelayOptions struct {
+	// Trusted are names of tables that hold whom this host sends mail out
+	// for, however many they are.
+	Trusted []string
 }
 
 // Relay says whether a client that is not authenticated and not trusted can
@@ -47,44 +91,97 @@ type Open struct {
 //
 // The client chooses the listener among those that are not bound to loopback
 // alone, and so the tag; his reverse name, HELO, sender and TLS; and on a
-// listener with proxy-v2 his address too. Addresses of the host and networks
-// that a rule names with "from src" are trusted as long as they are no
-// larger than a private /16, a public /24 or an IPv6 /48. What comes out of
-// expansions of aliases is not looked at, nor are filters, which only take
-// mail away unless they rewrite.
-func Relay(rs *compile.Ruleset) RelayReport {
-	t := newTable(rs)
-	r := RelayReport{Verdict: Proved}
-	trusted := trustedNets(rs)
-	c := &Certificate{Version: CertificateVersion}
-	for i := range rs.Rules {
-		if !t.relays(i) {
-			continue
-		}
-		open := len(r.Open)
-		for l := range rs.Listeners {
-			if isPublic(&rs.Listeners[l]) {
-				v, o, proof := t.relayBy(i, l, trusted)
-				r.add(v, o)
-				c.Proofs = append(c.Proofs, Proof{i + 1, l + 1, proof})
-			}
-		}
-		rule := &rs.Rules[i]
-		if len(r.Open) == open && rule.From.Kind == compile.FromAny && rule.Auth.Sign == compile.Absent && rule.For.Kind == compile.ForDomain {
-			r.Declared = append(r.Declared, i)
-		}
+// listener with proxy-v2 his address too. First it is found out which
+// addresses can relay. Those of the host, of trusted tables, and ranges of
+// them that are no larger than a private /16, a public /24 or an IPv6 /48 are
+// no strangers'. Then it is proved that nobody else can.
+//
+// What comes out of expansions of aliases is not looked at, nor are filters,
+// which only take mail away unless they rewrite.
+func Relay(rs *compile.Ruleset, o RelayOptions) RelayReport {
+	work := maxWork
+	r := relaying{table: newTable(rs), options: o, work: &work}
+	r.report.Verdict, r.report.Counted = Proved, true
+	r.classes = newClasses(rs, r.numbers, o.Trusted)
+	r.ways()
+	r.count()
+	r.judge()
+	if r.report.Verdict == Proved {
+		r.prove()
 	}
-	if r.Verdict == Proved {
-		r.Certificate = c
-	}
-	return r
+	r.report.Rewriters = rewriters(rs)
+	return r.report
 }
 
-func (r *RelayReport) add(v Verdict, o Open) {
-	r.Verdict = max(r.Verdict, v)
-	if v >= Conditional {
-		r.Open = append(r.Open, o)
+// A relaying is the work on one report.
+type relaying struct {
+	*table
+	options RelayOptions
+	work    *int
+	classes classes
+	found   []way
+	report  RelayReport
+}
+
+// A way is that addresses of a class can relay, or that it is not known
+// whether they can.
+type way struct {
+	rule, listener, class int
+	verdict               Verdict
+	witness               Witness
+}
+
+// ways finds all ways to relay. Of listeners that look alike to the rules
+// only the first is tried.
+func (r *relaying) ways() {
+	alike := r.alike()
+	for i := range r.rules.Rules {
+		if !r.relays(i) {
+			continue
+		}
+		declared := false
+		for l, first := range alike {
+			if first != l {
+				continue
+			}
+			for _, class := range r.classes.of(r.rules, &r.rules.Rules[i]) {
+				s := r.search(i, l, r.classes.samples[class:class+1])
+				v, w, _ := r.relayBy(&s, i)
+				if v != Proved {
+					r.found = append(r.found, way{i, l, class, v, w})
+				}
+				declared = declared || r.relaysToDeclared(i, l, class)
+			}
+		}
+		if declared {
+			r.report.Declared = append(r.report.Declared, i)
+		}
 	}
+}
+
+// alike returns for each listener the first one that looks the same to the
+// rules; -1 for one that strangers do not reach.
+func (r *relaying) alike() []int {
+	type look struct {
+		tag   string
+		tls   compile.TLSMode
+		proxy bool
+	}
+	first := make(map[look]int)
+	var list []int
+	for l := range r.rules.Listeners {
+		at := &r.rules.Listeners[l]
+		n := -1
+		if certificate.Public(at) {
+			k := look{at.Tag, at.TLS, at.ProxyV2}
+			if _, ok := first[k]; !ok {
+				first[k] = l
+			}
+			n = first[k]
+		}
+		list = append(list, n)
+	}
+	return list
 }
 
 func (t *table) relays(i int) bool {
@@ -92,130 +189,131 @@ func (t *table) relays(i int) bool {
 	return a != 0 && t.rules.Action(a).Method == compile.Relay
 }
 
-// isPublic reports whether strangers can reach a listener and send by it
-// without a login.
-func isPublic(l *compile.Listener) bool {
-	if l.Auth == compile.RequireAuth {
+// search returns a search for mail that strangers with the addresses send
+// through listener l, and not to domains that rule i names.
+func (r *relaying) search(i, l int, addrs []netip.Addr) search {
+	at := &r.rules.Listeners[l]
+	s := search{base: ordinary(), work: r.work, stranger: &stranger{
+		listener: at, addrs: addrs, trusted: r.options.Trusted,
+		declared: certificate.Declared(r.rules, &r.rules.Rules[i]),
+	}}
+	s.base.Tag, s.base.TLS = at.Tag, certificate.TLS(at)[0]
+	if len(addrs) > 0 {
+		s.base.Addr = addrs[0]
+	}
+	return s
+}
+
+// relaysToDeclared reports whether rule i relays for a stranger to a domain
+// that it names.
+func (r *relaying) relaysToDeclared(i, l, class int) bool {
+	s := r.search(i, l, r.classes.samples[class:class+1])
+	if len(s.stranger.declared) == 0 || r.classes.host[class] {
 		return false
 	}
-	if !l.Addr.IsValid() {
-		return l.Interface != "lo" && l.Interface != "lo0" && l.Interface != "localhost"
-	}
-	return !l.Addr.IsLoopback()
+	s.stranger.declared = nil
+	v, w, _ := r.relayBy(&s, i)
+	return v >= Conditional && certificate.Declared(r.rules, &r.rules.Rules[i]).Has(fold(w.Transaction.Rcpt.Domain))
 }
 
-// relayBy looks for a way to relay by rule i through listener l.
-func (t *table) relayBy(i, l int, trusted []netip.Prefix) (Verdict, Open, *Node) {
-	listener := &t.rules.Listeners[l]
-	s := search{base: ordinary(), fixed: true}
-	s.base.Tag = listener.Tag
-	s.source = func(a netip.Addr) bool { return listener.ProxyV2 || t.stranger(a, trusted) }
-	s.allows = func(tx *engine.Transaction) bool { return !t.excepts(i, tx.Rcpt) }
-	open := Open{Rule: i, Listener: l}
-	verdict := Proved
-	s.split(t, t.covered(i), func(w Witness, d engine.Decision) bool {
-		if d.Outcome != engine.Accept || !t.relays(d.Rule) || t.excepts(d.Rule, w.Transaction.Rcpt) {
-			return false
-		}
-		if !t.replays(&w, d) {
-			verdict = max(verdict, Unknown) // the engines disagree: believe neither
-			return false
-		}
-		open.Witness = w
-		if verdict = Refuted; len(w.Assumed) > 0 {
-			verdict = Conditional
-		}
-		return verdict == Refuted
-	}, func() { verdict = max(verdict, Unknown) })
-	return verdict, open, s.proof
-}
-
-func (t *table) stranger(a netip.Addr, trusted []netip.Prefix) bool {
-	a = a.Unmap()
-	if a.IsLoopback() {
-		return false
+// relayBy looks for mail that rule i relays. What rules before it decide is
+// taken away until nothing is left; how is returned as a proof.
+func (r *relaying) relayBy(s *search, i int) (Verdict, Witness, *certificate.Node) {
+	type job struct {
+		region region
+		node   *certificate.Node
 	}
-	for _, e := range t.rules.Table(t.rules.Local).Entries {
-		if p, ok := engine.ParseNetAddr(e.Key); ok && p.Contains(a) {
-			return false
+	root := new(certificate.Node)
+	work := []job{{r.covered(i), root}}
+	verdict, witness := Proved, Witness{}
+	for n := 0; len(work) > 0; n++ {
+		if n == maxRegions {
+			return max(verdict, Unknown), witness, root
 		}
-	}
-	for _, p := range trusted {
-		if p.Contains(a) {
-			return false
-		}
-	}
-	return true
-}
-
-// trustedNets returns the networks that rules name as sources and that are
-// small enough to be somebody's own.
-func trustedNets(rs *compile.Ruleset) []netip.Prefix {
-	var nets []netip.Prefix
-	for i := range rs.Rules {
-		f := &rs.Rules[i].From
-		if f.Kind != compile.FromSrc || f.Sign != compile.Is || f.Regex {
+		j := work[len(work)-1]
+		work = work[:len(work)-1]
+		tx, a, f := s.pick(j.region)
+		if f != found {
+			j.node.Empty = s.gone.String()
+			if f == unsure {
+				verdict = max(verdict, Unknown)
+			}
 			continue
 		}
-		for _, e := range rs.Table(f.Table).Entries {
-			if p, ok := engine.ParseNetAddr(e.Key); ok && p.Bits() >= ownBits(p.Addr()) {
-				nets = append(nets, p.Masked())
-			}
-		}
-	}
-	return nets
-}
-
-// ownBits is the width of the largest network that may be trusted.
-func ownBits(a netip.Addr) int {
-	switch {
-	case a.Is6():
-		return 48
-	case a.IsPrivate():
-		return 16
-	}
-	return 24
-}
-
-// excepts reports whether a rule names the domain of a recipient: exactly,
-// or by one label below a domain that is more than a top level. Whoever
-// writes that means to relay there.
-func (t *table) excepts(i int, rcpt engine.Address) bool {
-	r := &t.rules.Rules[i]
-	return r.For.Kind == compile.ForDomain && t.names(r.For.Criterion, rcpt.Domain) || t.names(r.RcptTo, rcpt.Domain)
-}
-
-func (t *table) names(c compile.Criterion, domain string) bool {
-	if c.Sign != compile.Is || c.Regex {
-		return false
-	}
-	domain = fold(domain)
-	for _, e := range t.rules.Table(c.Table).Entries {
-		name := e.Key[strings.LastIndexByte(e.Key, '@')+1:]
-		suffix, wild := strings.CutPrefix(name, "*.")
+		a.rules = r.rules
+		d := r.engine.Decide(context.Background(), &tx, a)
+		w := Witness{tx, a.list}
 		switch {
-		case strings.Contains(suffix, "*") || name == "":
-		case !wild && name == domain:
-			return true
-		case wild && strings.Contains(suffix, "."):
-			if _, rest, ok := strings.Cut(domain, "."); ok && rest == suffix {
-				return true
+		case d.Rule < 0 || d.Rule > i:
+			verdict = max(verdict, Unknown) // the region and the engine disagree
+			continue
+		case d.Rule == i && !r.replays(&w, d, a.trusted):
+			verdict = max(verdict, Unknown) // the engines disagree: believe neither
+			continue
+		case d.Rule == i && len(w.Assumed) == 0:
+			return Refuted, w, root
+		case d.Rule == i:
+			// It depends on tables; there may be a way that does not.
+			verdict, witness = Conditional, w
+			for _, g := range r.unasked(j.region, &tx, i) {
+				work = append(work, job{g, new(certificate.Node)})
 			}
+			continue
+		}
+		j.node.Taken = &certificate.Taken{Case: certificate.Case{Rule: d.Rule + 1}}
+		j.node.Rest = make(map[string]*certificate.Node)
+		for _, p := range j.region.pieces(r.covered(d.Rule)) {
+			n := new(certificate.Node)
+			j.node.Rest[p.part.String()] = n
+			work = append(work, job{p.region, n})
 		}
 	}
-	return false
+	return verdict, witness, root
 }
 
-// Dialogue returns the SMTP session that shows a witness.
-func Dialogue(w *Witness) string {
-	tx := &w.Transaction
-	sender := tx.Sender.String()
-	if sender == "@" {
-		sender = ""
+// unasked returns what of a region does not ask the table that the decision
+// of a transaction asks first; nothing if rule i itself asks it.
+func (r *relaying) unasked(g region, tx *engine.Transaction, i int) []region {
+	for k := range i {
+		var static region
+		asks, holds := false, true
+		for _, c := range r.covered(k) {
+			if certificate.Asks(r.rules, c.rule, c.part) {
+				asks = true
+				continue
+			}
+			static = append(static, c)
+			holds = holds && c.true(tx, nil)
+		}
+		if asks && holds {
+			return g.minus(static)
+		}
 	}
-	starttls := ""
-	if tx.TLS {
-		starttls = fmt.Sprintf("STARTTLS\nEHLO %s\n", tx.Helo)
+	return nil
+}
+
+// rewriters returns the filters of public listeners that may rewrite.
+func rewriters(rs *compile.Ruleset) []compile.FilterID {
+	var list []compile.FilterID
+	var add func(id compile.FilterID)
+	add = func(id compile.FilterID) {
+		f := rs.Filter(id)
+		for _, part := range f.Chain {
+			add(part)
+		}
+		if (f.Proc != "" || f.Phase != "" && f.Do == compile.Rewrite) && !slices.Contains(list, id) {
+			list = append(list, id)
+		}
 	}
-	return fmt.Sprintf("EHLO %s\n%sMAIL FROM:<%s>\nRCPT TO:<%s>\n", tx.Helo, starttls, sender, tx.Rcpt)
+	for i := range rs.Listeners {
+		if l := &rs.Listeners[i]; l.Filter != 0 && certificate.Public(l) {
+			add(l.Filter)
+		}
+	}
+	return list
+}
+
+// IsEverybody reports whether a count is all addresses that there are.
+func (r *RelayReport) IsEverybody(c Count) bool {
+	return c.V4.Cmp(r.everybody.V4) == 0 && c.V6.Cmp(r.everybody.V6) == 0
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"smtpd/compile"
+	"smtpd/compile/analyze/certificate"
 	"smtpd/compile/engine"
 	"smtpd/compile/ere"
 )
@@ -39,8 +40,11 @@ var groups = []group{
 // may still be there.
 type values struct {
 	entries []string // in the order of the conditions, those that must hold first
+	domains []string // of them those that are domain patterns,
+	mails   []string // and those that are addresses, or parts of one
 	regexes []string
-	fresh   string // occurs in no entry
+	delims  []string // before sub-addresses
+	fresh   string   // occurs in no entry
 	inexact bool
 	finite  bool // entries are all there can be
 }
@@ -48,18 +52,9 @@ type values struct {
 func newValues(g region) *values {
 	v := new(values)
 	for _, holds := range []bool{true, false} {
-		for _, c := range g {
-			q := criterion(c.rule, c.part)
-			if c.holds != (q.Sign == compile.Is) == holds || q.Table == 0 {
-				continue
-			}
-			t := c.of.rules.Table(q.Table)
-			for _, e := range t.Entries {
-				if q.Regex {
-					v.regexes = append(v.regexes, e.Key)
-				} else {
-					v.entries = append(v.entries, e.Key)
-				}
+		for i := range g {
+			if c := &g[i]; c.holds != (criterion(c.rule, c.part).Sign == compile.Is) != holds {
+				v.add(c)
 			}
 		}
 	}
@@ -71,6 +66,29 @@ func newValues(g region) *values {
 		v.fresh = fmt.Sprint("other", i)
 	}
 	return v
+}
+
+// add adds what the table of a condition holds.
+func (v *values) add(c *condition) {
+	if d := string(rune(c.of.rules.SMTP.SubAddrDelim)); !slices.Contains(v.delims, d) {
+		v.delims = append(v.delims, d)
+	}
+	q := criterion(c.rule, c.part)
+	if q.Table == 0 {
+		return
+	}
+	for _, e := range c.of.rules.Table(q.Table).Entries {
+		if q.Regex {
+			v.regexes = append(v.regexes, e.Key)
+			continue
+		}
+		v.entries = append(v.entries, e.Key)
+		if c.part == engine.PartFor {
+			v.domains = append(v.domains, e.Key)
+		} else {
+			v.mails = append(v.mails, e.Key)
+		}
+	}
 }
 
 // listsNames reports whether a condition wants one of a list of exact names.
@@ -89,9 +107,7 @@ func (c *condition) listsNames() bool {
 		!slices.ContainsFunc(t.Entries, func(e compile.Entry) bool { return strings.Contains(e.Key, "*") })
 }
 
-func criterion(r *compile.Rule, p engine.Part) compile.Criterion {
-	return [...]compile.Criterion{r.Tag, r.From.Criterion, r.For.Criterion, r.Helo, r.Auth, r.TLS, r.MailFrom, r.RcptTo}[p]
-}
+func criterion(r *compile.Rule, p engine.Part) compile.Criterion { return certificate.Criterion(r, p) }
 
 // names returns names for domain patterns.
 func (v *values) names(patterns []string) []string {
@@ -126,20 +142,23 @@ func (v *values) examples() []string {
 }
 
 // addresses returns addresses for entries of tables of addresses, whose
-// domains come after those given.
-func (v *values) addresses(domains []string, entries []string) iter.Seq[engine.Address] {
-	users := []string{}
-	var patterns []string
-	for _, e := range entries {
-		user, domain := e, ""
-		if at := strings.LastIndexByte(e, '@'); at >= 0 {
-			user, domain = e[:at], e[at+1:]
-		}
-		if user != "" {
-			users = append(users, user, user+"+"+v.fresh)
-		}
-		if domain != "" {
+// domains come after those given. A user that entries name with exact domains
+// only is like any other user elsewhere.
+func (v *values) addresses(domains []string) iter.Seq[engine.Address] {
+	var users, patterns []string
+	var exact []engine.Address
+	for _, e := range v.mails {
+		at := strings.LastIndexByte(e, '@')
+		switch domain := e[at+1:]; {
+		case at < 0:
+			users = append(users, v.subAddresses(e)...)
+		case domain == "" || strings.Contains(domain, "*"):
+			users, patterns = append(users, v.subAddresses(e[:at])...), append(patterns, domain)
+		default:
 			patterns = append(patterns, domain)
+			for _, u := range v.subAddresses(e[:at]) {
+				exact = append(exact, engine.Address{User: u, Domain: domain})
+			}
 		}
 	}
 	users = append(users, v.fresh)
@@ -150,9 +169,14 @@ func (v *values) addresses(domains []string, entries []string) iter.Seq[engine.A
 				return
 			}
 		}
+		for _, a := range exact {
+			if a.User != "" && !yield(a) {
+				return
+			}
+		}
 		for _, d := range domains {
 			for _, u := range users {
-				if d != "" && !yield(engine.Address{User: u, Domain: d}) {
+				if d != "" && u != "" && !yield(engine.Address{User: u, Domain: d}) {
 					return
 				}
 			}
@@ -160,9 +184,29 @@ func (v *values) addresses(domains []string, entries []string) iter.Seq[engine.A
 	}
 }
 
+// subAddresses returns a user, and who of him the delimiters can tell apart.
+func (v *values) subAddresses(user string) []string {
+	if user == "" {
+		return nil
+	}
+	users := []string{user}
+	for _, d := range v.delims {
+		if base, _, ok := strings.Cut(user, d); ok {
+			users = append(users, base)
+		}
+	}
+	for _, u := range slices.Clip(users) {
+		for _, d := range v.delims {
+			users = append(users, u+d+v.fresh)
+		}
+	}
+	return users
+}
+
 func tags(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transaction] {
 	return func(yield func(engine.Transaction) bool) {
-		if s.fixed {
+		if s.stranger != nil {
+			tx.Tag = s.stranger.listener.Tag
 			yield(tx)
 			v.inexact = false
 			return
@@ -181,8 +225,11 @@ func sources(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transa
 		netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("::")}
 	for _, e := range v.entries {
 		if p, ok := engine.ParseNetAddr(e); ok {
-			addrs = append(addrs, p.Masked().Addr(), p.Masked().Addr().Next(), last(p).Next())
+			addrs = append(addrs, p.Masked().Addr(), p.Masked().Addr().Next(), afterLast(p))
 		}
+	}
+	if s.stranger != nil {
+		addrs = s.stranger.addrs
 	}
 	names := append([]string{tx.RDNS, ""}, v.names(v.entries)...)
 	return func(yield func(engine.Transaction) bool) {
@@ -190,12 +237,12 @@ func sources(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transa
 			for _, name := range names {
 				t := tx
 				t.Kind, t.Addr, t.RDNS = engine.FromAddress, addr, name
-				if addr.IsValid() && (!s.fixed || s.source(addr)) && !yield(t) {
+				if addr.IsValid() && !yield(t) {
 					return
 				}
 			}
 		}
-		if s.fixed {
+		if s.stranger != nil {
 			return
 		}
 		for _, kind := range []engine.SourceKind{engine.FromSocket, engine.FromInternal} {
@@ -208,19 +255,14 @@ func sources(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transa
 	}
 }
 
-// last returns the last address of a network.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
+// afterLast returns the address that follows a network.
+func afterLast(p netip.Prefix) netip.Addr {
+	return certificate.Ranges([]netip.Prefix{p})[0].Last.Next()
 }
 
 func logins(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transaction] {
 	return func(yield func(engine.Transaction) bool) {
-		if !yield(tx) || s.fixed {
+		if !yield(tx) || s.stranger != nil {
 			return
 		}
 		if tx.Kind != engine.FromSocket {
@@ -234,7 +276,7 @@ func logins(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transac
 					return
 				}
 			}
-			for a := range v.addresses(nil, v.entries) {
+			for a := range v.addresses(nil) {
 				if tx.User = a.String(); !yield(tx) {
 					return
 				}
@@ -246,12 +288,16 @@ func logins(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transac
 	}
 }
 
-func tls(_ *search, _ *values, tx engine.Transaction) iter.Seq[engine.Transaction] {
+func tls(s *search, _ *values, tx engine.Transaction) iter.Seq[engine.Transaction] {
+	both := []bool{false, true}
+	if s.stranger != nil {
+		both = certificate.TLS(s.stranger.listener)
+	}
 	return func(yield func(engine.Transaction) bool) {
-		tx.TLS = false
-		if yield(tx) {
-			tx.TLS = true
-			yield(tx)
+		for _, tx.TLS = range both {
+			if !yield(tx) {
+				return
+			}
 		}
 	}
 }
@@ -275,7 +321,7 @@ func senders(_ *search, v *values, tx engine.Transaction) iter.Seq[engine.Transa
 		if !yield(tx) {
 			return
 		}
-		for a := range v.addresses(nil, v.entries) {
+		for a := range v.addresses(nil) {
 			if tx.Sender = a; !yield(tx) {
 				return
 			}
@@ -284,15 +330,13 @@ func senders(_ *search, v *values, tx engine.Transaction) iter.Seq[engine.Transa
 }
 
 // recipients tries the domains that "for" speaks of and the addresses that
-// "rcpt-to" speaks of; their entries are told apart by their @ well enough,
-// since either is tried as the other too.
+// "rcpt-to" speaks of, together.
 func recipients(_ *search, v *values, tx engine.Transaction) iter.Seq[engine.Transaction] {
 	return func(yield func(engine.Transaction) bool) {
 		if !yield(tx) {
 			return
 		}
-		plain := slices.DeleteFunc(slices.Clone(v.entries), func(e string) bool { return strings.Contains(e, "@") })
-		for a := range v.addresses(v.names(plain), v.entries) {
+		for a := range v.addresses(v.names(v.domains)) {
 			if tx.Rcpt = a; !yield(tx) {
 				return
 			}

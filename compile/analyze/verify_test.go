@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"smtpd/compile/analyze/certificate"
 )
 
 // proofs are closed for different reasons.
@@ -25,7 +27,7 @@ var proofs = []string{
 func TestVerify(t *testing.T) {
 	for _, conf := range proofs {
 		rs := load(t, "listen on eth0\n"+conf)
-		c := Relay(rs).Certificate
+		c := Relay(rs, RelayOptions{}).Certificate
 		if c == nil {
 			t.Errorf("%s: not proved", conf)
 			continue
@@ -34,21 +36,22 @@ func TestVerify(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Verify(rs, parseCertificate(t, string(text))); err != nil {
+		if err := certificate.VerifyClosed(rs, parseCertificate(t, string(text))); err != nil {
 			t.Errorf("%s: %v\n%s", conf, err, text)
 		}
 		for _, change := range []struct{ from, to string }{
-			{`"version":1`, `"version":2`},
+			{`"version":2`, `"version":1`},
+			{`"claim":"no stranger can relay"`, `"claim":"no decision changes"`},
 			{`"listener":1`, `"listener":2`},
-			{`"covered_by":1`, `"covered_by":9`},
-			{`"empty":`, `"nothing":`},
+			{`"taken":{"rule":1`, `"taken":{"rule":9`},
+			{`"first":"198.51.100.0"`, `"first":"198.51.99.0"`},
+			{`"last":"198.51.100.255"`, `"last":"198.51.100.254"`},
 			{`"empty":"from"`, `"empty":"helo"`},
 			{`"empty":"for"`, `"empty":"tls"`},
 			{`"empty":"auth"`, `"empty":"tag"`},
-			{`"tree":`, `"wood":`},
 		} {
 			bad := strings.ReplaceAll(string(text), change.from, change.to)
-			if bad != string(text) && Verify(rs, parseCertificate(t, bad)) == nil {
+			if bad != string(text) && certificate.VerifyClosed(rs, parseCertificate(t, bad)) == nil {
 				t.Errorf("%s: taken though %s was made %s\n%s", conf, change.from, change.to, bad)
 			}
 		}
@@ -69,29 +72,29 @@ func TestVerifyOpen(t *testing.T) {
 	}
 	for _, conf := range open {
 		rs := load(t, "listen on eth0\n"+conf)
-		if c := Relay(rs).Certificate; c != nil {
+		if c := Relay(rs, RelayOptions{}).Certificate; c != nil {
 			t.Errorf("%s: a certificate", conf)
 		}
 		for _, other := range proofs {
-			if c := Relay(load(t, "listen on eth0\n"+other)).Certificate; c != nil && Verify(rs, c) == nil {
+			if c := Relay(load(t, "listen on eth0\n"+other), RelayOptions{}).Certificate; c != nil && certificate.VerifyClosed(rs, c) == nil {
 				t.Errorf("%s: taken with the certificate of %s", conf, other)
 			}
 		}
 		for _, part := range []string{"tag", "from", "for", "helo", "auth", "tls", "mail-from", "rcpt-to"} {
-			c := &Certificate{Version: 1}
+			c := &certificate.Certificate{Version: certificate.Version, Claim: certificate.Closed}
 			for i := range rs.Rules {
-				c.Proofs = append(c.Proofs, Proof{i + 1, 1, &Node{Empty: part}})
+				c.Proofs = append(c.Proofs, certificate.Proof{Old: certificate.Case{Rule: i + 1}, Listener: 1, Tree: &certificate.Node{Empty: part}})
 			}
-			if Verify(rs, c) == nil {
+			if certificate.VerifyClosed(rs, c) == nil {
 				t.Errorf("%s: nothing is taken for %s", conf, part)
 			}
 		}
 	}
 }
 
-func parseCertificate(t *testing.T, text string) *Certificate {
+func parseCertificate(t *testing.T, text string) *certificate.Certificate {
 	t.Helper()
-	c := new(Certificate)
+	c := new(certificate.Certificate)
 	if err := json.Unmarshal([]byte(text), c); err != nil {
 		t.Fatal(err)
 	}

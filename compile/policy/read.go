@@ -43,6 +43,11 @@ type Test struct {
 	tagged bool
 }
 
+// NewTest returns a test of a transaction.
+func NewTest(name string, tx engine.Transaction, e Expectation) *Test {
+	return &Test{Name: name, Expect: e, tx: tx, tagged: tx.Kind == engine.FromAddress}
+}
+
 // An Expectation is how a transaction is to be decided. Exactly one field is
 // set, beside Rule of a Label.
 type Expectation struct {
