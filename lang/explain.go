@@ -72,8 +72,13 @@ func badStatement(toks []tok) *ast.Stmt {
 	if toks[0].kind == keyword {
 		bad.Keyword = toks[0].text
 	}
+	at := 1 // where the name is
+	if bad.Keyword == "mda" {
+		at = 2
+	}
 	for i := range toks {
-		if toks[i].isString() {
+		// A name that is a keyword may be the very mistake.
+		if toks[i].isString() || i == at && (toks[i].kind == keyword || toks[i].kind == number) {
 			bad.Strings = append(bad.Strings, toks[i].text)
 		}
 	}
