@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"smtpd/compile/analyze"
 	"smtpd/lang/diag"
@@ -29,12 +28,11 @@ func (c *checkCmd) Run(s *streams) error {
 	status := good
 	var reports []*diag.Report
 	for _, path := range c.Files {
-		l, err := c.load(s, path, host)
-		if err == nil && c.Fix && path != "-" {
-			if err = c.fix(s, l.report); err == nil {
-				l, err = c.load(s, path, host)
-			}
+		load := c.load
+		if c.Fix {
+			load = c.fixed
 		}
+		l, err := load(s, path, host)
 		if err != nil {
 			fmt.Fprintf(s.err, "smtpd-check: %v\n", err)
 			status = broken
@@ -151,41 +149,4 @@ func plural(n int, what string) string {
 		return fmt.Sprintf("%d conditions or remarks", n)
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// fix makes the safe changes in the files of a report.
-func (c *checkCmd) fix(s *streams, r *diag.Report) error {
-	edits := make(map[string][]diag.Edit)
-	for _, d := range r.List {
-		for _, f := range d.Fixes {
-			if f.Grade != diag.Safe {
-				continue
-			}
-			for _, e := range f.Edits {
-				name := e.Span.Start.Filename
-				edits[name] = append(edits[name], e)
-			}
-		}
-	}
-	for name, list := range edits {
-		if err := rewrite(name, list); err != nil {
-			return err
-		}
-		fmt.Fprintf(s.err, "%s: %s made\n", name, plural(len(list), "change"))
-	}
-	return nil
-}
-
-// rewrite makes edits in a file. A new file takes its place, so that a crash
-// leaves the old or the new one and nothing between.
-func rewrite(name string, edits []diag.Edit) error {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	text, err = diag.Apply(text, edits)
-	if err != nil {
-		return err
-	}
-	return replaceFile(name, text)
 }
