@@ -37,7 +37,9 @@ func Lint(f *ast.File, rs *compile.Ruleset, h compile.Host) diag.List {
 	}
 	l.unused()
 	l.patterns()
+	l.tags()
 	l.defaults()
+	l.localRelays()
 	l.dead()
 	l.relays()
 	l.secrets()

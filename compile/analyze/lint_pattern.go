@@ -130,6 +130,7 @@ func (l *linter) test(t test) {
 	case engine.MailAddr:
 		for _, e := range elements {
 			l.userPart(t, e)
+			l.everybody(t, e)
 		}
 		l.wildcards(t, elements)
 	case engine.NetAddr:

@@ -68,6 +68,12 @@ func TestLint(t *testing.T) {
 		{"no network", in + `match from src { "10.0.0.0/8" "mx.a.example" } for local action in`, "2:warning:not-a-network"},
 		{"networks", in + `match from src { "10.0.0.0/8" "2001:db8::/32" "[::1]" "local" } for local action in`, ""},
 		{"tls", in + "match from any tls for local action in\n", "2:portability:match-tls"},
+		{"a tag that no listener gives", in + "listen on lo tag In\nlisten on socket tag sock\nmatch tag { in out } from any for domain a action in\n" +
+			"match tag OUT from any for domain b action in\nmatch !tag gone from any for domain c action in\nmatch tag sock for local action in\n" +
+			"match tag \"\" from any for domain e action in", "5:warning:unknown-tag 6:warning:unknown-tag"},
+		{"the null sender", in + `match from any mail-from { "@" b } for local action in`, "2:warning:every-address"},
+		{"all but the null sender", in + `match from any !mail-from "@" for local action in`, "2:security:every-address"},
+		{"relay without for", "action out relay\nmatch from auth action out\nmatch for any action out", "2:warning:for-local"},
 		{"from local by default", in + "listen on eth0\nmatch for domain \"a.example\" action in\n", "3:style:from-local"},
 		{"from local for a private host", in + "listen on lo\nmatch for domain \"a.example\" action in\n", ""},
 		{"from local beside from any", in + "listen on eth0\nmatch for domain \"a.example\" action in\nmatch from any for domain \"a.example\" action in\n", ""},
