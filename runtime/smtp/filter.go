@@ -97,6 +97,7 @@ func (s *session) junk(at phase) {
 	switch at {
 	case phaseMailFrom, phaseRcptTo, phaseData:
 		s.tx.spam = true
+	case phaseCommit: // its header is written
 	default:
 		s.spam = true
 	}
