@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -145,8 +146,10 @@ func (c *compiler) loadCertificates() {
 		}
 		at := span(c.pki.names[p.Name].at)
 		what := fmt.Sprintf("key of pki %q", p.Name)
-		if data, ok := c.load(read, p.Key, at, "pki-file", what, 0o740); ok && !sealed && !isPrivateKey(data) {
-			c.lacks(at, "pki-file", "%s: %s holds no private key in PEM form", what, p.Key).Fatal = true
+		if data, ok := c.load(read, p.Key, at, "pki-file", what, 0o740); ok && !sealed {
+			if problem := keyProblem(data); problem != "" {
+				c.lacks(at, "pki-file", "%s: %s holds %s", what, p.Key, problem).Fatal = true
+			}
 		}
 	}
 }
@@ -185,17 +188,35 @@ func (c *compiler) load(read func(string) (File, error), path string, at token.S
 	return nil, false
 }
 
-// isPrivateKey reports whether data holds a private key. One behind a
-// passphrase counts: it is asked for when the key is used.
-func isPrivateKey(data []byte) bool {
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			return false
+// keyTypes are the PEM types of private keys.
+var keyTypes = []string{"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}
+
+// keyProblem returns what a file holds that is no good as a private key, ""
+// if the first key in it is. Of one in PEM form only the frame is examined:
+// whether it belongs to the certificate is seen when the server starts.
+func keyProblem(data []byte) string {
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		switch {
+		case !slices.Contains(keyTypes, block.Type):
+			continue // such as EC PARAMETERS, or a certificate
+		case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
+			return "a private key behind a passphrase, which nobody could type when the server starts"
+		case !isVersioned(block.Bytes):
+			return "a private key that is damaged"
 		}
-		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
-			return true
-		}
-		data = rest
+		return ""
 	}
+	return "no private key in PEM form"
+}
+
+// isVersioned reports whether der is one sequence that begins with a version,
+// as every form of a private key does.
+func isVersioned(der []byte) bool {
+	var key asn1.RawValue
+	if rest, err := asn1.Unmarshal(der, &key); err != nil || len(rest) > 0 || key.Tag != asn1.TagSequence {
+		return false
+	}
+	var version int
+	_, err := asn1.Unmarshal(key.Bytes, &version)
+	return err == nil
 }
