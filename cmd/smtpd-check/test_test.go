@@ -37,29 +37,6 @@ func TestPolicyPage(t *testing.T) {
 	}
 }
 
-// A block is what stands between two fences of a page.
-type block struct {
-	kind string // the words after the fence
-	text string
-}
-
-func fenced(page string) []block {
-	var blocks []block
-	var open *block
-	for line := range strings.Lines(page) {
-		kind, ok := strings.CutPrefix(line, "```")
-		switch {
-		case ok && open == nil:
-			open = &block{kind: strings.TrimSpace(kind)}
-		case ok:
-			blocks, open = append(blocks, *open), nil
-		case open != nil:
-			open.text += line
-		}
-	}
-	return blocks
-}
-
 // TestSuggestedTests puts the tests that --mutate suggests into the file and
 // checks that it then has nothing more to suggest.
 func TestSuggestedTests(t *testing.T) {

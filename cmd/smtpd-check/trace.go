@@ -24,7 +24,7 @@ type trace struct {
 	Version int `json:"version"`
 	verdict
 	Label       string       `json:"label,omitempty"` // of the rule
-	Error       string       `json:"error,omitempty"` // of a temporary failure
+	Error       string       `json:"error,omitempty"` // why it is a temporary failure, or the recipient is refused
 	Reply       string       `json:"reply,omitempty"` // to RCPT; absent if that is not known
 	Transaction described    `json:"transaction"`
 	Includes    []placeTrace `json:"includes,omitempty"` // that led to the rule, innermost first
@@ -282,7 +282,7 @@ func (x *explainer) expand(ctx context.Context, t *trace, tx *engine.Transaction
 	case e.Err == nil:
 		t.Reply = expand.ReplyAccepted
 	default:
-		t.Reply = e.Reply()
+		t.Reply, t.Error = e.Reply(), cause(e.Err)
 	}
 	for _, a := range e.Assumed {
 		t.Assumed = append(t.Assumed, a.String())

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -37,7 +38,15 @@ func (t *trace) text(w io.Writer) error {
 	if t.Reply != "" {
 		fmt.Fprintf(b, "reply: %s\n", t.Reply)
 	}
+	if t.Expansion != nil && t.Error != "" && !t.Expansion.refused() {
+		fmt.Fprintf(b, "\t%s\n", t.Error)
+	}
 	return b.Flush()
+}
+
+// refused reports whether the tree shows what failed.
+func (n *nodeTrace) refused() bool {
+	return n.Reply != "" || slices.ContainsFunc(n.Children, (*nodeTrace).refused)
 }
 
 // subject says in a line which transaction it is about.
@@ -96,7 +105,7 @@ func (t *trace) conclusion() string {
 	}
 	head := fmt.Sprintf("%s:%d: %s decides: %s", t.File, t.Line, ruleName(t.Rule, t.Label), t.Outcome)
 	switch {
-	case t.Error != "":
+	case t.Outcome == "tempfail":
 		return head + ", " + t.Error
 	case t.Action == "":
 		return head

@@ -2,7 +2,6 @@ package analyze
 
 import (
 	"strconv"
-	"strings"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
@@ -17,7 +16,7 @@ func Would(rs *compile.Ruleset, r *compile.Rule, q engine.Question) string {
 	}
 	switch q.Part {
 	case engine.PartTLS:
-		return "the session did " + not + "use TLS"
+		return whether(not, "the session used TLS", "the session did not use TLS")
 	case engine.PartAuth:
 		if q.Table == 0 {
 			return not + "authenticated"
@@ -40,16 +39,24 @@ func Would(rs *compile.Ruleset, r *compile.Rule, q engine.Question) string {
 func wouldComeFrom(rs *compile.Ruleset, not string, f *compile.From) string {
 	switch f.Kind {
 	case compile.FromLocal:
-		return "the mail did " + not + "come from this host"
+		return whether(not, "the mail came from this host", "the mail did not come from this host")
 	case compile.FromSocket:
-		return "the mail did " + not + "come from the local socket"
+		return whether(not, "the mail came from the local socket", "the mail did not come from the local socket")
 	case compile.FromRDNS:
 		if f.Table == 0 {
-			return "the client had " + strings.Replace(not, "not", "no", 1) + "a reverse name"
+			return whether(not, "the client had a reverse name", "the client had no reverse name")
 		}
 		return wouldMatch(rs, "the reverse name were ", not, f.Criterion)
 	}
 	return wouldMatch(rs, "the source were ", not, f.Criterion)
+}
+
+// whether returns one of two texts; not is empty for the first.
+func whether(not, is, isNot string) string {
+	if not == "" {
+		return is
+	}
+	return isNot
 }
 
 func wouldMatch(rs *compile.Ruleset, subject, not string, c compile.Criterion) string {

@@ -228,7 +228,7 @@ func Mutate(bound []*Bound) (survivors []Mutant, tried int) {
 		mutations(rs, i, func(m *mutation) {
 			tried++
 			if !noticed(bound, m, before) {
-				survivors = append(survivors, Mutant{i, m.change, s.killer(m.in(rs))})
+				survivors = append(survivors, Mutant{i, m.change, s.killer(m.in(s.rules))})
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"smtpd/compile"
@@ -13,11 +14,16 @@ import (
 // A search looks for a transaction that a changed rule table decides
 // otherwise. It tries values that the tables of the changed rules name, then
 // those of other rules and some that no table names.
+//
+// Tables whose content is not known get one that is invented, so that what
+// stands behind them can be reached; a test that needs it brings it along.
 type search struct {
-	bound  *Bound // without tests
-	rules  *compile.Ruleset
-	engine *engine.Indexed
-	common [dimensions][]setter // values of all rules, and of none
+	base     *Bound // the tables as the tests have them
+	bound    *Bound // with the invented ones, and without tests
+	rules    *compile.Ruleset
+	engine   *engine.Indexed
+	invented []Table
+	common   [dimensions][]setter // values of all rules, and of none
 }
 
 // A setter sets one dimension of a transaction.
@@ -49,13 +55,57 @@ const (
 const fresh = "fresh"
 
 func newSearch(b *Bound) *search {
-	rs := b.Rules
-	s := &search{bound: b, rules: rs, engine: engine.New(rs)}
-	s.common = defaults(rs)
+	s := &search{base: b, invented: invent(b)}
+	bound, _ := (&Suite{Tables: s.invented}).Bind(b.Rules, nil)
+	s.bound = bound[0]
+	rs := s.bound.Rules
+	s.rules, s.engine, s.common = rs, engine.New(rs), defaults(rs)
 	for i := range rs.Rules {
 		s.add(&s.common, &rs.Rules[i])
 	}
 	return s
+}
+
+// known is the name that stands in invented tables, as a user, a login, a tag
+// and an expression, and with a domain as a name.
+const known = "known"
+
+// invent returns content for the tables of rules whose content is not known.
+// A table has an entry for each thing that it is compared with.
+func invent(b *Bound) []Table {
+	var tables []Table
+	at := make(map[compile.TableID]int) // index into tables
+	for i := range b.Rules.Rules {
+		r := &b.Rules.Rules[i]
+		for p, c := range criteria(r) {
+			if c.Table == 0 || b.Rules.Table(c.Table).Kind != compile.Dynamic || b.fails[c.Table] {
+				continue
+			}
+			n, ok := at[c.Table]
+			if !ok {
+				n = len(tables)
+				at[c.Table] = n
+				tables = append(tables, Table{Name: b.Rules.Table(c.Table).Name})
+			}
+			e := compile.Entry{Key: inventedKey(r, engine.Part(p), c.Regex)}
+			if !slices.Contains(tables[n].Entries, e) {
+				tables[n].Entries = append(tables[n].Entries, e)
+			}
+		}
+	}
+	return tables
+}
+
+func inventedKey(r *compile.Rule, p engine.Part, regex bool) string {
+	switch {
+	case regex:
+		return known
+	case p == engine.PartFrom && r.From.Kind == compile.FromSrc:
+		return "198.51.100.7"
+	case p == engine.PartFrom, p == engine.PartFor, p == engine.PartHelo:
+		return known + ".example"
+	}
+	return known
 }
 
 // defaults returns values that are always worth a try.
@@ -176,7 +226,7 @@ func names(pattern string) []string {
 }
 
 // addresses returns addresses for the entries of a table of addresses. A
-// user without a domain is tried in each of the domains.
+// user without a domain is tried in each of the domains, and in another one.
 func addresses(entries, domains []string) []engine.Address {
 	var list []engine.Address
 	for _, e := range entries {
@@ -187,8 +237,8 @@ func addresses(entries, domains []string) []engine.Address {
 			in = names(domain)
 		case !hasDomain && strings.Contains(e, "."):
 			user, in = "", names(e)
-		case len(in) == 0:
-			in = []string{"elsewhere.example"}
+		default:
+			in = append(slices.Clone(domains), "elsewhere.example")
 		}
 		if user == "" {
 			user = fresh
@@ -264,10 +314,30 @@ func (s *search) differs(x *mutated, d *[dimensions][]setter, pick *[dimensions]
 	default:
 		t.Expect.Outcome = before.Outcome
 	}
-	if !s.holds(&t, x, before) {
+	if !s.brings(&t, x) {
 		return ""
 	}
 	return t.String()
+}
+
+// brings adds to a test the invented tables that it needs, and reports
+// whether it then passes and notices the change.
+func (s *search) brings(t *Test, x *mutated) bool {
+	if s.holds(t, x) {
+		return true
+	}
+	t.Tables = slices.Clone(s.invented)
+	if len(t.Tables) == 0 || !s.holds(t, x) {
+		return false
+	}
+	for i := len(t.Tables) - 1; i >= 0; i-- {
+		less := *t
+		less.Tables = slices.Delete(slices.Clone(t.Tables), i, i+1)
+		if s.holds(&less, x) {
+			t.Tables = less.Tables
+		}
+	}
+	return true
 }
 
 // omit leaves out of a test what it has by itself.
@@ -282,15 +352,17 @@ func (s *search) omit(t *Test) {
 
 // holds reports whether the test, read again, passes and notices the change:
 // what is offered to a user was tried in the form in which it is offered.
-func (s *search) holds(t *Test, x *mutated, before engine.Decision) bool {
+func (s *search) holds(t *Test, x *mutated) bool {
 	suite, list := Read("", []byte(t.String()))
 	if len(list) > 0 || len(suite.Tests) != 1 {
 		return false
 	}
-	bound, list := suite.Bind(s.rules, nil)
+	all, list := suite.Bind(s.base.Rules, nil)
 	if len(list) > 0 {
 		return false
 	}
-	again := s.engine.Decide(context.Background(), &bound[0].tests[0].tx, s.bound)
-	return again.Outcome == before.Outcome && again.Rule == before.Rule && x.notices(s.bound, &bound[0].tests[0], again)
+	b := all[len(all)-1]
+	again := &b.tests[0]
+	d := engine.NewLinear(b.Rules).Decide(context.Background(), &again.tx, b)
+	return again.Expect.meets(b.Rules, d) && x.mutation.in(b.Rules).notices(b, again, d)
 }

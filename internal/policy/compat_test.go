@@ -9,16 +9,13 @@ import (
 	"testing"
 )
 
-// TestCompatibility checks that each test that COMPATIBILITY.md names exists.
-func TestCompatibility(t *testing.T) {
+// TestNamedTests checks that each test exists that a page names for what it
+// claims.
+func TestNamedTests(t *testing.T) {
 	root := filepath.Join("..", "..")
-	doc, err := os.ReadFile(filepath.Join(root, "COMPATIBILITY.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	declared := make(map[string]bool)
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -31,13 +28,20 @@ func TestCompatibility(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(string(doc), -1)
-	if len(named) == 0 {
-		t.Fatal("COMPATIBILITY.md names no test")
-	}
-	for _, m := range named {
-		if !declared[m[1]] {
-			t.Errorf("COMPATIBILITY.md names %s, which does not exist", m[1])
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`")
+	for _, page := range []string{"COMPATIBILITY.md", "docs/analysis.md"} {
+		doc, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(page)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := named.FindAllStringSubmatch(string(doc), -1)
+		if len(names) == 0 {
+			t.Errorf("%s names no test", page)
+		}
+		for _, m := range names {
+			if !declared[m[1]] {
+				t.Errorf("%s names %s, which does not exist", page, m[1])
+			}
 		}
 	}
 }
