@@ -128,7 +128,7 @@ func (p *Peer) suspend() *time.Timer {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.rounds == round {
-			p.failLocked(nil)
+			p.failLocked(ErrClosed, nil)
 		}
 	})
 }

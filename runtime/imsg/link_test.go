@@ -69,7 +69,7 @@ func TestLinkRestart(t *testing.T) {
 		first := startComponent(t, l, "first")
 		<-first.got
 		first.die()
-		if a := <-early; !errors.Is(a.err, ErrClosed) {
+		if a := <-early; !errors.Is(a.err, ErrLost) || !errors.Is(a.err, ErrClosed) {
 			t.Errorf("call under way: %v", a)
 		}
 		synctest.Wait()
@@ -92,7 +92,7 @@ func TestLinkPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, l, _ := linked(t, nil)
 		began := time.Now()
-		if a := <-ask(t, p); !errors.Is(a.err, ErrClosed) || time.Since(began) != linkPatience {
+		if a := <-ask(t, p); !errors.Is(a.err, ErrClosed) || errors.Is(a.err, ErrLost) || time.Since(began) != linkPatience {
 			t.Errorf("%v after %v", a, time.Since(began))
 		}
 		began = time.Now()

@@ -33,6 +33,10 @@ func (e RemoteError) Error() string { return string(e) }
 // the answer came. Callers treat it as a temporary failure.
 var ErrClosed = errors.New("connection to component lost")
 
+// ErrLost is the ErrClosed of a call that was under way: the other side may
+// have done what it asked for, or died of it.
+var ErrLost = fmt.Errorf("%w with the request", ErrClosed)
+
 // A Handler answers requests. It is called in a goroutine of its own for
 // each, and ctx ends when the connection does. What it returns is sent back;
 // an error travels as its text and arrives as a RemoteError. It owns m.File.
@@ -116,16 +120,18 @@ func (p *Peer) converse(ctx context.Context, conn Conn) error {
 func (p *Peer) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failLocked(err)
+	p.failLocked(ErrLost, err)
 }
 
-func (p *Peer) failLocked(err error) {
+// failLocked ends the calls that wait with why.
+func (p *Peer) failLocked(why, err error) {
 	p.err = ErrClosed
 	if err != nil {
 		p.err = fmt.Errorf("%w: %w", ErrClosed, err)
+		why = fmt.Errorf("%w: %w", why, err)
 	}
 	for id, c := range p.waiting {
-		c <- result{err: p.err}
+		c <- result{err: why}
 		delete(p.waiting, id)
 	}
 	for _, f := range p.out {

@@ -51,6 +51,9 @@ type fixture struct {
 	log   *bytes.Buffer
 	stop  func()
 
+	mta     imsg.Conn
+	killMTA func() // and start another
+
 	mu      sync.Mutex
 	tries   []try
 	answer  func(ev *envelope.Envelope) (Result, error) // of mda and mta
@@ -132,7 +135,19 @@ func newFixture(t *testing.T, rules *compile.Ruleset, store Store) *fixture {
 	f.smtp = connect(&c.SMTP, nil)
 	f.mfa = connect(&c.MFA, SubmitterHandler(f))
 	f.mda = connect(&c.MDA, DelivererHandler(f))
-	connect(&c.MTA, DelivererHandler(f))
+	link := imsg.NewLink(func(error) {})
+	c.MTA = link
+	f.killMTA = func() {
+		if f.mta != nil {
+			f.mta.Close()
+		}
+		ours, theirs := imsg.Pipe()
+		f.mta = theirs
+		p := imsg.NewPeer(theirs, DelivererHandler(f))
+		wg.Go(func() { p.Run(ctx) })
+		link.Attach(ours)
+	}
+	f.killMTA() // there is none yet
 	f.ctl = connect(&c.Control, nil)
 	wg.Go(func() {
 		if err := Main(ctx, c); err != nil {

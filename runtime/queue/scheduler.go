@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
 )
 
 // A scheduler decides when and with whom each envelope is tried. The store
@@ -31,6 +32,8 @@ type scheduler struct {
 
 	maxInflight int // envelopes handed out at once
 	window      int // envelopes in memory
+
+	suspects suspects
 
 	wake chan struct{} // capacity 1: the walk has something to do
 
@@ -333,8 +336,14 @@ func (s *scheduler) try(ctx context.Context, typ envelope.Type, batch []envelope
 		s.report(ctx, batch, w)
 		return
 	}
+	h := s.suspects.begin(typ, batch[0].ID.Message())
+	if h == nil {
+		putOff(w, batch, time.Now().Add(suspectPause))
+		return
+	}
 	results, err := s.carriers[typ].Deliver(ctx, batch)
 	now := time.Now()
+	deaths := s.suspects.end(h, errors.Is(err, imsg.ErrLost) && !s.stopping())
 	byID := make(map[envelope.ID]*Result, len(results))
 	for i := range results {
 		byID[results[i].ID] = &results[i]
@@ -342,7 +351,11 @@ func (s *scheduler) try(ctx context.Context, typ envelope.Type, batch []envelope
 	for i := range batch {
 		ev := &batch[i]
 		r := byID[ev.ID]
-		if r == nil {
+		switch {
+		case r == nil && deaths >= maxDeaths:
+			s.quarantine(ev, deaths, now, w)
+			continue
+		case r == nil:
 			s.untried(ev, err, now, w)
 			continue
 		}
@@ -353,7 +366,7 @@ func (s *scheduler) try(ctx context.Context, typ envelope.Type, batch []envelope
 }
 
 // retryUntried is when an envelope that an agent was asked to try, and did
-// not, is handed out again: the agent is lost, and will be started again.
+// not, is handed out again.
 const retryUntried = 30 * time.Second
 
 // untried puts off an envelope that no agent has tried. It does not count as
@@ -366,9 +379,18 @@ func (s *scheduler) untried(ev *envelope.Envelope, err error, now time.Time, w *
 		err = errors.New("the agent said nothing about it")
 	}
 	s.log.Warn("queue: envelope was not tried", "evpid", ev.ID, "error", err)
-	later := *ev
-	later.NextTry = now.Add(retryUntried)
-	w.changes.Put = append(w.changes.Put, later)
+	pause := retryUntried
+	if errors.Is(err, imsg.ErrLost) {
+		pause = suspectPause
+	}
+	putOff(w, []envelope.Envelope{*ev}, now.Add(pause))
+}
+
+func putOff(w *work, batch []envelope.Envelope, until time.Time) {
+	for _, ev := range batch {
+		ev.NextTry = until
+		w.changes.Put = append(w.changes.Put, ev)
+	}
 }
 
 // save stores what w changes, and returns an error if it could not.
