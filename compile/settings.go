@@ -115,6 +115,30 @@ func mtaLimits(m *MTALimits) []limit {
 	}
 }
 
+// LimitNames returns the names of the limits that a statement sets, which is
+// named by its first word.
+func LimitNames(statement string) []string {
+	switch statement {
+	case "mda":
+		return limitNames(mdaLimits(new(MDALimits)))
+	case "mta":
+		return limitNames(mtaLimits(new(MTALimits)))
+	case "scheduler":
+		return limitNames(schedulerLimits(new(SchedulerLimits)))
+	case "smtp":
+		return limitNames(smtpLimits(new(SMTP)), ownSMTPLimits(new(SMTP)))
+	}
+	return nil
+}
+
+func limitNames(lists ...[]limit) []string {
+	var names []string
+	for _, l := range slices.Concat(lists...) {
+		names = append(names, l.name)
+	}
+	return names
+}
+
 // limits sets every limit of a list.
 func (c *compiler) limits(l *ast.Limits, statement string, known []limit, own ...limit) {
 	for _, one := range l.Limits {
@@ -131,11 +155,7 @@ func (c *compiler) limit(l *ast.Limit, statement string, known []limit, own ...l
 		c.ownLimit(l, statement, own[i].at)
 		return
 	}
-	known = slices.Concat(known, own)
-	names := make([]string, len(known))
-	for i, k := range known {
-		names[i] = k.name
-	}
+	names := limitNames(known, own)
 	d := c.errorf(span(&l.Name), l.Value.Pos, "unknown-limit", "%s has no limit called %q", statement, l.Name.Text)
 	if near := nearest(l.Name.Text, slices.Values(names)); near != "" {
 		d.Help = append(d.Help, fmt.Sprintf("did you mean %s?", near))

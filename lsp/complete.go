@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"smtpd/compile"
 	"smtpd/lang"
 )
 
@@ -106,9 +107,9 @@ func (c *completion) keywords(expected []string, line []lang.Piece) {
 		for _, w := range values[statement+" "+line[len(line)-1].Text] {
 			c.add(itemValue, w, w, "", "")
 		}
-		if n := slices.IndexFunc(line, func(p lang.Piece) bool { return p.Text == "limit" }); n > 0 {
-			for _, w := range limits[statement] {
-				c.add(itemValue, w, w, "limit", "")
+		if line[1].Text == "limit" && line[len(line)-1].Text != "domain" {
+			for _, w := range compile.LimitNames(statement) {
+				c.add(itemValue, w, w, statement+" limit", "")
 			}
 		}
 	}
@@ -117,17 +118,6 @@ func (c *completion) keywords(expected []string, line []lang.Piece) {
 // values are words that are no keywords and have a meaning all the same.
 var values = map[string][]string{
 	"pki dhe": {"none", "auto", "legacy"},
-}
-
-// limits are the names of limits by the statement that sets them.
-var limits = map[string][]string{
-	"smtp":      {"max-mails", "max-rcpt"},
-	"mda":       {"max-session", "max-session-per-user", "task-lowat", "task-hiwat", "task-release"},
-	"scheduler": {"max-inflight", "max-evp-batch-size", "max-msg-batch-size", "max-schedule"},
-	"mta": {
-		"max-conn-per-host", "max-conn-per-route", "max-conn-per-source", "max-conn-per-connector", "max-conn-per-relay", "max-conn-per-domain",
-		"conn-delay-host", "conn-delay-route", "conn-delay-source", "conn-delay-connector", "conn-delay-relay", "conn-delay-domain",
-	},
 }
 
 // names adds the declared names of the kind that belongs at the end of line.

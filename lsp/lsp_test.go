@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"smtpd/compile"
 	"smtpd/compile/hostfacts"
 	"smtpd/lang"
 	"smtpd/lang/diag"
@@ -182,6 +184,79 @@ func TestComplete(t *testing.T) {
 		got, refused := cl.call("textDocument/completion", at+"}")
 		if !strings.Contains(got, c.has) || strings.Contains(got, c.not) {
 			t.Errorf("%q: %s %s", c.text, got, refused)
+		}
+	}
+}
+
+// TestCompleteLimits expects the limits of each statement, all of them and no
+// others, and none where no limit can stand.
+func TestCompleteLimits(t *testing.T) {
+	every := make(map[string]bool)
+	for _, statement := range []string{"mda", "mta", "scheduler", "smtp"} {
+		for _, name := range compile.LimitNames(statement) {
+			every[name] = true
+		}
+	}
+	for _, c := range []struct{ text, statement string }{
+		{"smtp limit |", "smtp"},
+		{"smtp limit max-mails 3 |", "smtp"},
+		{"scheduler limit |", "scheduler"},
+		{"scheduler limit max-|", "scheduler"},
+		{"mda limit |", "mda"},
+		{"mta limit |", "mta"},
+		{"mta limit inet4 |", "mta"},
+		{"mta limit for domain \"a\" |", "mta"},
+		{"mta limit for domain \"a\" max-conn-per-host 1 |", "mta"},
+		{"mta limit for domain |", ""},
+		{"mta limit max-conn-per-host |", ""},
+		{"mta |", ""},
+		{"smtp ciphers |", ""},
+		{"match for domain limit helo |", ""},
+	} {
+		clean, at := cut(conf, c.text)
+		cl := newClient(t)
+		cl.open(conf, clean)
+		answer, refused := cl.call("textDocument/completion", at+"}")
+		var items []completionItem
+		if err := json.Unmarshal([]byte(answer), &items); err != nil {
+			t.Errorf("%q: %v, %s", c.text, err, refused)
+		}
+		var got []string
+		for _, i := range items {
+			if every[i.Label] {
+				got = append(got, i.Label)
+			}
+		}
+		if want := compile.LimitNames(c.statement); !slices.Equal(got, want) {
+			t.Errorf("%q: got %q, want %q", c.text, got, want)
+		}
+	}
+}
+
+// TestOrigin expects a finding in a macro or an included file to lead to
+// where that comes from.
+func TestOrigin(t *testing.T) {
+	dir := t.TempDir()
+	part, main := filepath.Join(dir, "part.conf"), filepath.Join(dir, "smtpd.conf")
+	if err := os.WriteFile(part, []byte("match for domain $where\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(t)
+	c.s.config.Defines = []lang.Define{{Name: "who", Value: "from nobody"}}
+	text := fmt.Sprintf("where = \"<gone> reject\"\ninclude %q\nmatch $who reject\n", part)
+	got := c.open(uriOf(main), text)
+	for uri, wants := range map[string][]string{
+		uriOf(part): {
+			`"code":"undefined-table"`,
+			`{"location":{"range":{"end":{"character":0,"line":0},"start":{"character":0,"line":0}},"uri":"` + uriOf(main) + `"},"message":"in the text of macro where, defined here"}`,
+			`{"location":{"range":{"end":{"character":8,"line":1},"start":{"character":8,"line":1}},"uri":"` + uriOf(main) + `"},"message":"included from here"}`,
+		},
+		uriOf(main): {`note: in the text of macro who, defined on the command line`},
+	} {
+		for _, want := range wants {
+			if !strings.Contains(got[uri], want) {
+				t.Errorf("%s: %s is not in\n%s", uri, want, got[uri])
+			}
 		}
 	}
 }

@@ -247,5 +247,20 @@ func (s *snapshot) diagnostic(d *diag.Diagnostic) diagnostic {
 			out.Message += "\nnote: " + n.Message
 		}
 	}
+	for _, f := range s.file.Set.Trace(d.Span.Start) {
+		out.origin(s, f)
+	}
 	return out
+}
+
+// origin adds a step on the way to a finding: a macro or an include.
+func (d *diagnostic) origin(s *snapshot, f token.Frame) {
+	switch {
+	case f.Kind == token.Include:
+		d.Related = append(d.Related, related{s.location(token.At(f.Use)), "included from here"})
+	case f.Def.IsValid():
+		d.Related = append(d.Related, related{s.location(token.At(f.Def)), "in the text of macro " + f.Name + ", defined here"})
+	default:
+		d.Message += "\nnote: in the text of macro " + f.Name + ", defined on the command line"
+	}
 }
