@@ -93,7 +93,6 @@ type Str struct {
 // A Macro is NAME = VALUE.
 type Macro struct {
 	Name, Value Str
-	Reserved    bool // the name is a keyword now
 	Shape       Shape
 	List        *TableArg // of a ListShape
 }

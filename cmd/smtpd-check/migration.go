@@ -150,7 +150,7 @@ func (m *migration) present() error {
 	for _, inline := range []bool{false, true} {
 		var err error
 		m.texts, notes = migrate.Convert(m.old, migrate.Options{
-			Host: m.host, ServerName: serverName(m.host), Inline: inline, Separate: m.separate,
+			Host: m.host, ServerName: serverName(m.host), Reserved: lang.Keyword, Inline: inline, Separate: m.separate,
 		})
 		if err = layOut(m.texts); err == nil {
 			if err = m.compile(); err == nil {
@@ -170,7 +170,7 @@ func (m *migration) compile() error {
 	f, parsed := lang.Parse(m.name, lang.Options{Defines: m.defines, Text: m.texts[0].Data, Open: m.open})
 	rules, compiled := compile.Draft(f, m.host)
 	for _, d := range append(parsed, compiled...) {
-		if d.Class == diag.Language {
+		if d.Class == diag.Language && d.Code != "no-rules" {
 			return fmt.Errorf("line %d of it: %s", d.Span.Start.Line, d.Message)
 		}
 	}
@@ -194,6 +194,9 @@ func (m *migration) prove() error {
 	if m.before, err = legacy.Compile(m.old, m.host); err != nil {
 		m.report.List.Errorf(token.Span{}, "migrate-old", "the old configuration is wrong: %v", err)
 		return nil
+	}
+	if m.rules == nil && len(m.before.Rules) == 0 {
+		return nil // a part of a configuration, or none
 	}
 	if m.rules == nil || m.noProof {
 		m.report.List.Reportf(diag.Warning, token.Span{}, "migrate-unproved", "that the result decides the same is not proved")
@@ -222,6 +225,8 @@ func (m *migration) proof() string {
 	switch {
 	case m.old == nil:
 		return ""
+	case m.rules == nil && m.before != nil && len(m.before.Rules) == 0:
+		return "no rules, nothing to prove"
 	case m.diff == nil:
 		return "not proved"
 	case m.diff.Verdict == analyze.Proved:

@@ -45,7 +45,7 @@ func (c *converter) usersOf(r *old.Rule) string {
 	}
 	if c.file.Dialect < old.D1B && alias == nil && virtual == nil && c.tables["aliases"] != nil {
 		c.once(diag.Portability, "migrate-alias", "this dialect used the map called aliases without being told; it is named now")
-		text += ` alias <"aliases">`
+		text += ` alias <aliases>`
 	}
 	if alias != nil && virtual == nil {
 		text += " alias " + c.arg(alias)

@@ -177,9 +177,9 @@ func (c *converter) virtualDomains(m *old.TableArg) (text, dead string) {
 			Help = []string{"put them into its file, one a line, or convert on the mail host with --this-host"}
 		if !c.declared[list] {
 			c.declared[list] = true
-			c.emit("table %s file:/etc/mail/%s", quote(list), tidy(list))
+			c.emit("table %s file:/etc/mail/%s", c.quoteName(list), tidy(list))
 		}
-		return "for domain <" + quote(list) + ">", ""
+		return "for domain <" + c.quoteName(list) + ">", ""
 	}
 	keys = slices.DeleteFunc(keys, func(k string) bool { return strings.Contains(k, "@") })
 	if len(keys) == 0 {

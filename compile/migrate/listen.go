@@ -47,9 +47,6 @@ func (c *converter) listen(l *old.Listen) {
 func (c *converter) socketLine() {
 	c.emit(`listen on socket tag "local"`)
 	c.socket = true
-	if c.stmt == nil {
-		c.done = append(c.done, piece{lines: c.lines[len(c.lines)-1:]})
-	}
 }
 
 func (c *converter) isLastListener() bool {

@@ -28,6 +28,9 @@ type Options struct {
 	// ServerName is the name of the host; "" if it is not known.
 	ServerName string
 
+	// Reserved reports whether a word is a keyword of the present language.
+	Reserved func(word string) bool
+
 	// Inline writes out every macro, so that the result has none of those
 	// that the file defines.
 	Inline bool
@@ -85,6 +88,7 @@ type converter struct {
 
 	declared map[string]bool // tables of lists that maps were
 	rules    int             // rules so far
+	matched  bool            // one of them is in the result
 }
 
 func newConverter(f *old.File, opts Options) *converter {
@@ -155,7 +159,7 @@ func (c *converter) macro(m *old.Macro) {
 	}
 	c.macros[m.Name.Text] = m
 	name := m.Name.Text
-	if m.Reserved || !plainWord(name) {
+	if !c.bare(name) {
 		name = quote(name)
 	}
 	c.emit("%s = %s", name, value)
@@ -215,9 +219,14 @@ func (c *converter) hasComment(line int) bool {
 
 // closing adds what is said of the file as a whole.
 func (c *converter) closing() {
+	c.lines = nil
 	if c.localTag && !c.socket {
 		c.socketLine()
 	}
+	if c.rules > 0 && !c.matched {
+		c.emit("match from any for any reject # no rule could match, and there must be one")
+	}
+	c.done = append(c.done, piece{lines: c.lines})
 	if c.file.Dialect.Generation() == 1 {
 		if !c.sized && c.file.Dialect < old.D1E {
 			c.whole(diag.Warning, "migrate-defaults", "no size was the limit of a message; now 35 MiB are")

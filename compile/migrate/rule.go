@@ -80,6 +80,7 @@ func (c *converter) matches(w ways, to string, recipients []string, disposition 
 
 // match emits one match of the criteria that are not empty.
 func (c *converter) match(disposition string, criteria ...string) {
+	c.matched = true
 	words := append([]string{"match"}, slices.DeleteFunc(slices.Clone(criteria), func(s string) bool { return s == "" })...)
 	c.emit("%s %s", strings.Join(words, " "), disposition)
 }

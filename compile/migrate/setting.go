@@ -102,7 +102,7 @@ var builtin = map[string]bool{"file": true, "db": true, "static": true, "getpwna
 
 // table converts the declaration of a table.
 func (c *converter) table(t *old.Table) {
-	name := c.str(&t.Name)
+	name := c.name(&t.Name)
 	switch {
 	case t.Elems != nil:
 		c.emit("table %s %s", name, c.arg(t.Elems))
@@ -128,7 +128,7 @@ func (c *converter) spec(s *old.Str, text string) string {
 	if c.keeps(s.Macro) && text == s.Text {
 		return s.Macro
 	}
-	if plainName(text) && strings.Contains(text, ":/") {
+	if c.bare(text) {
 		return text
 	}
 	return quote(text)

@@ -27,31 +27,8 @@ func quote(text string) string {
 	return b.String()
 }
 
-// plainName reports whether text is a name that is no keyword of any release
-// for certain: it has a character that none has.
-func plainName(text string) bool {
-	if text == "" || !isAlnum(text[0]) && text[0] != ':' {
-		return false
-	}
-	special := false
-	for i := 0; i < len(text); i++ {
-		switch ch := text[i]; {
-		case isAlnum(ch), ch == '-':
-			special = special || ch >= '0' && ch <= '9'
-		case ch == '.' || ch == ':' || ch == '_' || ch == '/' || ch == '@':
-			special = true
-		default:
-			return false
-		}
-	}
-	switch text {
-	case "lo", "localhost", "egress":
-		return true
-	case "inet4", "inet6", "proxy-v2":
-		return false
-	}
-	return special && strings.Trim(text, "0123456789") != ""
-}
+// bare reports whether text can stand without quotes and reads better so.
+func (c *converter) bare(text string) bool { return plainWord(text) && !c.opts.Reserved(text) }
 
 // plainWord reports whether a bare word can be text, keywords aside.
 func plainWord(text string) bool {
@@ -60,7 +37,7 @@ func plainWord(text string) bool {
 			return false
 		}
 	}
-	return strings.Trim(text, "0123456789") != ""
+	return strings.Trim(text, "0123456789-") != ""
 }
 
 func isAlnum(ch byte) bool {
@@ -113,10 +90,18 @@ func (c *converter) str(s *old.Str) string {
 
 // name is str for what reads better without quotes.
 func (c *converter) name(s *old.Str) string {
-	if !c.keeps(s.Macro) && plainName(s.Text) {
+	if !c.keeps(s.Macro) && !s.Number && c.bare(s.Text) {
 		return s.Text
 	}
 	return c.str(s)
+}
+
+// quoteName returns a name, without quotes if it needs none.
+func (c *converter) quoteName(text string) string {
+	if c.bare(text) {
+		return text
+	}
+	return quote(text)
 }
 
 // changed is str for a text that was made of s.
@@ -145,7 +130,7 @@ func (c *converter) arg(t *old.TableArg) string {
 	case c.keeps(t.Macro):
 		return t.Macro
 	case t.Ref != nil:
-		return "<" + c.str(t.Ref) + ">"
+		return "<" + c.name(t.Ref) + ">"
 	case !t.Braces:
 		return c.str(&t.Elems[0].Key)
 	}

@@ -14,7 +14,6 @@ func (r *Reader) Macro() *old.Macro {
 		return nil
 	}
 	m := &old.Macro{Name: *r.Str()}
-	m.Reserved = lang.Keyword(m.Name.Text)
 	r.Want("=")
 	m.Value = *r.StrOrNumber()
 	m.Shape, m.List = r.shape(m.Value.Text)
