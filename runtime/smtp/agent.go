@@ -34,6 +34,11 @@ type Config struct {
 	Timeout     time.Duration // 0: 5 minutes (RFC 5321, section 4.5.3.2)
 	Paused      bool          // take no connections; they wait in the backlog
 
+	// Retire is closed when another server has taken the listeners over: this
+	// one takes no more connections, and ends when its last session has. May
+	// be nil.
+	Retire <-chan struct{}
+
 	MFA, Queue, LKA, Control imsg.Conn
 }
 
@@ -120,16 +125,26 @@ func (s *server) listen(ctx context.Context, c *Config) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var accepting sync.WaitGroup
+	accepting, retire := context.WithCancel(ctx)
+	defer retire()
+	var listeners sync.WaitGroup
 	for i, ln := range c.Listeners {
-		accepting.Go(func() {
-			if err := s.serve(ctx, ln, endpoints[i]); err != nil {
+		listeners.Go(func() {
+			if err := s.serve(ctx, accepting, ln, endpoints[i]); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	<-ctx.Done()
-	accepting.Wait()
+	select {
+	case <-c.Retire:
+		retire()
+		listeners.Wait()
+		if s.outlived(ctx) {
+			return nil
+		}
+	case <-ctx.Done():
+	}
+	listeners.Wait()
 	s.waitSessions()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
@@ -137,17 +152,36 @@ func (s *server) listen(ctx context.Context, c *Config) error {
 	return nil
 }
 
-// waitSessions waits for the sessions, but not for ever.
-func (s *server) waitSessions() {
+// outlived waits for the sessions of a server that has retired, and reports
+// whether they ended before ctx did.
+func (s *server) outlived(ctx context.Context) bool {
+	s.mu.Lock()
+	s.retired = true // sessions on the local socket come another way
+	s.mu.Unlock()
+	select {
+	case <-s.over():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// over returns a channel that is closed when no session runs any more.
+func (s *server) over() <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		s.sessions.Wait()
 		close(done)
 	}()
+	return done
+}
+
+// waitSessions waits for the sessions, but not for ever.
+func (s *server) waitSessions() {
 	t := time.NewTimer(shutdownPatience)
 	defer t.Stop()
 	select {
-	case <-done:
+	case <-s.over():
 	case <-t.C:
 		s.log.Warn("smtp: sessions are left at shutdown")
 	}

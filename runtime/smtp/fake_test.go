@@ -269,7 +269,7 @@ func newRigOn(t *testing.T, ln net.Listener, change []func(*rig, *compile.Listen
 	ctx, cancel := context.WithCancel(t.Context())
 	var served sync.WaitGroup
 	served.Go(func() {
-		if err := s.serve(ctx, ln, newEndpoint(r.rules, l, tlsConfig)); err != nil {
+		if err := s.serve(ctx, ctx, ln, newEndpoint(r.rules, l, tlsConfig)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -89,7 +89,7 @@ func TestPause(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var served sync.WaitGroup
 		served.Go(func() {
-			if err := s.serve(ctx, ln, &endpoint{hostname: "mx.example"}); err != nil {
+			if err := s.serve(ctx, ctx, ln, &endpoint{hostname: "mx.example"}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -119,5 +119,45 @@ func TestPause(t *testing.T) {
 		cancel()
 		served.Wait()
 		s.sessions.Wait()
+	})
+}
+
+// TestRetire checks that a server which has retired takes no connection, goes
+// on with the session that it has, and then ends.
+func TestRetire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln, retire := newFakeListener(), make(chan struct{})
+		c := &Config{
+			Rules:     &compile.Ruleset{ServerName: "mx.example", Listeners: []compile.Listener{{Hostname: "mx.example"}}},
+			Log:       slog.New(slog.DiscardHandler),
+			Listeners: []net.Listener{ln}, MaxSessions: 8, Retire: retire,
+		}
+		s, err := newServer(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.names = fakeNames{}
+		ended := make(chan error, 1)
+		go func() { ended <- s.listen(t.Context(), c) }()
+		client, conn := net.Pipe()
+		ln.conns <- tcpPipe{conn}
+		d := smtptest.Dialogue{Conn: client}
+		if err := d.Run("S: 220\nC: EHLO client.example\nS: 250"); err != nil {
+			t.Fatal(err)
+		}
+		close(retire)
+		synctest.Wait()
+		if _, open := <-ln.conns; open {
+			t.Error("the listener is in use")
+		}
+		if _, err := s.local(t.Context(), 1000); err == nil {
+			t.Error("a session on the local socket was begun")
+		}
+		if err := d.Run("C: NOOP\nS: 250\nC: QUIT\nS: 221"); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	})
 }

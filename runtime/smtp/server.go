@@ -56,16 +56,17 @@ type server struct {
 
 	sessions sync.WaitGroup
 
-	mu    sync.Mutex
-	users map[uint32]int // sessions on the local socket by user id
+	mu      sync.Mutex
+	users   map[uint32]int // sessions on the local socket by user id
+	retired bool           // no sessions are begun there
 }
 
-// serve accepts connections on ln until ctx is done. It returns nil then,
-// with sessions perhaps still running.
-func (s *server) serve(ctx context.Context, ln net.Listener, at *endpoint) error {
-	stop := context.AfterFunc(ctx, func() { ln.Close() })
+// serve accepts connections on ln until accepting is done. It returns nil
+// then, with sessions perhaps still running, which end with ctx.
+func (s *server) serve(ctx, accepting context.Context, ln net.Listener, at *endpoint) error {
+	stop := context.AfterFunc(accepting, func() { ln.Close() })
 	defer stop()
-	for s.gate.pass(ctx) && s.acquire(ctx) {
+	for s.gate.pass(accepting) && s.acquire(accepting) {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
@@ -74,7 +75,7 @@ func (s *server) serve(ctx context.Context, ln net.Listener, at *endpoint) error
 				s.session(ctx, conn, at)
 			})
 			continue
-		case ctx.Err() != nil:
+		case accepting.Err() != nil:
 			s.release()
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -89,7 +90,7 @@ func (s *server) serve(ctx context.Context, ln net.Listener, at *endpoint) error
 		s.release()
 		s.log.Warn("smtp: accept", "address", ln.Addr().String(), "error", err)
 		select {
-		case <-ctx.Done():
+		case <-accepting.Done():
 		case <-time.After(acceptPause):
 		}
 	}
@@ -142,23 +143,25 @@ func (s *server) local(ctx context.Context, uid uint32) (*os.File, error) {
 		s.leave(uid)
 		return nil, err
 	}
-	s.sessions.Go(func() {
+	go func() {
 		defer s.leave(uid)
 		s.session(ctx, ours, s.socket)
-	})
+	}()
 	return theirs, nil
 }
 
-// enter takes a slot for a local session of user uid if there is one.
+// enter takes a slot for a local session of user uid if there is one. leave
+// ends it.
 func (s *server) enter(uid uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.users[uid] >= maxLocal {
+	if s.retired || s.users[uid] >= maxLocal {
 		return false
 	}
 	select {
 	case s.slots <- struct{}{}:
 		s.users[uid]++
+		s.sessions.Add(1)
 		return true
 	default:
 		return false
@@ -166,6 +169,7 @@ func (s *server) enter(uid uint32) bool {
 }
 
 func (s *server) leave(uid uint32) {
+	defer s.sessions.Done()
 	s.release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
