@@ -1,6 +1,6 @@
 ;;; smtpd-conf.el --- Editing smtpd.conf with smtpd-check -*- lexical-binding: t -*-
 
-;; Package-Requires: ((emacs "29.1"))
+;; Package-Requires: ((emacs "27.1") (eglot "1.9"))
 
 ;;; Commentary:
 
