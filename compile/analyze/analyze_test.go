@@ -50,6 +50,14 @@ match from any mail-from <vip> for domain "a.example" action out
 match from any for any action out`, "rdr"},
 		{"a sub-address", `match from any for rcpt-to "bob" action in
 match from any for rcpt-to "bob+x" action out`, "rd"},
+		{"no login, from nowhere but an expansion", `match from src "local" !auth for any action in
+match from src "local" auth "bob" for any action out
+match from socket !auth for any action in`, "rrd"},
+		{"expansions are not from the socket, and not from elsewhere", `match !from socket for any action in
+match from any !auth for any action out
+match from any auth for any action in`, "rrr"},
+		{"equal tables", `match from any for domain regex { "x*y", "z" } mail-from "@a*b*.example" action in
+match from any for domain regex { "x*y", "z" } mail-from "@a*b*.example" action out`, "rd"},
 		{"contradiction", `match from any for domain "a.example" !rcpt-to "@a.example" action out
 match from any for any action in`, "dr"},
 		{"expressions", `match from any for domain regex "^a" action in

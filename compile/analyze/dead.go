@@ -50,7 +50,7 @@ func Reachable(rs *compile.Ruleset) []Reach {
 }
 
 func (t *table) reach(i int) Reach {
-	s := search{base: ordinary()}
+	s := search{base: ordinary(), automata: true}
 	r := Reach{Rule: i, State: Dead}
 	s.split(t, t.covered(i), func(w Witness, d engine.Decision) bool {
 		if d.Rule == i {

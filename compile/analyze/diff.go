@@ -284,7 +284,7 @@ func (d *differ) find(g region, want Pair) (Witness, finding, *certificate.Node)
 		d.budget--
 		j := work[len(work)-1]
 		work = work[:len(work)-1]
-		tx, a, f := d.pick(&s, j.region)
+		tx, a, f := s.pick(j.region)
 		if f != found {
 			j.node.Empty = s.gone.String()
 			if f == unsure {
@@ -313,21 +313,6 @@ func (d *differ) find(g region, want Pair) (Witness, finding, *certificate.Node)
 		}
 	}
 	return Witness{}, result, root
-}
-
-// notSocket is a rule whose from no mail from the local socket passes if it
-// must not hold.
-var notSocket = compile.Rule{From: compile.From{Kind: compile.FromSocket, Criterion: compile.Criterion{Sign: compile.Is}}}
-
-// pick returns a transaction in the region. The source is picked before the
-// login, and the socket always has one: a region that seems empty may hold
-// mail from elsewhere.
-func (d *differ) pick(s *search, g region) (engine.Transaction, *assumptions, finding) {
-	tx, a, f := s.pick(g)
-	if f != empty || len(g.of([]engine.Part{engine.PartAuth})) == 0 {
-		return tx, a, f
-	}
-	return s.pick(append(slices.Clip(g), condition{d.sides[0].table, &notSocket, engine.PartFrom, false}))
 }
 
 func (d *differ) decide(n int, tx *engine.Transaction, a *assumptions) int {

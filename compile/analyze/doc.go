@@ -11,9 +11,14 @@
 // to be possible comes with a transaction that was decided.
 //
 // A table that has to be asked may hold anything; the same question to it
-// has the same answer. That it may be down only Diff looks at, elsewhere it is
-// left out: a temporary failure accepts nothing. Addresses have both parts, but for the null sender.
-// Patterns with a star elsewhere than before a dot, and expressions, are
-// tried with examples only; if none does, the answer is that it is not
-// known. The package opens nothing.
+// has the same answer. That it may be down only Diff looks at, elsewhere it
+// is left out: a temporary failure accepts nothing. Addresses have both
+// parts, but for the null sender.
+//
+// Exact names, networks and one-label wildcards are cut into cells, of which
+// one value each is tried. For other patterns and expressions examples are
+// tried, and then the product of their automata decides, within a budget:
+// beyond it the answer is that it is not known. What a certificate is to
+// prove does not rest on automata, as its checker knows none. The package
+// opens nothing.
 package analyze

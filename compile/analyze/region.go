@@ -41,8 +41,6 @@ func numbered(rs *compile.Ruleset, m certificate.Meanings) *table {
 	return &table{rs, engine.NewLinear(rs), engine.New(rs), make([]*engine.Static, len(rs.Tables)+1), m.Tables}
 }
 
-func (t *table) number(id compile.TableID) int { return t.numbers[id] }
-
 // static returns what answers for a table whose content is known.
 func (t *table) static(id compile.TableID) *engine.Static {
 	if t.statics[id] == nil {
@@ -64,14 +62,64 @@ type region []condition
 
 // covered returns the region of all transactions that the rule covers.
 func (t *table) covered(i int) region {
-	var g region
+	g := make(region, 0, 4)
 	r := &t.rules.Rules[i]
 	for p := engine.PartTag; p <= engine.PartRcptTo; p++ {
-		if Criterion(t.rules, r, p) != "" {
+		if criterion(r, p).Sign != compile.Absent {
 			g = append(g, condition{t, r, p, true})
 		}
 	}
 	return g
+}
+
+// A relation is what one condition says of another.
+type relation uint8
+
+const (
+	apartFrom relation = iota
+	equalTo            // they hold together
+	opposedTo          // one holds where the other does not
+)
+
+// relationTo compares what two conditions ask, be it for different rules. An
+// expansion comes from nowhere, and a reverse name may be missing; then
+// neither a criterion of it holds nor its negation. Sub-addresses begin where
+// each table says.
+func (c *condition) relationTo(d *condition) relation {
+	p, q := criterion(c.rule, c.part), criterion(d.rule, d.part)
+	if c.part != d.part || p.Regex != q.Regex || c.of.numbers[p.Table] != d.of.numbers[q.Table] ||
+		c.of != d.of && c.of.rules.SMTP.SubAddrDelim != d.of.rules.SMTP.SubAddrDelim {
+		return apartFrom
+	}
+	if c.part == engine.PartFrom {
+		kind, other := sourceOf(c.rule), sourceOf(d.rule)
+		if kind != other || kind != compile.FromSrc && p.Sign != q.Sign {
+			return apartFrom
+		}
+	}
+	if (c.holds == d.holds) == (p.Sign == q.Sign) {
+		return equalTo
+	}
+	return opposedTo
+}
+
+// sourceOf returns what "from" looks at: FromSocket, FromRDNS, or FromSrc
+// for the address, whatever it is called.
+func sourceOf(r *compile.Rule) compile.FromKind {
+	if k := r.From.Kind; k == compile.FromSocket || k == compile.FromRDNS {
+		return k
+	}
+	return compile.FromSrc
+}
+
+// has reports whether some condition of g has a relation to c.
+func (g region) has(r relation, c *condition) bool {
+	for i := range g {
+		if g[i].relationTo(c) == r {
+			return true
+		}
+	}
+	return false
 }
 
 // minus returns disjoint regions that make up what of g is not in h.
@@ -95,13 +143,13 @@ func (g region) pieces(h region) []piece {
 	var pieces []piece
 	rest := slices.Clip(g)
 	for _, c := range h {
-		if slices.Contains(rest, c) {
+		switch {
+		case rest.has(equalTo, &c):
 			continue
-		}
-		c.holds = !c.holds
-		if slices.Contains(rest, c) {
+		case rest.has(opposedTo, &c):
 			return append(pieces, piece{c.part, rest}) // h does not touch what is left
 		}
+		c.holds = !c.holds
 		pieces = append(pieces, piece{c.part, append(rest, c)})
 		c.holds = !c.holds
 		rest = slices.Clip(append(rest, c))
@@ -191,7 +239,7 @@ func (t *table) replays(w *Witness, d engine.Decision, trusted []string) bool {
 // true reports whether a condition is as it says, assuming of tables what
 // makes it so where nothing is assumed yet.
 func (c *condition) true(tx *engine.Transaction, a *assumptions) bool {
-	q := tx.Ask(c.rule)[c.part]
+	q := tx.AskPart(c.rule, c.part)
 	found := q.Answer == engine.Yes
 	switch {
 	case q.Sign == compile.Absent:
@@ -227,8 +275,10 @@ type search struct {
 	base     engine.Transaction // for fields that the region leaves open
 	stranger *stranger          // nil: all transactions
 	work     *int               // what is left of the budget; nil: there is none
+	automata bool               // what they say is empty counts; no certificate rests on it
 
-	gone engine.Part // what pick found no value for
+	socket bool        // only mail from the local socket is looked at, or only other mail
+	gone   engine.Part // what pick found no value for
 }
 
 // A stranger is who has connected to a listener and not logged in.
@@ -248,10 +298,37 @@ func (s *search) spend(n int) bool {
 	return *s.work >= 0
 }
 
-// pick returns a transaction in the region. Each group of fields that
-// conditions look at together is chosen apart from the others.
+// pick returns a transaction in the region. The local socket has a login of
+// its own and other sources have any, so that it is looked at apart from
+// them: what is empty must be empty either way.
 func (s *search) pick(g region) (engine.Transaction, *assumptions, finding) {
+	s.socket = false
+	tx, a, f := s.pickFrom(g)
+	if f == found || s.stranger != nil {
+		return tx, a, f
+	}
+	gone := s.gone
+	s.socket = true
+	socket, assumed, other := s.pickFrom(g)
+	switch {
+	case other == found:
+		return socket, assumed, found
+	case gone != engine.PartFrom && gone != engine.PartAuth:
+		s.gone = gone // nothing fits, wherever mail comes from
+	case s.gone == engine.PartAuth:
+		s.gone = engine.PartFrom // it takes both together
+	}
+	return tx, a, max(f, other)
+}
+
+// pickFrom returns a transaction from the socket, or from elsewhere. Each
+// group of fields that conditions look at together is chosen apart from the
+// others.
+func (s *search) pickFrom(g region) (engine.Transaction, *assumptions, finding) {
 	tx := s.base
+	if s.socket {
+		tx.Kind, tx.Addr, tx.Auth, tx.User = engine.FromSocket, netip.Addr{}, true, ""
+	}
 	a := &assumptions{made: make(map[string]bool)}
 	if s.stranger != nil && !s.stranger.listener.ProxyV2 {
 		a.trusted = s.stranger.trusted
@@ -262,53 +339,64 @@ func (s *search) pick(g region) (engine.Transaction, *assumptions, finding) {
 		if len(conditions) == 0 && !group.always {
 			continue
 		}
-		if contradict(conditions) {
+		if f := s.choose(group, conditions, &tx, a); f != found {
 			s.gone = group.parts[0]
-			return tx, a, empty
-		}
-		v := newValues(conditions)
-		ok, tried, within := false, 0, s.spend(len(v.entries))
-		for candidate := range group.candidates(s, v, tx) {
-			if tried++; tried > maxCandidates || !within || !s.spend(1) {
-				v.inexact, v.finite = true, false
-				break
-			}
-			if ok = s.suits(&candidate, conditions, a, group.always); ok {
-				tx = candidate
-				break
-			}
-		}
-		switch {
-		case ok:
-		case v.inexact && !v.finite:
-			return tx, a, unsure
-		default:
-			s.gone = group.parts[0]
-			return tx, a, empty
+			return tx, a, f
 		}
 	}
 	return tx, a, found
 }
 
+// choose chooses the fields of a group.
+func (s *search) choose(group *group, conditions region, tx *engine.Transaction, a *assumptions) finding {
+	if conditions.contradict() {
+		return empty
+	}
+	v := newValues(conditions)
+	tried, within := 0, s.spend(len(v.entries))
+	for candidate := range group.candidates(s, v, *tx) {
+		if tried++; tried > maxCandidates || !within || !s.spend(1) {
+			v.inexact, v.finite = true, false
+			break
+		}
+		if s.suits(&candidate, conditions, a, group.always) {
+			*tx = candidate
+			return found
+		}
+	}
+	if v.inexact && !v.finite {
+		return s.solve(group, conditions, tx, a)
+	}
+	return empty
+}
+
+// solve chooses the fields of a group among all texts, where trying examples
+// has found none.
+func (s *search) solve(group *group, conditions region, tx *engine.Transaction, a *assumptions) finding {
+	if group.texts == nil || group.parts[0] == engine.PartTag && s.stranger != nil {
+		return unsure
+	}
+	text, f := group.texts.solve(conditions)
+	if f == empty && s.automata {
+		return empty
+	}
+	if f != found {
+		return unsure
+	}
+	candidate := *tx
+	if group.texts.set(&candidate, text); !s.suits(&candidate, conditions, a, group.always) {
+		return unsure
+	}
+	*tx = candidate
+	return found
+}
+
 // contradict reports whether two conditions want opposite answers to the
-// same question. An expansion comes from nowhere, and a reverse name may be
-// missing; then neither a criterion of it holds nor its negation.
-func contradict(g region) bool {
+// same question.
+func (g region) contradict() bool {
 	for i := range g {
-		for j := range g[:i] {
-			a, b := &g[i], &g[j]
-			p, q := criterion(a.rule, a.part), criterion(b.rule, b.part)
-			same := a.part == b.part && a.of.number(p.Table) == b.of.number(q.Table) && p.Regex == q.Regex
-			if a.part == engine.PartFrom {
-				kind := a.rule.From.Kind
-				same = same && kind == b.rule.From.Kind && (p.Sign == q.Sign || kind != compile.FromRDNS && kind != compile.FromSocket)
-			}
-			if !same {
-				continue
-			}
-			if a.holds == b.holds != (p.Sign == q.Sign) {
-				return true
-			}
+		if g[:i].has(opposedTo, &g[i]) {
+			return true
 		}
 	}
 	return false

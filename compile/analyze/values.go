@@ -18,16 +18,17 @@ type group struct {
 	parts      []engine.Part
 	always     bool // chosen even if nothing looks at it; the last one is
 	candidates func(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transaction]
+	texts      *language // nil: they are no text, or not one alone
 }
 
 var groups = []group{
-	{parts: []engine.Part{engine.PartTag}, candidates: tags},
+	{parts: []engine.Part{engine.PartTag}, candidates: tags, texts: anyText},
 	{parts: []engine.Part{engine.PartFrom}, candidates: sources},
 	{parts: []engine.Part{engine.PartAuth}, candidates: logins},
 	{parts: []engine.Part{engine.PartTLS}, candidates: tls},
-	{parts: []engine.Part{engine.PartHelo}, candidates: helos},
-	{parts: []engine.Part{engine.PartMailFrom}, candidates: senders},
-	{parts: []engine.Part{engine.PartFor, engine.PartRcptTo}, always: true, candidates: recipients},
+	{parts: []engine.Part{engine.PartHelo}, candidates: helos, texts: names},
+	{parts: []engine.Part{engine.PartMailFrom}, candidates: senders, texts: mailers},
+	{parts: []engine.Part{engine.PartFor, engine.PartRcptTo}, always: true, candidates: recipients, texts: targets},
 }
 
 // values are texts that the conditions of a group can tell apart: what the
@@ -46,7 +47,8 @@ type values struct {
 	delims  []string // before sub-addresses
 	fresh   string   // occurs in no entry
 	inexact bool
-	finite  bool // entries are all there can be
+	finite  bool                       // entries are all there can be
+	looks   [compile.FromRDNS + 1]bool // by sourceOf: some condition looks at that
 }
 
 func newValues(g region) *values {
@@ -72,6 +74,9 @@ func newValues(g region) *values {
 func (v *values) add(c *condition) {
 	if d := string(rune(c.of.rules.SMTP.SubAddrDelim)); !slices.Contains(v.delims, d) {
 		v.delims = append(v.delims, d)
+	}
+	if c.part == engine.PartFrom {
+		v.looks[sourceOf(c.rule)] = true
 	}
 	q := criterion(c.rule, c.part)
 	if q.Table == 0 {
@@ -219,36 +224,51 @@ func tags(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transacti
 	}
 }
 
-// sources tries every place where the membership in some network changes.
+// sources tries every place where the membership in some network changes,
+// and every reverse name that conditions speak of.
 func sources(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transaction] {
-	addrs := []netip.Addr{tx.Addr, netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8::9"),
-		netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("::")}
-	for _, e := range v.entries {
-		if p, ok := engine.ParseNetAddr(e); ok {
-			addrs = append(addrs, p.Masked().Addr(), p.Masked().Addr().Next(), afterLast(p))
-		}
+	if s.socket {
+		return v.reverse(tx)
 	}
+	addrs := []netip.Addr{tx.Addr}
 	if s.stranger != nil {
 		addrs = s.stranger.addrs
+	} else if v.looks[compile.FromSrc] {
+		addrs = append(addrs, netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8::9"),
+			netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("::"))
+		for _, e := range v.entries {
+			if p, ok := engine.ParseNetAddr(e); ok {
+				addrs = append(addrs, p.Masked().Addr(), p.Masked().Addr().Next(), afterLast(p))
+			}
+		}
 	}
-	names := append([]string{tx.RDNS, ""}, v.names(v.entries)...)
 	return func(yield func(engine.Transaction) bool) {
 		for _, addr := range addrs {
-			for _, name := range names {
-				t := tx
-				t.Kind, t.Addr, t.RDNS = engine.FromAddress, addr, name
-				if addr.IsValid() && !yield(t) {
+			if !addr.IsValid() {
+				continue
+			}
+			tx.Kind, tx.Addr = engine.FromAddress, addr
+			for t := range v.reverse(tx) {
+				if !yield(t) {
 					return
 				}
 			}
 		}
-		if s.stranger != nil {
+		if s.stranger == nil {
+			tx.Kind, tx.Addr = engine.FromInternal, netip.Addr{}
+			yield(tx)
+		}
+	}
+}
+
+// reverse tries reverse names, if conditions look at them.
+func (v *values) reverse(tx engine.Transaction) iter.Seq[engine.Transaction] {
+	return func(yield func(engine.Transaction) bool) {
+		if !yield(tx) || !v.looks[compile.FromRDNS] {
 			return
 		}
-		for _, kind := range []engine.SourceKind{engine.FromSocket, engine.FromInternal} {
-			t := tx
-			t.Kind, t.Addr = kind, netip.Addr{}
-			if !yield(t) {
+		for _, name := range append([]string{""}, v.names(v.entries)...) {
+			if tx.RDNS = name; !yield(tx) {
 				return
 			}
 		}
@@ -262,29 +282,28 @@ func afterLast(p netip.Prefix) netip.Addr {
 
 func logins(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transaction] {
 	return func(yield func(engine.Transaction) bool) {
-		if !yield(tx) || s.stranger != nil {
+		if !yield(tx) || s.stranger != nil || s.socket {
 			return
 		}
-		if tx.Kind != engine.FromSocket {
-			tx.Auth, tx.User = false, ""
-			if !yield(tx) {
+		tx.Auth, tx.User = false, ""
+		if !yield(tx) {
+			return
+		}
+		tx.Auth = true
+		// What came out of an expansion may have come from the socket first.
+		if tx.Kind == engine.FromInternal && !yield(tx) {
+			return
+		}
+		for _, user := range append(slices.Concat(v.entries, v.examples()), v.fresh) {
+			if tx.User = user; !strings.HasPrefix(user, "@") && user != "" && !yield(tx) {
 				return
 			}
-			tx.Auth = true
-			for _, user := range append(slices.Concat(v.entries, v.examples()), v.fresh) {
-				if tx.User = user; !strings.HasPrefix(user, "@") && user != "" && !yield(tx) {
-					return
-				}
-			}
-			for a := range v.addresses(nil) {
-				if tx.User = a.String(); !yield(tx) {
-					return
-				}
-			}
-			return
 		}
-		tx.Auth, tx.User = true, ""
-		yield(tx)
+		for a := range v.addresses(nil) {
+			if tx.User = a.String(); !yield(tx) {
+				return
+			}
+		}
 	}
 }
 

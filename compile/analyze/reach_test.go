@@ -1,0 +1,132 @@
+package analyze
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"smtpd/compile/engine"
+)
+
+// families are rule sets that grow, as the benchmarks of the engine have
+// them; in each every rule is reached.
+var families = []struct {
+	name string
+	rule func(b *strings.Builder, i, side int)
+}{
+	{"hosting", func(b *strings.Builder, i, _ int) {
+		from := "from any"
+		switch i % 10 {
+		case 3:
+			from = `from src "192.0.2.0/24"`
+		case 7:
+			from += " auth"
+		}
+		fmt.Fprintf(b, "match %s for domain \"d%07d.example\" action in\n", from, i)
+	}},
+	{"mixed", func(b *strings.Builder, i, _ int) {
+		switch i % 3 {
+		case 0:
+			fmt.Fprintf(b, "match from src \"10.%d.%d.%d\" for any action in\n", i>>16, i>>8&255, i&255)
+		case 1:
+			fmt.Fprintf(b, "match from any mail-from \"u@s%07d.example\" for any action in\n", i)
+		case 2:
+			fmt.Fprintf(b, "match from any for domain \"d%07d.example\" action in\n", i)
+		}
+	}},
+	{"grid", func(b *strings.Builder, i, side int) {
+		x, y := i/side, i%side
+		fmt.Fprintf(b, "match from src \"10.%d.%d.0/24\" for domain \"d%d.example\" action in\n", x>>8, x&255, y)
+	}},
+	{"shadowed", func(b *strings.Builder, i, _ int) {
+		fmt.Fprintf(b, "match from any for domain \"d%07d.example\" action in\n", i/2)
+	}},
+}
+
+func sideOf(n int) int {
+	s := 1
+	for s*s < n {
+		s++
+	}
+	return s
+}
+
+// BenchmarkReachable measures the question whether every rule decides
+// anything, for 100 000 rules of each family.
+func BenchmarkReachable(b *testing.B) {
+	const n = 100_000
+	for _, f := range families {
+		b.Run("family="+f.name, func(b *testing.B) {
+			var conf strings.Builder
+			for i := range n {
+				f.rule(&conf, i, sideOf(n))
+			}
+			rs := load(b, conf.String())
+			for b.Loop() {
+				dead := 0
+				for _, r := range Reachable(rs) {
+					if r.State != Reached {
+						dead++
+					}
+				}
+				if want := map[bool]int{true: n / 2}[f.name == "shadowed"]; dead != want {
+					b.Fatalf("%d rules are not reached, want %d", dead, want)
+				}
+			}
+		})
+	}
+}
+
+// TestReachableLanguages is about patterns and expressions that no example
+// tells apart: the product of their automata does.
+func TestReachableLanguages(t *testing.T) {
+	tests := []struct{ name, conf, want string }{
+		{"the same in other words", `match from any for domain regex "^(a|b)+$" action in
+match from any for domain regex "^[ab][ab]*$" action out`, "rd"},
+		{"the union covers", `match from any for domain regex "^a" action in
+match from any for domain regex "^[^a]" action in
+match from any for domain regex "." action out`, "rrd"},
+		{"disjoint", `match from any for domain regex "^a" rcpt-to regex "@b[^@]*$" action in`, "d"},
+		{"the domain and the whole address", `match from any for domain regex "^a" rcpt-to regex "^[^@]*@[^a@][^@]*$" action in`, "d"},
+		{"a text that no example is", `match from any helo regex { "^mx1?$" "^ns$" } for any action in
+match from any helo regex "^(mx|ns)[0-9]*$" for any action out`, "rr"},
+		{"expressions and exact names", `match from any for domain { "a.example", "b.example" } action in
+match from any for domain regex "^[ab]\.example$" action out
+match from any for domain regex "^[abc]\.example$" action out`, "rdr"},
+		{"a pattern in an expression", `match from any mail-from regex "@[^.]*\.b\.example$" for any action in
+match from any mail-from "@*.b.example" for any action out`, "rd"},
+		{"stars", `match from any for domain "a*b*" action in
+match from any for domain "a*b*c" action out
+match from any for domain "a*c" action out`, "rdr"},
+		{"a star stops at the first", `match from any for domain "*a.z" action in
+match from any for domain "*.a.z" action out`, "rr"},
+		{"sub-addresses", `match from any for rcpt-to regex "^bob(\+.*)?@" action in
+match from any for rcpt-to "bob" action out`, "rd"},
+		{"tags", `match tag regex "^(a|b)$" from any for any action in
+match tag { "a" "b" } from any for any action out
+match !tag regex "." from any for any action out`, "rdr"},
+		{"upper case is no text", `match from any helo regex "." for any action in
+match from any helo regex "[[:upper:]]" for any action out`, "rd"},
+		{"only bytes that nobody sends", `match from any helo regex "^[ -~]" for any action in
+match from any helo regex "." for any action out`, "ru"},
+		{"beyond the budget", `match from any helo regex "^(a|b)*a(a|b){30}$" for any action in
+match from any helo regex "^(a|b)*b(a|b){30}$" for any action out
+match from any helo regex "^(a|b){31,}$" for any action out`, "rru"},
+	}
+	for _, tt := range tests {
+		rs := load(t, tt.conf)
+		e := engine.NewLinear(rs)
+		got := ""
+		for _, r := range Reachable(rs) {
+			got += string(" rdu"[r.State])
+			if r.State == Reached {
+				if d := e.Decide(t.Context(), &r.Witness.Transaction, nil); d.Rule != r.Rule {
+					t.Errorf("%s: witness %+v of rule %d is decided by %d", tt.name, r.Witness, r.Rule, d.Rule)
+				}
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
