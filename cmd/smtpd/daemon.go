@@ -63,7 +63,7 @@ func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
 			return err
 		}
 	}
-	host := oshost.New()
+	host := oshost.Sealed{Host: oshost.New()} // keys are for crypto to read
 	if d.rules, err = load(c.file(), defines, host, stderr); err != nil {
 		return err
 	}
