@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"smtpd/compile"
@@ -36,6 +37,17 @@ type Config struct {
 	PauseMDA, PauseMTA bool // hand out nothing of that kind
 
 	SMTP, MFA, MDA, MTA, Control imsg.Conn
+
+	// Updates brings what a reload changes. May be nil.
+	Updates <-chan Update
+}
+
+// An Update is other rules, and the components that go by them. Those before
+// them finish what they have. How the store writes is as it was at the start.
+type Update struct {
+	Rules               *compile.Ruleset
+	SMTP, MFA, MDA, MTA imsg.Conn
+	Done                func() // called when it is in force
 }
 
 // bounceSessions bounds the reports that are submitted at the same time.
@@ -46,12 +58,36 @@ const lifeOfReports = 4 * 24 * time.Hour
 
 // An agent is the queue at work.
 type agent struct {
-	rules     *compile.Ruleset
+	current   atomic.Pointer[terms]
 	log       *slog.Logger
 	store     Store
 	reception reception
 	scheduler scheduler
-	submitter Submitter
+}
+
+// terms are what the rules say of mail that waits, and who deals with it. They
+// never change; an Update puts others in their place.
+type terms struct {
+	rules       *compile.Ruleset
+	life        map[string]time.Duration // of envelopes, by action: of each that there is
+	judge       judge
+	maxInflight int // envelopes handed out at once
+	window      int // envelopes in memory
+	carriers    map[envelope.Type]Deliverer
+	submitter   Submitter
+}
+
+func (a *agent) newTerms(rs *compile.Ruleset) *terms {
+	inflight := cmp.Or(rs.Scheduler.MaxInflight, 5000)
+	t := &terms{
+		rules: rs, life: make(map[string]time.Duration), maxInflight: inflight, window: 2 * inflight,
+		judge: judge{rs.Bounce, cmp.Or(rs.Queue.TTL, lifeOfReports), a.log, a.freeID},
+	}
+	for i := range rs.Actions {
+		act := &rs.Actions[i]
+		t.life[act.Name] = cmp.Or(act.TTL, rs.Queue.TTL, lifeOfReports)
+	}
+	return t
 }
 
 // patience is how long a stopping queue waits for what agents are doing: a
@@ -97,16 +133,34 @@ func Main(ctx context.Context, c Config) (err error) {
 		return p
 	}
 	nothing := func() {}
-	run("smtp", c.SMTP, a.serveSMTP, a.reception.abandon)
-	run("control", c.Control, a.serveControl, nothing)
-	a.submitter = remoteSubmitter{run("mfa", c.MFA, a.serveMFA, nothing)}
-	a.scheduler.carriers = map[envelope.Type]Deliverer{
-		envelope.MDA: remoteDeliverer{run("mda", c.MDA, a.serveAgents, nothing)},
-		envelope.MTA: remoteDeliverer{run("mta", c.MTA, a.serveAgents, nothing)},
+	adopt := func(u Update) {
+		from := new(client)
+		run("smtp", u.SMTP, from.handler(a), func() { a.reception.abandon(from) })
+		t := a.newTerms(u.Rules)
+		t.submitter = remoteSubmitter{run("mfa", u.MFA, a.serveMFA, nothing)}
+		t.carriers = map[envelope.Type]Deliverer{
+			envelope.MDA: remoteDeliverer{run("mda", u.MDA, a.serveAgents, nothing)},
+			envelope.MTA: remoteDeliverer{run("mta", u.MTA, a.serveAgents, nothing)},
+		}
+		a.current.Store(t)
 	}
+	adopt(Update{Rules: c.Rules, SMTP: c.SMTP, MFA: c.MFA, MDA: c.MDA, MTA: c.MTA})
+	run("control", c.Control, a.serveControl, nothing)
 	if c.Ready != nil {
 		c.Ready()
 	}
+	peers.Go(func() {
+		for {
+			select {
+			case u := <-c.Updates:
+				adopt(u)
+				a.scheduler.reconsider()
+				u.Done()
+			case <-work.Done():
+				return
+			}
+		}
+	})
 	a.scheduler.loop(ctx, work)
 	return nil
 }
@@ -136,34 +190,24 @@ func orAbsent(conn imsg.Conn) imsg.Conn {
 }
 
 func newAgent(c *Config) *agent {
-	a := &agent{rules: c.Rules, log: c.Log}
-	life := make(map[string]time.Duration)
-	known := make(map[string]bool)
-	for i := range c.Rules.Actions {
-		act := &c.Rules.Actions[i]
-		life[act.Name] = cmp.Or(act.TTL, c.Rules.Queue.TTL, lifeOfReports)
-		known[act.Name] = true
-	}
+	a := &agent{log: c.Log}
+	a.current.Store(a.newTerms(c.Rules))
 	a.reception = reception{
-		life:  life,
+		terms: a.current.Load,
 		space: func() error { return nil },
 		open:  make(map[envelope.MessageID]*incoming),
 	}
-	inflight := cmp.Or(c.Rules.Scheduler.MaxInflight, 5000)
 	a.scheduler = scheduler{
-		judge:       judge{c.Rules.Bounce, cmp.Or(c.Rules.Queue.TTL, lifeOfReports), c.Log, a.freeID},
-		inject:      a.inject,
-		log:         c.Log,
-		actions:     known,
-		group:       a.destination,
-		limit:       a.limit,
-		maxInflight: inflight,
-		window:      2 * inflight,
-		wake:        make(chan struct{}, 1),
-		known:       make(map[envelope.ID]phase),
-		orders:      make(map[envelope.ID]order),
-		dests:       make(map[Destination]*destination),
-		missing:     make(map[string]bool),
+		terms:   a.current.Load,
+		inject:  a.inject,
+		log:     c.Log,
+		group:   a.destination,
+		limit:   a.limit,
+		wake:    make(chan struct{}, 1),
+		known:   make(map[envelope.ID]phase),
+		orders:  make(map[envelope.ID]order),
+		dests:   make(map[Destination]*destination),
+		missing: make(map[string]bool),
 	}
 	a.scheduler.paused[envelope.MDA] = c.PauseMDA
 	a.scheduler.paused[envelope.MTA] = c.PauseMTA
@@ -188,9 +232,10 @@ func (a *agent) destination(ev *envelope.Envelope) Destination {
 }
 
 func (a *agent) action(name string) *compile.Action {
-	for i := range a.rules.Actions {
-		if a.rules.Actions[i].Name == name {
-			return &a.rules.Actions[i]
+	rules := a.current.Load().rules
+	for i := range rules.Actions {
+		if rules.Actions[i].Name == name {
+			return &rules.Actions[i]
 		}
 	}
 	return nil
@@ -199,16 +244,17 @@ func (a *agent) action(name string) *compile.Action {
 // limit is how many batches a destination has in flight: the high-water mark
 // of its agent, beyond which OpenSMTPD's agents have envelopes held.
 func (a *agent) limit(d Destination) int {
+	rules := a.current.Load().rules
 	switch d.Type {
 	case envelope.MDA:
-		return cmp.Or(a.rules.MDA.TaskHiwat, 50)
+		return cmp.Or(rules.MDA.TaskHiwat, 50)
 	case envelope.MTA:
-		for i := range a.rules.MTA.Domains {
-			if l := &a.rules.MTA.Domains[i]; strings.EqualFold(l.Domain, d.Name) {
+		for i := range rules.MTA.Domains {
+			if l := &rules.MTA.Domains[i]; strings.EqualFold(l.Domain, d.Name) {
 				return cmp.Or(l.Limits.TaskHiwat, 50)
 			}
 		}
-		return cmp.Or(a.rules.MTA.Limits.TaskHiwat, 50)
+		return cmp.Or(rules.MTA.Limits.TaskHiwat, 50)
 	}
 	return bounceSessions
 }
@@ -227,11 +273,18 @@ func (a *agent) freeID(msg envelope.MessageID) (envelope.ID, error) {
 	return 0, fmt.Errorf("message %v: no free envelope id", msg)
 }
 
+// A client is an smtp: there are two while one takes over from the other.
+type client struct{ _ byte } // each has an address of its own
+
+func (from *client) handler(a *agent) imsg.Handler {
+	return func(_ context.Context, m imsg.Message) (imsg.Message, error) { return a.serveSMTP(from, m) }
+}
+
 // serveSMTP answers smtp.
-func (a *agent) serveSMTP(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+func (a *agent) serveSMTP(from *client, m imsg.Message) (imsg.Message, error) {
 	closeFile(m.File)
 	if m.Type == msgCreate {
-		return a.create()
+		return a.create(from)
 	}
 	var ref messageRef
 	if err := ref.parse(m.Data); err != nil {
@@ -253,8 +306,8 @@ func (a *agent) serveSMTP(ctx context.Context, m imsg.Message) (imsg.Message, er
 	return imsg.Message{}, errUnknown(m.Type)
 }
 
-func (a *agent) create() (imsg.Message, error) {
-	in, err := a.reception.create(false)
+func (a *agent) create(from *client) (imsg.Message, error) {
+	in, err := a.reception.create(from)
 	if err != nil {
 		a.log.Error("queue: message is not accepted", "error", err)
 		return imsg.Message{}, err
@@ -301,13 +354,14 @@ func (a *agent) serveAgents(_ context.Context, m imsg.Message) (imsg.Message, er
 // inject submits a report about group as a new message from the null sender.
 // It takes the place of group in the step that makes it durable.
 func (a *agent) inject(ctx context.Context, group []envelope.Envelope) error {
-	in, err := a.reception.create(true)
+	in, err := a.reception.create(nil)
 	if err != nil {
 		return err
 	}
 	defer a.reception.rollback(in.id) // of no effect after a commit
-	server := cmp.Or(group[0].SMTPName, a.rules.ServerName)
-	if err := a.submitter.SubmitReport(ctx, in.id, server, group[0].Sender); err != nil {
+	now := a.current.Load()
+	server := cmp.Or(group[0].SMTPName, now.rules.ServerName)
+	if err := now.submitter.SubmitReport(ctx, in.id, server, group[0].Sender); err != nil {
 		return err
 	}
 	if err := a.writeReport(in, server, group); err != nil {

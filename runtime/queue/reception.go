@@ -15,8 +15,8 @@ import (
 // only: what does not come to its commit leaves nothing behind.
 type reception struct {
 	store Store
-	life  map[string]time.Duration // of envelopes, by action
-	space func() error             // why nothing can be taken now; nil: it can
+	terms func() *terms
+	space func() error // why nothing can be taken now; nil: it can
 
 	mu   sync.Mutex
 	open map[envelope.MessageID]*incoming
@@ -29,15 +29,16 @@ type incoming struct {
 	created time.Time
 	low     uint32 // lower half of the id of the last envelope
 	evs     []envelope.Envelope
-	report  bool // made here, not received
+	from    *client // nil: a report, which is made here
 }
 
 // maxEnvelopes bounds what one message may bring: far more than a recipient
 // limit and the expansion of aliases allow.
 const maxEnvelopes = 1 << 17
 
-// create begins a message. Its file stays with the reception.
-func (r *reception) create(report bool) (*incoming, error) {
+// create begins a message of a client, or, without one, a report. Its file
+// stays with the reception.
+func (r *reception) create(from *client) (*incoming, error) {
 	if err := r.space(); err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func (r *reception) create(report bool) (*incoming, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create message: %w", err)
 	}
-	in := &incoming{content: f, created: time.Now(), low: rand.Uint32(), report: report}
+	in := &incoming{content: f, created: time.Now(), low: rand.Uint32(), from: from}
 	for range 100 {
 		id := envelope.MessageID(rand.Uint32())
 		if id == 0 {
@@ -86,15 +87,16 @@ func (r *reception) submit(msg envelope.MessageID, evs []envelope.Envelope) ([]e
 	if len(in.evs)+len(evs) > maxEnvelopes {
 		return nil, fmt.Errorf("submit to message %v: more than %d envelopes", msg, maxEnvelopes)
 	}
+	life := r.terms().life
 	for i := range evs {
 		ev := &evs[i]
-		if _, ok := r.life[ev.Action]; !ok || ev.Type != envelope.MDA && ev.Type != envelope.MTA {
+		if _, ok := life[ev.Action]; !ok || ev.Type != envelope.MDA && ev.Type != envelope.MTA {
 			return nil, fmt.Errorf("submit to message %v: no %v action %q", msg, ev.Type, ev.Action)
 		}
 	}
 	ids := make([]envelope.ID, len(evs))
 	for i := range evs {
-		in.add(evs[i], r.life[evs[i].Action])
+		in.add(evs[i], life[evs[i].Action])
 		ids[i] = in.evs[len(in.evs)-1].ID
 	}
 	return ids, nil
@@ -109,7 +111,7 @@ func (in *incoming) add(ev envelope.Envelope, life time.Duration) {
 	ev.ID = envelope.ID(in.id)<<32 | envelope.ID(in.low)
 	ev.Created, ev.NextTry, ev.Expires = in.created, in.created, in.created.Add(life)
 	ev.LastTry, ev.LastBounce, ev.Tries = time.Time{}, time.Time{}, 0
-	if in.report {
+	if in.from == nil {
 		ev.Flags |= envelope.IsBounce
 	}
 	in.evs = append(in.evs, ev)
@@ -124,7 +126,7 @@ func (r *reception) commit(msg envelope.MessageID, reported []envelope.ID) ([]en
 		return nil, fmt.Errorf("commit message %v: %w", msg, ErrNotFound)
 	}
 	defer in.content.Close()
-	if len(in.evs) == 0 && in.report {
+	if len(in.evs) == 0 && in.from == nil {
 		return nil, errNoRecipient
 	}
 	if len(in.evs) == 0 {
@@ -150,13 +152,13 @@ func (r *reception) rollback(msg envelope.MessageID) {
 	}
 }
 
-// abandon forgets all messages that are being received: who sent them is
+// abandon forgets all messages that are being received from a client: it is
 // gone.
-func (r *reception) abandon() {
+func (r *reception) abandon(from *client) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, in := range r.open {
-		if !in.report {
+		if in.from == from {
 			in.content.Close()
 			delete(r.open, id)
 		}

@@ -87,7 +87,7 @@ func (s *scheduler) settleReport(group []envelope.Envelope, err error, w *work) 
 	now := time.Now()
 	for i := range group {
 		r := Result{ID: group[i].ID, Outcome: outcome, Text: err.Error()}
-		if jerr := s.judge.settle(&w.changes, &group[i], &r, now); jerr != nil {
+		if jerr := s.terms().judge.settle(&w.changes, &group[i], &r, now); jerr != nil {
 			s.log.Error("queue: result is not kept", "evpid", r.ID, "error", jerr)
 		}
 	}

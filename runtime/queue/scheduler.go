@@ -21,17 +21,12 @@ import (
 // Envelopes are taken from one destination after the other, so that one with
 // a million envelopes, or one that answers slowly, holds up no other.
 type scheduler struct {
-	store    Store
-	judge    judge
-	log      *slog.Logger
-	carriers map[envelope.Type]Deliverer
-	inject   func(ctx context.Context, group []envelope.Envelope) error
-	actions  map[string]bool
-	group    Grouping
-	limit    func(Destination) int // of batches in flight
-
-	maxInflight int // envelopes handed out at once
-	window      int // envelopes in memory
+	store  Store
+	terms  func() *terms
+	log    *slog.Logger
+	inject func(ctx context.Context, group []envelope.Envelope) error
+	group  Grouping
+	limit  func(Destination) int // of batches in flight
 
 	suspects suspects
 
@@ -123,7 +118,7 @@ func (s *scheduler) add(evs []envelope.Envelope) {
 		switch {
 		case at.After(now):
 			s.expect(e.Mark)
-		case len(s.known) >= s.window:
+		case len(s.known) >= s.terms().window:
 			s.leave(e.Mark)
 		default:
 			s.take(e, ev)
@@ -201,7 +196,7 @@ func (s *scheduler) take(e Entry, ev *envelope.Envelope) {
 // deliverable reports whether the action of e exists. Envelopes of one that
 // does not wait in the store until it does, whatever their age.
 func (s *scheduler) deliverable(e Entry) bool {
-	if e.Dest.Type == envelope.Bounce || s.actions[e.Dest.Action] {
+	if _, ok := s.terms().life[e.Dest.Action]; ok || e.Dest.Type == envelope.Bounce {
 		return true
 	}
 	if !s.missing[e.Dest.Action] {
@@ -223,7 +218,7 @@ func (s *scheduler) offer(d *destination) {
 func (s *scheduler) dispatch() {
 	for len(s.turn) > 0 && s.work != nil {
 		d := s.turn[0]
-		if !s.paused[d.name.Type] && s.inflight > 0 && s.inflight+len(d.tasks[0].items) > s.maxInflight {
+		if !s.paused[d.name.Type] && s.inflight > 0 && s.inflight+len(d.tasks[0].items) > s.terms().maxInflight {
 			return
 		}
 		s.turn[0] = nil
@@ -301,7 +296,7 @@ func (s *scheduler) load(t *task, w *work) []envelope.Envelope {
 			continue
 		}
 		if !ev.Expires.IsZero() && !now.Before(ev.Expires) {
-			if err := s.judge.expire(&w.changes, &ev, now); err != nil {
+			if err := s.terms().judge.expire(&w.changes, &ev, now); err != nil {
 				s.log.Error("queue: expired envelope is not reported", "evpid", ev.ID, "error", err)
 			}
 			continue
@@ -341,7 +336,7 @@ func (s *scheduler) try(ctx context.Context, typ envelope.Type, batch []envelope
 		putOff(w, batch, time.Now().Add(suspectPause))
 		return
 	}
-	results, err := s.carriers[typ].Deliver(ctx, batch)
+	results, err := s.terms().carriers[typ].Deliver(ctx, batch)
 	now := time.Now()
 	deaths := s.suspects.end(h, errors.Is(err, imsg.ErrLost) && !s.stopping())
 	byID := make(map[envelope.ID]*Result, len(results))
@@ -359,7 +354,7 @@ func (s *scheduler) try(ctx context.Context, typ envelope.Type, batch []envelope
 			s.untried(ev, err, now, w)
 			continue
 		}
-		if err := s.judge.settle(&w.changes, ev, r, now); err != nil {
+		if err := s.terms().judge.settle(&w.changes, ev, r, now); err != nil {
 			s.log.Error("queue: result is not reported", "evpid", ev.ID, "error", err)
 		}
 	}
@@ -425,7 +420,7 @@ func (s *scheduler) finish(t *task, w *work, stuck error) {
 	s.offer(d)
 	s.wantMore(d)
 	s.forget(d)
-	if s.stalled && len(s.known) <= s.window/2 {
+	if s.stalled && len(s.known) <= s.terms().window/2 {
 		s.stalled = false
 		s.next = time.Time{}
 		s.poke()
@@ -484,6 +479,19 @@ func (s *scheduler) pause() time.Duration {
 	return min(max(time.Until(s.next), 0), clockCheck)
 }
 
+// reconsider looks at everything anew: other rules may have what envelopes
+// have waited for.
+func (s *scheduler) reconsider() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.missing = make(map[string]bool)
+	s.place, s.rewound = Mark{}, true
+	for _, d := range s.dests {
+		s.offer(d)
+	}
+	s.poke()
+}
+
 // walk brings into memory what is due, as far as there is room.
 func (s *scheduler) walk() {
 	from, refill, ok := s.begin()
@@ -538,7 +546,7 @@ func (s *scheduler) visit(e Entry) bool {
 	case e.Due.After(time.Now()):
 		s.soonest(e.Due)
 		return false
-	case len(s.known) >= s.window:
+	case len(s.known) >= s.terms().window:
 		s.stalled = true
 		s.next = time.Now().Add(idle) // finish wakes the walk
 		return false
