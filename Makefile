@@ -27,10 +27,12 @@ fuzz:
 golden:
 	go test ./lang/... ./compile/... -update
 
-# Long runs: the daemon is killed under load, everything is fuzzed longer.
+# Long runs: the daemon is killed under load, everything is fuzzed longer, and
+# what smtpd -n says is compared with an OpenSMTPD that is installed.
 soak:
 	bench/kill.sh
 	$(MAKE) fuzz FUZZTIME=5m
+	go test ./compile -run TestAgainstOriginal -timeout 2h -original.runs 50000 -original.seed $$(date +%s)
 
 ci:
 	.ci/run

@@ -248,6 +248,10 @@ type Filter struct {
 	ProcExec *ProcExec `parser:"| @@"`
 	Chain    *List     `parser:"| 'chain':Keyword @@"`
 	Phase    *Phase    `parser:"| 'phase':Keyword @@ )"`
+
+	// KindPos is where the word chain or phase stands. Only lang.Parse sets
+	// it, and in a Part there may be nothing behind that word.
+	KindPos token.Pos
 }
 
 // A ProcExec is the command of a filter with a process of its own.

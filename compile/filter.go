@@ -41,6 +41,9 @@ func (c *compiler) procOptions(p *Proc, options []*ast.ProcOption) {
 func (c *compiler) filter(f *ast.Filter) {
 	errors := c.errors
 	filter := Filter{Name: f.Name.Text, Origin: c.here()}
+	if f.KindPos.IsValid() {
+		c.filters.taken(c, &f.Name, f.KindPos)
+	}
 	switch {
 	case f.Proc != nil:
 		c.filters.taken(c, &f.Name, f.Proc.Pos)
@@ -51,10 +54,8 @@ func (c *compiler) filter(f *ast.Filter) {
 		c.filters.taken(c, &f.Name, f.ProcExec.Command.Pos)
 		c.procExec(&filter, f.ProcExec, &f.Name)
 	case f.Chain != nil:
-		c.filters.taken(c, &f.Name, f.Chain.Pos)
 		filter.Chain = c.chain(f.Chain)
 	case f.Phase != nil:
-		c.filters.taken(c, &f.Name, f.Phase.Pos)
 		c.phase(&filter, f.Phase)
 	}
 	c.rs.Filters = append(c.rs.Filters, filter)

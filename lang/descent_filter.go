@@ -7,6 +7,7 @@ func (d *descent) filter() *ast.Filter {
 	if !d.str(&f.Name) {
 		return nil
 	}
+	at := d.peek().pos
 	switch {
 	case d.kw("proc"):
 		f.Proc = d.newStr()
@@ -17,8 +18,10 @@ func (d *descent) filter() *ast.Filter {
 			f.ProcExec = p
 		}
 	case d.kw("chain"):
+		f.KindPos = at
 		f.Chain = d.list(true)
 	case d.kw("phase"):
+		f.KindPos = at
 		f.Phase = d.phase()
 	default:
 		d.fail()
