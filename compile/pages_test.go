@@ -2,9 +2,6 @@ package compile_test
 
 import (
 	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -81,36 +78,4 @@ func example(page, heading string) string {
 
 func hasCode(list diag.List, code diag.Code) bool {
 	return slices.ContainsFunc(list, func(d *diag.Diagnostic) bool { return d.Code == code })
-}
-
-// reported finds the codes that a source file reports.
-var reported = regexp.MustCompile(`(?:Reportf|[eE]rrorf|lacks|fatalf|Code:|code|fail)\W[^"\n]*"([a-z][a-z0-9]*(?:-[a-z0-9]+)*)"`)
-
-// TestEveryCodeHasAPage looks for the codes in the sources that report them.
-func TestEveryCodeHasAPage(t *testing.T) {
-	seen := 0
-	for _, dir := range []string{".", "../lang", "../cmd/smtpd-check", "analyze"} {
-		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range files {
-			if strings.HasSuffix(name, "_test.go") {
-				continue
-			}
-			text, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range reported.FindAllSubmatch(text, -1) {
-				seen++
-				if title, _ := codes.Page(diag.Code(m[1])); title == "" {
-					t.Errorf("%s: code %s has no page", name, m[1])
-				}
-			}
-		}
-	}
-	if seen < 50 {
-		t.Errorf("only %d codes found", seen)
-	}
 }

@@ -96,7 +96,6 @@ var named = map[diag.Code]bool{
 	"too-long":            true,
 	"undefined-macro":     true,
 	"unreadable-file":     true,
-	"unreadable-include":  true,
 	"unterminated-string": true,
 }
 
