@@ -44,8 +44,8 @@ type KeyHost interface {
 }
 
 // ErrContent is returned by ReadFile of a Host that knows a file to be there
-// but not what is in it. Such a table may hold anything, and such a
-// certificate is taken for a good one.
+// but not what is in it; its owner and mode come with the error. Such a table
+// may hold anything, and such a certificate is taken for a good one.
 var ErrContent = errors.New("content not known")
 
 // ErrUnknown is returned by ReadFile and Resolve of a Host that is known in

@@ -171,18 +171,17 @@ func (c *compiler) fatalf(at token.Span, code diag.Code, format string, args ...
 // beyond most.
 func (c *compiler) load(read func(string) (File, error), path string, at token.Span, code diag.Code, what string, most uint32) ([]byte, bool) {
 	f, err := read(path)
+	unread := errors.Is(err, ErrContent)
 	var d *diag.Diagnostic
 	switch {
-	case errors.Is(err, ErrContent):
-		return nil, false
-	case err != nil:
+	case err != nil && !unread:
 		d = c.lacks(at, code, "%s %s", what, fileProblem(path, err))
 	case f.UID != 0:
 		d = c.lacks(at, code, "%s: %s belongs to uid %d, not to root", what, path, f.UID)
 	case f.Mode&^most != 0:
 		d = c.lacks(at, code, "%s: %s has mode %04o, at most %04o is safe", what, path, f.Mode, most)
 	default:
-		return f.Data, true
+		return f.Data, !unread
 	}
 	d.Fatal = true
 	return nil, false

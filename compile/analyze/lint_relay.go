@@ -1,6 +1,7 @@
 package analyze
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -177,7 +178,7 @@ func (l *linter) secretHere(key *ast.Str, what string) {
 
 func (l *linter) secret(path string, at token.Span, what string) {
 	f, err := l.host.ReadFile(path)
-	if err != nil || f.Mode&worldReadable == 0 || !l.once(diag.Security, at, "readable-secret", path) {
+	if err != nil && !errors.Is(err, compile.ErrContent) || f.Mode&worldReadable == 0 || !l.once(diag.Security, at, "readable-secret", path) {
 		return
 	}
 	d := l.list.Reportf(diag.Security, at, "readable-secret", "everybody on this host can read %s: %s has mode %04o", what, path, f.Mode)

@@ -13,10 +13,12 @@
 //	service ssmtp 465                 a name in the services database
 //	file /etc/mail/aliases            a file that is there
 //	file /etc/mail/domains domains    the same, with the content of domains
+//	file /etc/ssl/key mode 0640 owner 0
 //	helper ldap                       a program that serves tables
 //
-// The path of a content is relative to the file of facts. A file is taken to
-// belong to root and to be safe.
+// The path of a content is relative to the file of facts, and comes last. A
+// file of which nothing else is said has mode 0600 and belongs to root: such
+// a one is safe. The owner is a number, or root.
 package hostfacts
 
 import (
@@ -39,14 +41,14 @@ type Host struct {
 	addrs      []netip.Addr
 	hosts      map[string][]netip.Addr
 	services   map[string]uint16
-	files      map[string]content
+	files      map[string]file
 	helpers    map[string]bool
 	missing    error // what is said of a file or name that is not listed
 }
 
-// A content is what a file holds, if that is known.
-type content struct {
-	data  []byte
+// A file is there; what it holds may be known.
+type file struct {
+	compile.File
 	known bool
 }
 
@@ -68,7 +70,7 @@ func empty() *Host {
 		addrs:      loopback,
 		hosts:      map[string][]netip.Addr{"localhost": loopback},
 		services:   map[string]uint16{"smtp": 25, "smtps": 465, "submissions": 465, "submission": 587},
-		files:      make(map[string]content),
+		files:      make(map[string]file),
 		helpers:    make(map[string]bool),
 		missing:    fs.ErrNotExist,
 	}
@@ -99,7 +101,7 @@ func (h *Host) fact(kind string, args []string, dir string, read func(path strin
 	case "interface", "group", "host":
 		most = len(args)
 	case "file":
-		most = 2
+		most = 6
 	case "service":
 		least, most = 2, 2
 	}
@@ -131,14 +133,7 @@ func (h *Host) fact(kind string, args []string, dir string, read func(path strin
 		}
 		h.services[args[0]] = uint16(port)
 	case "file":
-		h.files[args[0]] = content{}
-		if len(args) == 2 {
-			from := args[1]
-			if !filepath.IsAbs(from) {
-				from = filepath.Join(dir, from)
-			}
-			return h.content(args[0], from, read)
-		}
+		return h.file(args[0], args[1:], dir, read)
 	case "helper":
 		h.helpers[args[0]] = true
 	default:
@@ -161,13 +156,41 @@ func (h *Host) group(name string, members []string) error {
 	return nil
 }
 
-// content adds a file whose content another one holds.
-func (h *Host) content(path, from string, read func(path string) ([]byte, error)) error {
-	data, err := read(from)
-	if err != nil {
-		return fmt.Errorf("file %s: %w", path, err)
+// file adds a file with what is said of it.
+func (h *Host) file(path string, args []string, dir string, read func(path string) ([]byte, error)) error {
+	f := file{File: compile.File{Mode: 0o600}}
+	for len(args) > 1 {
+		value := args[1]
+		switch args[0] {
+		case "mode":
+			mode, err := strconv.ParseUint(value, 8, 12)
+			if err != nil {
+				return fmt.Errorf("file %s: %q is no mode, such as 0640", path, value)
+			}
+			f.Mode = uint32(mode) & 0o777
+		case "owner":
+			uid, err := strconv.ParseUint(value, 10, 31)
+			if err != nil && value != "root" {
+				return fmt.Errorf("file %s: owner %q is no user id and not root", path, value)
+			}
+			f.UID = int(uid)
+		default:
+			return fmt.Errorf("file %s: unknown word %q; mode and owner may be said, and then a content", path, args[0])
+		}
+		args = args[2:]
 	}
-	h.files[path] = content{data, true}
+	if len(args) == 1 {
+		from := args[0]
+		if !filepath.IsAbs(from) {
+			from = filepath.Join(dir, from)
+		}
+		data, err := read(from)
+		if err != nil {
+			return fmt.Errorf("file %s: %w", path, err)
+		}
+		f.Data, f.known = data, true
+	}
+	h.files[path] = f
 	return nil
 }
 
@@ -210,16 +233,17 @@ func (h *Host) Service(name string) (uint16, bool) {
 	return port, ok
 }
 
-// ReadFile returns the content of a file.
+// ReadFile returns a file. If only its content is not known, the rest comes
+// with the error.
 func (h *Host) ReadFile(path string) (compile.File, error) {
 	f, ok := h.files[path]
 	switch {
 	case !ok:
 		return compile.File{}, &fs.PathError{Op: "open", Path: path, Err: h.missing}
 	case !f.known:
-		return compile.File{}, &fs.PathError{Op: "read", Path: path, Err: compile.ErrContent}
+		return f.File, &fs.PathError{Op: "read", Path: path, Err: compile.ErrContent}
 	}
-	return compile.File{Data: f.data, Mode: 0o600}, nil
+	return f.File, nil
 }
 
 // Helper reports whether a program serves tables of a backend.

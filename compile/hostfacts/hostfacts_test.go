@@ -25,6 +25,45 @@ file /etc/mail/shared /abs/shared
 helper ldap
 `
 
+// TestFiles checks what is said of files besides their names.
+func TestFiles(t *testing.T) {
+	for _, tt := range []struct {
+		fact  string
+		mode  uint32
+		uid   int
+		known bool
+		err   string
+	}{
+		{"file /f", 0o600, 0, false, ""},
+		{"file /f domains", 0o600, 0, true, ""},
+		{"file /f mode 644", 0o644, 0, false, ""},
+		{"file /f mode 0644 domains", 0o644, 0, true, ""},
+		{"file /f owner 7 mode 4755", 0o755, 7, false, ""},
+		{"file /f mode 0640 owner root domains", 0o640, 0, true, ""},
+		{"file /f mode domains", 0, 0, false, `"domains" is no mode`},
+		{"file /f mode 9", 0, 0, false, `"9" is no mode`},
+		{"file /f owner nobody", 0, 0, false, `owner "nobody" is no user id`},
+		{"file /f group 7", 0, 0, false, `unknown word "group"`},
+		{"file /f mode 0600 owner 0 domains more", 0, 0, false, "7 words"},
+	} {
+		h, err := Parse("hosts/mail", tt.fact, read)
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%s: %v, want an error with %q", tt.fact, err, tt.err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tt.fact, err)
+			continue
+		}
+		f, err := h.ReadFile("/f")
+		if f.Mode != tt.mode || f.UID != tt.uid || (err == nil) != tt.known || (string(f.Data) != "") != tt.known {
+			t.Errorf("%s: mode %04o, uid %d, %v", tt.fact, f.Mode, f.UID, err)
+		}
+	}
+}
+
 func read(path string) ([]byte, error) {
 	switch path {
 	case "hosts/domains", "/abs/shared":
