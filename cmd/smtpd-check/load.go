@@ -14,6 +14,7 @@ import (
 	"smtpd/compile/oshost"
 	"smtpd/lang"
 	"smtpd/lang/diag"
+	"smtpd/lang/generation"
 )
 
 // A source says for which host and with which macros a configuration is
@@ -85,7 +86,11 @@ func (c *source) load(s *streams, path string, host compile.Host) (*loaded, erro
 	if text == nil {
 		text = []byte{}
 	}
-	f, parsed := lang.Parse(name, lang.Options{Defines: c.defines(s), Text: text})
+	opts := lang.Options{Defines: c.defines(s), Text: text}
+	f, parsed := lang.Parse(name, opts)
+	if old := generation.Refuse(parsed, name, opts); old != nil {
+		return &loaded{&diag.Report{File: name, Set: f.Set, List: diag.List{old}}, f, nil}, nil
+	}
 	rules, compiled := compile.Draft(f, host)
 	refused := c.Strict && compiled.Refuse("extension")
 	if refused || parsed.Has(diag.Language) {

@@ -13,6 +13,7 @@ import (
 	"smtpd/compile"
 	"smtpd/lang"
 	"smtpd/lang/diag"
+	"smtpd/lang/generation"
 	"smtpd/lang/token"
 )
 
@@ -41,7 +42,12 @@ func collectLate() {
 }
 
 func checkTo(w io.Writer, path string, defines []lang.Define, host compile.Host, strict bool) int {
-	f, parsed := lang.Parse(path, lang.Options{Defines: defines})
+	opts := lang.Options{Defines: defines}
+	f, parsed := lang.Parse(path, opts)
+	if old := generation.Refuse(parsed, path, opts); old != nil {
+		fmt.Fprintf(w, "%s: syntax error: %s; %s\n", place(old), diag.Printable(old.Message), diag.Printable(old.Help[0]))
+		return 1
+	}
 	var compiled diag.List
 	if _, read := f.Set.Source(path); read {
 		var rs *compile.Ruleset

@@ -31,6 +31,8 @@ func TestCheckOutput(t *testing.T) {
 		{"host", "listen on nosuchif0\n" + rule, 1, "smtpd: nowhere to listen"},
 		{"table file", "table t file:/nonexistent/t\n" + rule, 1, "F:1: table <t> cannot be read"},
 		{"next token", "listen on lo auth \\\n auth \\\n port 26\n" + rule, 1, "F:3: auth is already given\nsmtpd: auth"},
+		{"older generation", "listen on lo\ntable a { b }\naccept from any for local deliver to mbox\nexpire 4d\n", 1,
+			"F:3: syntax error: the configuration is of generation 2 of the language, which OpenSMTPD 5.3 to 6.0 read; `smtpd-check migrate F`"},
 		{"key from standard input", "queue encryption stdin\n" + rule, 1, "smtpd: the key of queue encryption"},
 		{"key", "queue encryption 0123456789abcdef0123456789abcdef\n" + rule, 0, "configuration OK"},
 	}

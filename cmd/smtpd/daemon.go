@@ -18,6 +18,7 @@ import (
 	"smtpd/compile/oshost"
 	"smtpd/lang"
 	"smtpd/lang/diag"
+	"smtpd/lang/generation"
 	"smtpd/runtime/crypto"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/proc"
@@ -136,7 +137,11 @@ func (c *cli) logger(stderr io.Writer, level slog.Leveler) (*slog.Logger, error)
 // load returns the rule table of the configuration in path, or prints what is
 // wrong with it.
 func load(path string, defines []lang.Define, host compile.Host, stderr io.Writer) (*compile.Ruleset, error) {
-	f, parsed := lang.Parse(path, lang.Options{Defines: defines})
+	opts := lang.Options{Defines: defines}
+	f, parsed := lang.Parse(path, opts)
+	if old := generation.Refuse(parsed, path, opts); old != nil {
+		return nil, fmt.Errorf("%w: %s", old, old.Help[0])
+	}
 	rules, compiled := compile.Compile(f, host)
 	all := diag.Merge(f.Set, parsed, compiled)
 	if rules != nil && !grave(all) {

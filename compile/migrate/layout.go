@@ -150,7 +150,12 @@ func (w *writer) file(name string) {
 
 // rest writes what stands after the last statement of a file.
 func (w *writer) rest(name string, line int, first bool) {
-	w.between(name, line, strings.Count(w.c.file.Set.Text(name), "\n")+1, first)
+	text := w.c.file.Set.Text(name)
+	last := strings.Count(text, "\n")
+	if !strings.HasSuffix(text, "\n") {
+		last++
+	}
+	w.between(name, line, last, first)
 }
 
 // between writes the comments and empty lines of lines from to to.
