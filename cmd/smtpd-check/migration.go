@@ -72,19 +72,31 @@ func (m *migration) convert() error {
 		m.report.List = append(m.report.List, d)
 		return nil
 	}
-	switch m.guess.Generation {
-	case 1:
-		m.old, list = gen1.Read(scanned, m.guess.Dialect)
-	case 2:
-		m.old, list = gen2.Read(scanned, m.guess.Dialect)
-	default:
+	if m.guess.Generation == 3 {
 		return m.modernize(scanned)
+	}
+	m.old, list = read(scanned, &m.guess)
+	if len(m.guess.Mixed) > 0 && list.Has(diag.Language) {
+		// What has marks of both is read as generation 2, unless that makes
+		// no sense and generation 1 does.
+		other := generation.Guess{Generation: 1, Dialect: m.guess.First, Mark: m.guess.Mixed[0].Span, Why: m.guess.Mixed[0].Text}
+		if f, said := read(scanned, &other); !said.Has(diag.Language) {
+			m.old, list, m.guess = f, said, other
+		}
 	}
 	m.report.List = append(m.report.List, list...)
 	if list.Has(diag.Language) {
 		return nil
 	}
 	return m.present()
+}
+
+// read makes the tree of a text of the generation that it is taken for.
+func read(scanned *lang.Scanned, g *generation.Guess) (*old.File, diag.List) {
+	if g.Generation == 1 {
+		return gen1.Read(scanned, g.Dialect)
+	}
+	return gen2.Read(scanned, g.Dialect)
 }
 
 // recognise finds out of which generation the text is, unless that was said.
@@ -232,7 +244,7 @@ func (m *migration) proof() string {
 	case m.diff.Verdict == analyze.Proved:
 		return "proved: it decides the same for every transaction"
 	case m.diff.Verdict == analyze.Refuted:
-		return "it decides differently for " + plural(len(m.diff.Changes), "class") + " of transactions"
+		return "it decides differently for " + plural(len(m.diff.Changes), "kind") + " of transactions"
 	}
 	return "not known whether it decides the same"
 }

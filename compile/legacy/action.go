@@ -8,8 +8,9 @@ import (
 	"smtpd/compile"
 )
 
-// action adds what a rule does.
-func (c *compiler) action(r *old.Rule) compile.ActionID {
+// action adds what a rule does with mail that has met a condition; virtual is
+// the map that the condition looked into.
+func (c *compiler) action(r *old.Rule, virtual *old.TableArg) compile.ActionID {
 	a := compile.Action{Name: "rule", TTL: c.lifetime, Origin: c.origin}
 	if r.Expire != nil {
 		a.TTL = c.duration(r.Expire)
@@ -26,19 +27,17 @@ func (c *compiler) action(r *old.Rule) compile.ActionID {
 		c.local(&a, r.Action)
 	}
 	if a.Method != compile.Relay {
-		c.users(&a, r)
+		c.users(&a, r, virtual)
 	}
 	c.rs.Actions = append(c.rs.Actions, a)
 	return compile.ActionID(len(c.rs.Actions))
 }
 
 // users sets how the users of a delivery are found.
-func (c *compiler) users(a *compile.Action, r *old.Rule) {
+func (c *compiler) users(a *compile.Action, r *old.Rule, virtual *old.TableArg) {
 	a.Alias, a.Virtual, a.Userbase = c.table(r.Alias), c.table(r.Virtual), c.table(r.Userbase)
-	for _, f := range r.For {
-		if f.Virtual != nil {
-			a.Virtual, a.Alias = c.table(f.Virtual), 0
-		}
+	if virtual != nil {
+		a.Virtual, a.Alias = c.table(virtual), 0
 	}
 	if implicit, ok := c.tables["aliases"]; ok && c.file.Dialect == old.D1A && a.Alias == 0 && a.Virtual == 0 {
 		a.Alias = implicit

@@ -21,17 +21,16 @@ const (
 // rule adds the rules that decide what an old rule decided: one for each
 // destination and for each kind of session that it let pass.
 func (c *compiler) rule(r *old.Rule) {
-	action := compile.ActionID(0)
-	if c.accepts(r) {
-		action = c.action(r)
-	}
 	destinations := r.For
 	if len(destinations) == 0 {
 		destinations = []*old.For{{Local: true}}
 	}
 	// A block was turned into rules that were each put in front.
 	for i := len(destinations) - 1; i >= 0; i-- {
-		base := compile.Rule{Action: action, Origin: c.origin}
+		base := compile.Rule{Origin: c.origin}
+		if c.accepts(r) {
+			base.Action = c.action(r, destinations[i].Virtual)
+		}
 		if r.Tag != nil {
 			base.Tag = compile.Criterion{Sign: sign(r.NotTag), Table: c.keys(r.Tag.Text)}
 		}

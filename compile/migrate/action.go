@@ -7,8 +7,9 @@ import (
 	"smtpd/lang/diag"
 )
 
-// action returns the definition of what a rule does.
-func (c *converter) action(r *old.Rule) string {
+// action returns the definition of what a rule does; virtual is the map of
+// the condition that it is for, if that is for virtual.
+func (c *converter) action(r *old.Rule, virtual *old.TableArg) string {
 	var text string
 	switch {
 	case r.ForwardOnly:
@@ -21,7 +22,7 @@ func (c *converter) action(r *old.Rule) string {
 		text = c.deliver(r)
 	}
 	if r.Action == nil || r.Action.Method < old.Relay {
-		text += c.usersOf(r)
+		text += c.usersOf(r, virtual)
 	}
 	if r.Expire != nil {
 		text += " ttl " + c.delay(r.Expire)
@@ -37,11 +38,11 @@ func (c *converter) delay(s *old.Str) string {
 	return c.str(s)
 }
 
-func (c *converter) usersOf(r *old.Rule) string {
+func (c *converter) usersOf(r *old.Rule, virtual *old.TableArg) string {
 	text := ""
-	alias, virtual := r.Alias, r.Virtual
-	if len(r.For) > 0 && r.For[0].Virtual != nil {
-		virtual = r.For[0].Virtual
+	alias := r.Alias
+	if virtual == nil {
+		virtual = r.Virtual
 	}
 	if c.file.Dialect < old.D1B && alias == nil && virtual == nil && c.tables["aliases"] != nil {
 		c.once(diag.Portability, "migrate-alias", "this dialect used the map called aliases without being told; it is named now")

@@ -28,6 +28,15 @@ func (c *converter) keys(t *old.TableArg) (keys []string, known bool) {
 	return keys, true
 }
 
+// mapping reports whether the elements of a table in the text have values.
+func (c *converter) mapping(t *old.TableArg) bool {
+	elems := t.Elems
+	if t.Ref != nil && c.tables[t.Ref.Text] != nil && c.tables[t.Ref.Text].Elems != nil {
+		elems = c.tables[t.Ref.Text].Elems.Elems
+	}
+	return len(elems) > 0 && elems[0].Value != nil
+}
+
 // fileKeys reads the keys of a table from its file.
 func (c *converter) fileKeys(t *old.Table) (keys []string, known bool) {
 	path, ok := textFile(t)
@@ -156,10 +165,11 @@ func (c *converter) recipientList(r *old.Rule) string {
 	if r.Virtual == nil || r.Action == nil || r.Action.Method < old.Relay {
 		return ""
 	}
-	if r.Virtual.Ref != nil {
+	keys, known := c.keys(r.Virtual)
+	if !known || !c.mapping(r.Virtual) && r.Virtual.Ref != nil {
 		return "rcpt-to " + c.arg(r.Virtual)
 	}
-	keys, _ := c.keys(r.Virtual)
+	// Releases up to 7.4 wanted a list here.
 	return "rcpt-to " + quoteList(keys)
 }
 

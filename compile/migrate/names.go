@@ -42,7 +42,7 @@ func candidates(r *old.Rule) func(yield func(string) bool) {
 		if !yield(name) {
 			return
 		}
-		for _, more := range []string{users(r), destination(r)} {
+		for _, more := range []string{users(r), domainOf(r)} {
 			if more == "" {
 				continue
 			}
@@ -100,8 +100,8 @@ func users(r *old.Rule) string {
 	return strings.Join(words, "-")
 }
 
-// destination names where the mail goes.
-func destination(r *old.Rule) string {
+// domainOf names where the mail goes.
+func domainOf(r *old.Rule) string {
 	if len(r.For) != 1 || r.For[0].Not {
 		return ""
 	}

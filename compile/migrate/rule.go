@@ -22,20 +22,20 @@ func (c *converter) rule(r *old.Rule) {
 		c.note(diag.Portability, "migrate-dead-rule", "the rule could never match (%s) and is left out", dead)
 		return
 	}
-	disposition := "reject"
-	if !reject {
-		text := c.action(r)
-		name, isNew := c.names.action(text, r)
-		if isNew {
-			c.emit("action %s %s", quote(name), text)
-		}
-		disposition = "action " + quote(name)
-	}
 	for _, to := range w.destinations {
-		c.matches(w, to, w.recipients, disposition)
+		disposition := "reject"
+		if !reject {
+			text := c.action(r, to.virtual)
+			name, isNew := c.names.action(text, r)
+			if isNew {
+				c.emit("action %s %s", quote(name), text)
+			}
+			disposition = "action " + quote(name)
+		}
+		c.matches(w, to.text, w.recipients, disposition)
 		if c.recipientList(r) != "" {
 			// Who was not in the list was refused at once.
-			c.matches(w, to, []string{""}, "reject")
+			c.matches(w, to.text, []string{""}, "reject")
 		}
 	}
 }
@@ -43,8 +43,15 @@ func (c *converter) rule(r *old.Rule) {
 // ways are the ways in which mail meets the conditions of a rule, by
 // condition.
 type ways struct {
-	tag                                        string
-	sources, senders, recipients, destinations []string
+	tag                          string
+	sources, senders, recipients []string
+	destinations                 []destination
+}
+
+// A destination is a criterion, and the map of for virtual.
+type destination struct {
+	text    string
+	virtual *old.TableArg
 }
 
 // ways converts the conditions of a rule, or says why no mail meets them.
@@ -178,9 +185,9 @@ func (c *converter) listsLocal(t *old.TableArg) bool {
 
 // destinations returns the ways in which mail passes what the rule says of
 // the recipient's domain, or why none does.
-func (c *converter) destinations(r *old.Rule) (ways []string, dead string) {
+func (c *converter) destinations(r *old.Rule) (ways []destination, dead string) {
 	if len(r.For) == 0 {
-		return []string{"for local"}, ""
+		return []destination{{text: "for local"}}, ""
 	}
 	// The conditions of a block were tried from the last to the first.
 	for _, f := range slices.Backward(r.For) {
@@ -189,7 +196,7 @@ func (c *converter) destinations(r *old.Rule) (ways []string, dead string) {
 			dead = why
 			continue
 		}
-		ways = append(ways, text)
+		ways = append(ways, destination{text, f.Virtual})
 	}
 	if len(ways) > 0 {
 		dead = ""

@@ -20,8 +20,10 @@ type Guess struct {
 	Mark token.Span
 	Why  string // the construct, for a message
 
-	// Mixed are the marks of the other old generation in a text of both.
+	// Mixed are the marks of generation 1 in a text that has marks of both,
+	// and First is the dialect if it is of that one.
 	Mixed []Mark
+	First old.Dialect
 }
 
 // A Mark is a construct that only one generation has.
@@ -48,7 +50,8 @@ func Recognise(s *lang.Scanned) (Guess, *diag.Diagnostic) {
 	g := Guess{Generation: 2, Dialect: m.second2()}
 	switch {
 	case len(m.second) > 0:
-		g.Mark, g.Why, g.Mixed = m.second[0].Span, m.second[0].Text, m.first
+		g.Mark, g.Why = m.second[0].Span, m.second[0].Text
+		g.Mixed, g.First = m.first, m.first1()
 	case len(m.first) > 0:
 		g.Generation, g.Dialect = 1, m.first1()
 		g.Mark, g.Why = m.first[0].Span, m.first[0].Text
