@@ -87,6 +87,8 @@ func runScripts(t *testing.T, args []string) {
 			"signal":    signalDaemon,
 			"killchild": killComponent,
 			"interrupt": interrupt,
+			"keyonly":   keyOnly,
+			"confined":  confined,
 			"stop":      stop,
 			"waitlog":   waitLog,
 			"waitfile":  waitFile,

@@ -4,9 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -14,10 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"smtpd/internal/memtest"
 	"smtpd/runtime/imsg"
 )
 
@@ -111,87 +109,35 @@ func partSMTP(args []string) error {
 // one word a line: the process, and "text" or "key" for what was found.
 // args are the file and the processes.
 func partSearch(args []string) error {
-	text, secrets, err := traces(args[0])
+	text, err := os.ReadFile(args[0])
 	if err != nil {
 		return err
 	}
-	for _, pid := range args[1:] {
-		foundText, foundKey := false, false
-		err := eachMapping(pid, func(memory []byte) {
-			contains := func(s []byte) bool { return bytes.Contains(memory, s) }
-			foundText = foundText || contains(text)
-			foundKey = foundKey || slices.ContainsFunc(secrets, contains)
-		})
+	key, err := parseKey(text)
+	if err != nil {
+		return err
+	}
+	secrets, err := memtest.Traces(key)
+	if err != nil {
+		return err
+	}
+	line := bytes.Split(text, []byte("\n"))[1]
+	for _, arg := range args[1:] {
+		pid, err := strconv.Atoi(arg)
 		if err != nil {
 			return err
 		}
-		if foundText {
-			fmt.Println(pid, "text")
+		found, err := memtest.Find(pid, [][]byte{line}, secrets)
+		if err != nil {
+			return err
 		}
-		if foundKey {
-			fmt.Println(pid, "key")
+		for i, what := range [...]string{"text", "key"} {
+			if found[i] {
+				fmt.Println(pid, what)
+			}
 		}
 	}
 	return nil
-}
-
-// traces returns what gives away the key in a file: its base64, and the
-// numbers that it is made of, in both orders of bytes.
-func traces(path string) (text []byte, secrets [][]byte, err error) {
-	file, err := os.ReadFile(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	lines := bytes.Split(file, []byte("\n"))
-	key, err := parseKey(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	switch key := key.(type) {
-	case *rsa.PrivateKey:
-		secrets = [][]byte{key.D.Bytes(), key.Primes[0].Bytes(), key.Primes[1].Bytes()}
-	case *ecdsa.PrivateKey:
-		secret, err := key.Bytes()
-		if err != nil {
-			return nil, nil, err
-		}
-		secrets = [][]byte{secret}
-	case ed25519.PrivateKey:
-		secrets = [][]byte{key.Seed()}
-	}
-	for _, s := range secrets {
-		s = slices.Clone(s)
-		slices.Reverse(s)
-		secrets = append(secrets, s)
-	}
-	return lines[1], secrets, nil
-}
-
-// eachMapping calls f with every part of a process's memory that can be read.
-func eachMapping(pid string, f func([]byte)) error {
-	maps, err := os.Open("/proc/" + pid + "/maps")
-	if err != nil {
-		return err
-	}
-	defer maps.Close()
-	memory, err := os.Open("/proc/" + pid + "/mem")
-	if err != nil {
-		return err
-	}
-	defer memory.Close()
-	scan := bufio.NewScanner(maps)
-	for scan.Scan() {
-		var from, to int64
-		var mode string
-		if _, err := fmt.Sscanf(scan.Text(), "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' {
-			continue // such as [vsyscall], above what an int64 holds
-		}
-		b := make([]byte, to-from)
-		if n, err := memory.ReadAt(b, from); n > 0 || err == nil {
-			f(b[:n])
-		}
-	}
-	return scan.Err()
 }
 
 // TestKeyIsNowhereElse starts crypto and a TLS server as processes, as a
