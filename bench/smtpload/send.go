@@ -14,6 +14,7 @@ import (
 type sendCmd struct {
 	target
 	Messages  int           `short:"n" default:"1000" help:"Messages in all."`
+	For       time.Duration `help:"Begin no message after so long; 0: all are sent."`
 	Sessions  int           `short:"s" default:"1" help:"Parallel sessions."`
 	Size      int           `default:"4096" help:"Bytes of a message."`
 	Pipeline  bool          `help:"Send MAIL, RCPT and DATA in one write."`
@@ -26,11 +27,14 @@ type sendCmd struct {
 // A run is a send under way.
 type run struct {
 	*sendCmd
+	began   time.Time
 	next    atomic.Int64
 	body    string // after the header lines that differ
 	acked   *os.File
 	mu      sync.Mutex // guards what follows and acked
 	lat     []time.Duration
+	last    time.Time     // when a message was acknowledged
+	gap     time.Duration // the longest time in which none was
 	retries int
 	err     error
 }
@@ -47,13 +51,14 @@ func (c *sendCmd) Run() error {
 		r.acked = f
 	}
 	start := time.Now()
+	r.last, r.began = start, start
 	var wg sync.WaitGroup
 	for range c.Sessions {
 		wg.Go(r.session)
 	}
 	wg.Wait()
 	elapsed := time.Since(start)
-	report(elapsed, r.lat, fmt.Sprintf(" retries=%d", r.retries))
+	report(elapsed, r.lat, fmt.Sprintf(" retries=%d gap_ms=%d", r.retries, r.gap.Milliseconds()))
 	return r.err
 }
 
@@ -82,7 +87,7 @@ func (r *run) session() {
 	}()
 	for {
 		n := r.next.Add(1)
-		if n > int64(r.Messages) {
+		if n > int64(r.Messages) || r.For > 0 && time.Since(r.began) > r.For {
 			return
 		}
 		began := time.Now()
@@ -138,6 +143,8 @@ func (r *run) done(n int64, d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lat = append(r.lat, d)
+	now := time.Now()
+	r.gap, r.last = max(r.gap, now.Sub(r.last)), now
 	if r.acked != nil {
 		_, err := fmt.Fprintln(r.acked, n)
 		r.err = errors.Join(r.err, err)

@@ -15,6 +15,7 @@ import (
 
 	"smtpd/compile"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/parent"
 	"smtpd/runtime/queue"
@@ -78,7 +79,14 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
+// tempFail returns a refusal; but if one of args is the error of a component
+// that is being started again, it says that nothing was tried.
 func tempFail(format string, args ...any) error {
+	for _, a := range args {
+		if err, ok := a.(error); ok && errors.Is(err, imsg.ErrClosed) {
+			return err
+		}
+	}
 	return &refusal{queue.TempFail, "4.3.0", fmt.Sprintf(format, args...)}
 }
 
@@ -94,10 +102,10 @@ func (a *agent) deliver(ctx context.Context, ev *envelope.Envelope) (result queu
 	}
 	var no *refusal
 	if !errors.As(err, &no) {
-		if ctx.Err() != nil || a.stop.Err() != nil {
+		if ctx.Err() != nil || a.stop.Err() != nil || errors.Is(err, imsg.ErrClosed) {
 			return queue.Result{}, 0, false
 		}
-		no = tempFail("%v", err).(*refusal)
+		no = &refusal{queue.TempFail, "4.3.0", err.Error()}
 	}
 	return queue.Result{ID: ev.ID, Outcome: no.outcome, Status: no.status, Text: oneLine(no.text)}, id, true
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -354,5 +355,15 @@ func TestUnsupported(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestUntried checks that a component which is being started again costs no
+// try: the queue is told nothing and hands the mail out again.
+func TestUntried(t *testing.T) {
+	a, w, _ := newTestAgent(t)
+	w.err = fmt.Errorf("open: %w", imsg.ErrClosed)
+	if l, err := a.Deliver(t.Context(), []envelope.Envelope{testEnvelope("maildir")}); len(l) > 0 || err != nil {
+		t.Errorf("results %v, %v", l, err)
 	}
 }

@@ -198,12 +198,16 @@ func (a *agent) send(ctx context.Context, action *compile.Action, t *task) ([]qu
 	return a.results(ctx, t), nil
 }
 
-// results returns what became of the envelopes of t, and logs it.
+// results returns what became of the envelopes of t that were tried, and logs
+// it.
 func (a *agent) results(ctx context.Context, t *task) []queue.Result {
-	results := make([]queue.Result, len(t.envelopes))
+	results := make([]queue.Result, 0, len(t.envelopes))
 	for i := range t.envelopes {
+		if t.outcomes[i].untried {
+			continue
+		}
 		a.logDelivery(ctx, &t.envelopes[i], &t.outcomes[i])
-		results[i] = t.outcomes[i].Result
+		results = append(results, t.outcomes[i].Result)
 	}
 	return results
 }

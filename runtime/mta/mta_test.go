@@ -34,6 +34,7 @@ import (
 	"smtpd/compile"
 	"smtpd/compile/engine"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/queue"
 )
@@ -886,5 +887,27 @@ func TestKeyring(t *testing.T) {
 		if _, err := newAgent(t.Context(), t.Context(), Config{Rules: rs}); err == nil || !strings.Contains(err.Error(), "action relay: ") {
 			t.Errorf("%+v: error %v", o, err)
 		}
+	}
+}
+
+// TestUntried checks that a component which is being started again costs no
+// try: the queue is told nothing and hands the mail out again.
+func TestUntried(t *testing.T) {
+	down := fmt.Errorf("lookup: %w", imsg.ErrClosed)
+	for name, change := range map[string]func(*compile.RelayOptions){
+		"smarthost": func(o *compile.RelayOptions) { o.Host = 1 },
+		"map":       func(o *compile.RelayOptions) { o.Domain = 1 },
+		"source":    func(o *compile.RelayOptions) { o.Src = 1 },
+		"exchanger": func(*compile.RelayOptions) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rs := testRules()
+			change(&rs.Actions[0].Relay)
+			a, w := newTestAgent(t, rs, 1)
+			w.err = down
+			if l, err := a.Deliver(t.Context(), batch("remote.example", "alice")); len(l) > 0 || err != nil {
+				t.Errorf("results %v, %v", l, err)
+			}
+		})
 	}
 }

@@ -38,7 +38,7 @@ func (a *agent) destination(ctx context.Context, action *compile.Action, ev *env
 		url, ok, err = a.tables.Lookup(ctx, o.Domain, engine.RelayHost, domain)
 	}
 	if err != nil || !ok {
-		return destination{}, &failure{status: "4.3.0", text: "Cannot retrieve smarthost"}
+		return destination{}, unanswered(err, "4.3.0", "Cannot retrieve smarthost")
 	}
 	h, err := parseSmarthost(url)
 	switch {
@@ -102,7 +102,7 @@ func (a *agent) resolveMX(ctx context.Context, r *relay) ([]candidate, error) {
 	if len(l) == 0 && own < below && r.dest.backup == "" {
 		// RFC 5321, section 5.1: this is a configuration error, and a loop if
 		// mail were sent.
-		return nil, &failure{true, "5.4.6", "mail for " + r.dest.name + " loops back to this host"}
+		return nil, &failure{permanent: true, status: "5.4.6", text: "mail for " + r.dest.name + " loops back to this host"}
 	}
 	return l, nil
 }
@@ -147,7 +147,7 @@ func selfAddrs(rs *compile.Ruleset) map[netip.AddrPort]bool {
 func dnsFailure(err error, text string) error {
 	var e *lka.DNSError
 	if !errors.As(err, &e) {
-		return &failure{status: "4.4.3", text: text}
+		return unanswered(err, "4.4.3", text)
 	}
 	f := &failure{permanent: e.Permanent, status: "4.4.3", text: e.Text}
 	if e.Permanent {
@@ -182,7 +182,7 @@ func (a *agent) access(ctx context.Context, r *relay) (access, error) {
 	text, ok, err := a.tables.Fetch(ctx, o.Src, engine.Source)
 	addr, perr := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
 	if err != nil || !ok || perr != nil {
-		return acc, &failure{status: "4.3.0", text: "Could not retrieve source address"}
+		return acc, unanswered(err, "4.3.0", "Could not retrieve source address")
 	}
 	acc.source = addr.Unmap()
 	if o.HeloSrc == 0 {
@@ -194,7 +194,7 @@ func (a *agent) access(ctx context.Context, r *relay) (access, error) {
 	}
 	acc.helo, ok, err = a.tables.Lookup(ctx, o.HeloSrc, engine.AddrName, key)
 	if err != nil || !ok {
-		return acc, &failure{status: "4.3.0", text: "Could not retrieve helo name for source address"}
+		return acc, unanswered(err, "4.3.0", "Could not retrieve helo name for source address")
 	}
 	return acc, nil
 }
@@ -207,7 +207,7 @@ func (a *agent) credentials(ctx context.Context, r *relay) (user, password strin
 		user, password = r.dest.label, value
 	}
 	if err != nil || !ok || user == "" || password == "" {
-		return "", "", &failure{status: "4.3.0", text: "Could not retrieve credentials"}
+		return "", "", unanswered(err, "4.3.0", "Could not retrieve credentials")
 	}
 	return user, password, nil
 }

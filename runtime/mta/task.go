@@ -2,10 +2,12 @@ package mta
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
 	"smtpd/runtime/queue"
 )
 
@@ -24,6 +26,7 @@ type task struct {
 type outcome struct {
 	queue.Result
 	again   bool   // another host may take it
+	untried bool   // the queue is to hear nothing of it, and hands it out again
 	session uint64 // for logs, as the rest; 0 if there was none
 	source  string // local address
 	relay   string // the host
@@ -75,6 +78,12 @@ type failure struct {
 	permanent bool
 	status    string
 	text      string
+	untried   bool // nothing was tried: a component that was asked is being started again
+}
+
+// unanswered returns the failure that err of another component stands for.
+func unanswered(err error, status, text string) *failure {
+	return &failure{status: status, text: text, untried: errors.Is(err, imsg.ErrClosed)}
 }
 
 func (f *failure) Error() string { return f.text }
@@ -84,7 +93,7 @@ func (f *failure) outcome() outcome {
 	if f.permanent {
 		o = queue.PermFail
 	}
-	return outcome{Result: queue.Result{Outcome: o, Status: f.status, Text: printable(f.text)}}
+	return outcome{Result: queue.Result{Outcome: o, Status: f.status, Text: printable(f.text)}, untried: f.untried}
 }
 
 // replied returns the outcome that reply r of a host stands for.

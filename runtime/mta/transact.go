@@ -67,7 +67,7 @@ func (s *session) transact(ctx context.Context, t *task) error {
 	t.tried[s.host.addr] = true
 	content, err := s.a.queue.Open(ctx, t.envelopes[0].ID.Message())
 	if err != nil {
-		x.all(outcome{Result: queue.Result{Outcome: queue.TempFail, Status: "4.3.0", Text: "message is not available"}})
+		x.all(unanswered(err, "4.3.0", "message is not available").outcome())
 		return nil
 	}
 	defer content.Close()
