@@ -42,15 +42,19 @@ func ordinary() engine.Transaction {
 // Reachable says of every rule whether it decides some transaction.
 func Reachable(rs *compile.Ruleset) []Reach {
 	t := newTable(rs)
+	work := maxWork + workPerRule*len(rs.Rules)
 	var list []Reach
 	for i := range rs.Rules {
-		list = append(list, t.reach(i))
+		list = append(list, t.reach(i, &work))
 	}
 	return list
 }
 
-func (t *table) reach(i int) Reach {
-	s := search{base: ordinary(), automata: true}
+// workPerRule is what a rule takes that is easy to judge, and more.
+const workPerRule = 100
+
+func (t *table) reach(i int, work *int) Reach {
+	s := search{base: ordinary(), automata: true, work: work}
 	r := Reach{Rule: i, State: Dead}
 	s.split(t, t.covered(i), func(w Witness, d engine.Decision) bool {
 		if d.Rule == i {

@@ -93,8 +93,6 @@ func (l *language) solve(conditions region) (string, finding) {
 	return "", empty
 }
 
-func (c *condition) table() *compile.Table { return c.of.rules.Table(criterion(c.rule, c.part).Table) }
-
 // clauseOf returns what a condition asks of a text: found if it asks
 // something, empty if nothing, unsure if it cannot be said in expressions.
 func clauseOf(c *condition) (ere.Clause, finding) {

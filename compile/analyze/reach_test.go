@@ -130,3 +130,30 @@ match from any helo regex "^(a|b){31,}$" for any action out`, "rru"},
 		}
 	}
 }
+
+// TestReachableLongTables has a long list that two others cover, but for one
+// name in the second case.
+func TestReachableLongTables(t *testing.T) {
+	const n = 25_000
+	for _, left := range []bool{false, true} {
+		var lists [3]strings.Builder
+		for i := range n {
+			fmt.Fprintf(&lists[2], "%q ", fmt.Sprintf("d%d.example", i))
+			if i < n-1 || !left {
+				fmt.Fprintf(&lists[i%2], "%q ", fmt.Sprintf("d%d.example", i))
+			}
+		}
+		conf := ""
+		for i := range lists {
+			conf += fmt.Sprintf("table t%d { %s }\nmatch from any for domain <t%d> action %s\n", i, lists[i].String(), i, []string{"in", "in", "out"}[i])
+		}
+		want := Dead
+		if left {
+			want = Reached
+		}
+		list := Reachable(load(t, conf))
+		if r := list[2]; r.State != want || want == Reached && r.Witness.Transaction.Rcpt.Domain != fmt.Sprintf("d%d.example", n-1) {
+			t.Errorf("with a name left %v: %+v", left, r)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"smtpd/compile"
 	"smtpd/compile/analyze/certificate"
@@ -21,15 +22,17 @@ var ErrNotAsked = fmt.Errorf("its content is %w", expand.ErrUnknown)
 const maxRegions = 2000
 
 // maxCandidates is how many values of one field are tried for one region.
-const maxCandidates = 20_000
+const maxCandidates = 1_000_000
 
 // A table is a rule table with what is needed to ask it.
 type table struct {
 	rules   *compile.Ruleset
 	linear  *engine.Linear
 	engine  *engine.Indexed
-	statics []*engine.Static // by TableID, made when asked
-	numbers []int            // by TableID, of what the tables hold
+	statics []*engine.Static         // by TableID, made when asked
+	numbers []int                    // by TableID, of what the tables hold
+	exact   map[compile.TableID]bool // whether a table is known to hold no pattern
+	known   map[string]bool          // texts, and whether some entry has them in it
 }
 
 func newTable(rs *compile.Ruleset) *table {
@@ -38,7 +41,34 @@ func newTable(rs *compile.Ruleset) *table {
 
 // numbered returns a table whose contents have numbers already.
 func numbered(rs *compile.Ruleset, m certificate.Meanings) *table {
-	return &table{rs, engine.NewLinear(rs), engine.New(rs), make([]*engine.Static, len(rs.Tables)+1), m.Tables}
+	return &table{
+		rules: rs, linear: engine.NewLinear(rs), engine: engine.New(rs), numbers: m.Tables,
+		statics: make([]*engine.Static, len(rs.Tables)+1), exact: make(map[compile.TableID]bool), known: make(map[string]bool),
+	}
+}
+
+// isExact reports whether a table is known to hold no pattern.
+func (t *table) isExact(id compile.TableID) bool {
+	exact, ok := t.exact[id]
+	if !ok {
+		at := t.rules.Table(id)
+		exact = at.Kind != compile.Dynamic &&
+			!slices.ContainsFunc(at.Entries, func(e compile.Entry) bool { return strings.Contains(e.Key, "*") })
+		t.exact[id] = exact
+	}
+	return exact
+}
+
+// knows reports whether some entry of some table has a text in it.
+func (t *table) knows(text string) bool {
+	known, ok := t.known[text]
+	if !ok {
+		known = slices.ContainsFunc(t.rules.Tables, func(at compile.Table) bool {
+			return slices.ContainsFunc(at.Entries, func(e compile.Entry) bool { return strings.Contains(e.Key, text) })
+		})
+		t.known[text] = known
+	}
+	return known
 }
 
 // static returns what answers for a table whose content is known.
@@ -289,12 +319,12 @@ type stranger struct {
 	trusted  []string          // tables that he is not in
 }
 
-// spend reports whether the budget allows for n more values.
-func (s *search) spend(n int) bool {
+// spend reports whether the budget allows for one more value.
+func (s *search) spend() bool {
 	if s.work == nil {
 		return true
 	}
-	*s.work -= n
+	*s.work--
 	return *s.work >= 0
 }
 
@@ -353,9 +383,9 @@ func (s *search) choose(group *group, conditions region, tx *engine.Transaction,
 		return empty
 	}
 	v := newValues(conditions)
-	tried, within := 0, s.spend(len(v.entries))
+	tried := 0
 	for candidate := range group.candidates(s, v, *tx) {
-		if tried++; tried > maxCandidates || !within || !s.spend(1) {
+		if tried++; tried > maxCandidates || !s.spend() {
 			v.inexact, v.finite = true, false
 			break
 		}

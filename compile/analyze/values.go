@@ -40,19 +40,16 @@ var groups = []group{
 // patterns and expressions make the values inexact: what was not found then
 // may still be there.
 type values struct {
-	entries []string // in the order of the conditions, those that must hold first
-	domains []string // of them those that are domain patterns,
-	mails   []string // and those that are addresses, or parts of one
-	regexes []string
-	delims  []string // before sub-addresses
-	fresh   string   // occurs in no entry
-	inexact bool
-	finite  bool                       // entries are all there can be
-	looks   [compile.FromRDNS + 1]bool // by sourceOf: some condition looks at that
+	conditions region   // those that must hold first
+	delims     []string // before sub-addresses
+	fresh      string   // occurs in no entry
+	inexact    bool
+	finite     bool                       // entries are all there can be
+	looks      [compile.FromRDNS + 1]bool // by sourceOf: some condition looks at that
 }
 
 func newValues(g region) *values {
-	v := new(values)
+	v := &values{conditions: make(region, 0, len(g))}
 	for _, holds := range []bool{true, false} {
 		for i := range g {
 			if c := &g[i]; c.holds != (criterion(c.rule, c.part).Sign == compile.Is) != holds {
@@ -60,17 +57,15 @@ func newValues(g region) *values {
 			}
 		}
 	}
-	v.inexact = len(v.regexes) > 0
 	v.finite = slices.ContainsFunc(g, func(c condition) bool { return c.listsNames() }) &&
 		!slices.ContainsFunc(g, func(c condition) bool { return c.part != g[0].part })
 	v.fresh = "other"
-	for i := 0; slices.ContainsFunc(v.entries, func(e string) bool { return strings.Contains(e, v.fresh) }); i++ {
+	for i := 0; slices.ContainsFunc(g, func(c condition) bool { return c.of.knows(v.fresh) }); i++ {
 		v.fresh = fmt.Sprint("other", i)
 	}
 	return v
 }
 
-// add adds what the table of a condition holds.
 func (v *values) add(c *condition) {
 	if d := string(rune(c.of.rules.SMTP.SubAddrDelim)); !slices.Contains(v.delims, d) {
 		v.delims = append(v.delims, d)
@@ -78,22 +73,47 @@ func (v *values) add(c *condition) {
 	if c.part == engine.PartFrom {
 		v.looks[sourceOf(c.rule)] = true
 	}
-	q := criterion(c.rule, c.part)
-	if q.Table == 0 {
-		return
+	if q := criterion(c.rule, c.part); q.Table != 0 {
+		v.conditions = append(v.conditions, *c)
+		v.inexact = v.inexact || q.Regex && len(c.table().Entries) > 0
 	}
-	for _, e := range c.of.rules.Table(q.Table).Entries {
-		if q.Regex {
-			v.regexes = append(v.regexes, e.Key)
-			continue
-		}
-		v.entries = append(v.entries, e.Key)
-		if c.part == engine.PartFor {
-			v.domains = append(v.domains, e.Key)
-		} else {
-			v.mails = append(v.mails, e.Key)
+}
+
+// table returns the table of a condition, which has one.
+func (c *condition) table() *compile.Table { return c.of.rules.Table(criterion(c.rule, c.part).Table) }
+
+// texts yields what the tables of those conditions hold that want says.
+// Tables may be long, and the first entry often does.
+func (v *values) texts(want func(c *condition, regex bool) bool) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range v.conditions {
+			c := &v.conditions[i]
+			if !want(c, criterion(c.rule, c.part).Regex) {
+				continue
+			}
+			for _, e := range c.table().Entries {
+				if !yield(e.Key) {
+					return
+				}
+			}
 		}
 	}
+}
+
+// entries yields all that is no expression.
+func (v *values) entries(yield func(string) bool) {
+	v.texts(func(_ *condition, regex bool) bool { return !regex })(yield)
+}
+
+// domains yields the entries that are domain patterns, where others are
+// addresses.
+func (v *values) domains(yield func(string) bool) {
+	v.texts(func(c *condition, regex bool) bool { return !regex && c.part == engine.PartFor })(yield)
+}
+
+// mails yields the entries that are addresses, or parts of one.
+func (v *values) mails(yield func(string) bool) {
+	v.texts(func(c *condition, regex bool) bool { return !regex && c.part != engine.PartFor })(yield)
 }
 
 // listsNames reports whether a condition wants one of a list of exact names.
@@ -104,87 +124,93 @@ func (c *condition) listsNames() bool {
 	default:
 		return false
 	}
-	if q.Table == 0 || q.Regex || c.holds != (q.Sign == compile.Is) {
-		return false
-	}
-	t := c.of.rules.Table(q.Table)
-	return t.Kind != compile.Dynamic &&
-		!slices.ContainsFunc(t.Entries, func(e compile.Entry) bool { return strings.Contains(e.Key, "*") })
+	return q.Table != 0 && !q.Regex && c.holds == (q.Sign == compile.Is) && c.of.isExact(q.Table)
 }
 
 func criterion(r *compile.Rule, p engine.Part) compile.Criterion { return certificate.Criterion(r, p) }
 
-// names returns names for domain patterns.
-func (v *values) names(patterns []string) []string {
-	names := []string{}
-	for _, p := range patterns {
-		rest := strings.TrimLeft(p, "*")
-		switch {
-		case !strings.Contains(p, "*"):
-			names = append(names, p)
-		case rest == "":
-		case rest[0] == '.' && !strings.Contains(rest, "*"):
-			names = append(names, v.fresh+rest)
-		default:
-			v.inexact = true
-			names = append(names, strings.ReplaceAll(p, "*", ""), strings.ReplaceAll(p, "*", v.fresh))
+// names yields names for domain patterns.
+func (v *values) names(patterns iter.Seq[string]) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for p := range patterns {
+			rest := strings.TrimLeft(p, "*")
+			switch {
+			case !strings.Contains(p, "*"):
+				if !yield(p) {
+					return
+				}
+			case rest == "":
+			case rest[0] == '.' && !strings.Contains(rest, "*"):
+				if !yield(v.fresh + rest) {
+					return
+				}
+			default:
+				v.inexact = true
+				if !yield(strings.ReplaceAll(p, "*", "")) || !yield(strings.ReplaceAll(p, "*", v.fresh)) {
+					return
+				}
+			}
 		}
+		if !yield(v.fresh+".example") || !yield(v.fresh+"."+v.fresh) {
+			return
+		}
+		v.examples(yield)
 	}
-	return append(append(names, v.fresh+".example", v.fresh+"."+v.fresh), v.examples()...)
 }
 
-// examples returns the shortest text that each expression is found in.
-func (v *values) examples() []string {
-	var texts []string
-	for _, expr := range v.regexes {
+// examples yields the shortest text that each expression is found in.
+func (v *values) examples(yield func(string) bool) {
+	for expr := range v.texts(func(_ *condition, regex bool) bool { return regex }) {
 		if re, err := ere.Compile(expr); err == nil {
-			if text, ok := re.Example(); ok {
-				texts = append(texts, text)
+			if text, ok := re.Example(); ok && !yield(text) {
+				return
 			}
 		}
 	}
-	return texts
 }
 
-// addresses returns addresses for entries of tables of addresses, whose
-// domains come after those given. A user that entries name with exact domains
-// only is like any other user elsewhere.
-func (v *values) addresses(domains []string) iter.Seq[engine.Address] {
-	var users, patterns []string
-	var exact []engine.Address
-	for _, e := range v.mails {
+// addresses yields addresses for entries of tables of addresses, whose
+// domains come after those of domain patterns. A user that entries name with
+// exact domains only is like any other user elsewhere.
+func (v *values) addresses(yield func(engine.Address) bool) {
+	for text := range v.examples {
+		if at := strings.LastIndexByte(text, '@'); at > 0 && at < len(text)-1 && !yield(engine.Address{User: text[:at], Domain: text[at+1:]}) {
+			return
+		}
+	}
+	var users []string
+	for e := range v.mails {
 		at := strings.LastIndexByte(e, '@')
 		switch domain := e[at+1:]; {
 		case at < 0:
 			users = append(users, v.subAddresses(e)...)
 		case domain == "" || strings.Contains(domain, "*"):
-			users, patterns = append(users, v.subAddresses(e[:at])...), append(patterns, domain)
+			users = append(users, v.subAddresses(e[:at])...)
 		default:
-			patterns = append(patterns, domain)
 			for _, u := range v.subAddresses(e[:at]) {
-				exact = append(exact, engine.Address{User: u, Domain: domain})
+				if !yield(engine.Address{User: u, Domain: domain}) {
+					return
+				}
 			}
 		}
 	}
 	users = append(users, v.fresh)
-	domains = append(slices.Clip(domains), v.names(patterns)...)
-	return func(yield func(engine.Address) bool) {
-		for _, text := range v.examples() {
-			if at := strings.LastIndexByte(text, '@'); at > 0 && at < len(text)-1 && !yield(engine.Address{User: text[:at], Domain: text[at+1:]}) {
-				return
-			}
-		}
-		for _, a := range exact {
-			if a.User != "" && !yield(a) {
-				return
-			}
-		}
-		for _, d := range domains {
+	for _, patterns := range []iter.Seq[string]{v.domains, v.mailDomains} {
+		for d := range v.names(patterns) {
 			for _, u := range users {
-				if d != "" && u != "" && !yield(engine.Address{User: u, Domain: d}) {
+				if d != "" && !yield(engine.Address{User: u, Domain: d}) {
 					return
 				}
 			}
+		}
+	}
+}
+
+// mailDomains yields the domain patterns of entries for addresses.
+func (v *values) mailDomains(yield func(string) bool) {
+	for e := range v.mails {
+		if at := strings.LastIndexByte(e, '@'); at >= 0 && !yield(e[at+1:]) {
+			return
 		}
 	}
 }
@@ -216,7 +242,7 @@ func tags(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transacti
 			v.inexact = false
 			return
 		}
-		for _, tag := range append(slices.Concat([]string{""}, v.entries, v.examples()), v.fresh) {
+		for tag := range inTurn(one("", v.fresh), v.entries, v.examples) {
 			if tx.Tag = tag; !yield(tx) {
 				return
 			}
@@ -230,20 +256,14 @@ func sources(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transa
 	if s.socket {
 		return v.reverse(tx)
 	}
-	addrs := []netip.Addr{tx.Addr}
+	addrs := one(tx.Addr)
 	if s.stranger != nil {
-		addrs = s.stranger.addrs
+		addrs = slices.Values(s.stranger.addrs)
 	} else if v.looks[compile.FromSrc] {
-		addrs = append(addrs, netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8::9"),
-			netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("::"))
-		for _, e := range v.entries {
-			if p, ok := engine.ParseNetAddr(e); ok {
-				addrs = append(addrs, p.Masked().Addr(), p.Masked().Addr().Next(), afterLast(p))
-			}
-		}
+		addrs = inTurn(one(tx.Addr), slices.Values(usualAddrs), v.edges)
 	}
 	return func(yield func(engine.Transaction) bool) {
-		for _, addr := range addrs {
+		for addr := range addrs {
 			if !addr.IsValid() {
 				continue
 			}
@@ -261,13 +281,45 @@ func sources(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transa
 	}
 }
 
+// usualAddrs are tried whatever the networks are.
+var usualAddrs = []netip.Addr{netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8::9"),
+	netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+
+// edges yields the first addresses of each network, and the one after it.
+func (v *values) edges(yield func(netip.Addr) bool) {
+	for e := range v.entries {
+		if p, ok := engine.ParseNetAddr(e); ok {
+			first := p.Masked().Addr()
+			if !yield(first) || !yield(first.Next()) || !yield(afterLast(p)) {
+				return
+			}
+		}
+	}
+}
+
+// one yields some values.
+func one[T any](list ...T) iter.Seq[T] { return slices.Values(list) }
+
+// inTurn yields what each of several sequences does.
+func inTurn[T any](list ...iter.Seq[T]) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, seq := range list {
+			for t := range seq {
+				if !yield(t) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // reverse tries reverse names, if conditions look at them.
 func (v *values) reverse(tx engine.Transaction) iter.Seq[engine.Transaction] {
 	return func(yield func(engine.Transaction) bool) {
 		if !yield(tx) || !v.looks[compile.FromRDNS] {
 			return
 		}
-		for _, name := range append([]string{""}, v.names(v.entries)...) {
+		for name := range inTurn(one(""), v.names(v.entries)) {
 			if tx.RDNS = name; !yield(tx) {
 				return
 			}
@@ -294,12 +346,12 @@ func logins(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transac
 		if tx.Kind == engine.FromInternal && !yield(tx) {
 			return
 		}
-		for _, user := range append(slices.Concat(v.entries, v.examples()), v.fresh) {
+		for user := range inTurn(one(v.fresh), v.entries, v.examples) {
 			if tx.User = user; !strings.HasPrefix(user, "@") && user != "" && !yield(tx) {
 				return
 			}
 		}
-		for a := range v.addresses(nil) {
+		for a := range v.addresses {
 			if tx.User = a.String(); !yield(tx) {
 				return
 			}
@@ -323,7 +375,7 @@ func tls(s *search, _ *values, tx engine.Transaction) iter.Seq[engine.Transactio
 
 func helos(_ *search, v *values, tx engine.Transaction) iter.Seq[engine.Transaction] {
 	return func(yield func(engine.Transaction) bool) {
-		for _, name := range append([]string{tx.Helo}, v.names(v.entries)...) {
+		for name := range inTurn(one(tx.Helo), v.names(v.entries)) {
 			if tx.Helo = name; name != "" && !yield(tx) {
 				return
 			}
@@ -340,7 +392,7 @@ func senders(_ *search, v *values, tx engine.Transaction) iter.Seq[engine.Transa
 		if !yield(tx) {
 			return
 		}
-		for a := range v.addresses(nil) {
+		for a := range v.addresses {
 			if tx.Sender = a; !yield(tx) {
 				return
 			}
@@ -355,7 +407,7 @@ func recipients(_ *search, v *values, tx engine.Transaction) iter.Seq[engine.Tra
 		if !yield(tx) {
 			return
 		}
-		for a := range v.addresses(v.names(v.domains)) {
+		for a := range v.addresses {
 			if tx.Rcpt = a; !yield(tx) {
 				return
 			}
