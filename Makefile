@@ -1,7 +1,7 @@
 # What is done often. Nothing here is needed to use the project: the README's
 # two commands are plain go commands.
 
-.PHONY: build test race vet lint fuzz golden bench soak ci
+.PHONY: build test race vet portable lint fuzz golden bench soak ci
 
 build:
 	go build -o bin/ ./cmd/...
@@ -14,6 +14,10 @@ race:
 
 vet:
 	go vet ./...
+
+# Does it compile for the BSDs, macOS and 32 bits?
+portable:
+	go run ./internal/portable
 
 lint: vet
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...

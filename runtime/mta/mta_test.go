@@ -170,7 +170,7 @@ func batch(domain string, users ...string) []envelope.Envelope {
 	for i, u := range users {
 		a := envelope.Address{User: u, Domain: domain}
 		l = append(l, envelope.Envelope{
-			ID: envelope.ID(0x1234567800000001 + i), Type: envelope.MTA, Action: "relay", Created: time.Now(),
+			ID: 0x1234567800000001 + envelope.ID(i), Type: envelope.MTA, Action: "relay", Created: time.Now(),
 			Sender: envelope.Address{User: "bob", Domain: "example.net"}, Rcpt: a, Dest: a, SMTPName: "here.example",
 		})
 	}
