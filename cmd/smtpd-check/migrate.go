@@ -170,15 +170,30 @@ func (m *migration) summary() string {
 		return "in the present language already"
 	case m.report.List.Has(diag.Language):
 		return text + ": not converted, " + plural(n, "finding")
-	case n > 0:
-		text += ": converted, with " + plural(n, "remark")
 	default:
-		text += ": converted"
+		text += ": " + m.extent()
+		if n > 0 {
+			text += ", with " + plural(n, "remark")
+		}
 	}
 	if p := m.proof(); p != "" {
 		text += "; " + p
 	}
 	return text
+}
+
+// extent says how much was converted.
+func (m *migration) extent() string {
+	if m.old == nil {
+		return "brought up to date"
+	}
+	rules := 0
+	for _, s := range m.old.Stmts {
+		if s.Rule != nil {
+			rules++
+		}
+	}
+	return "converted " + plural(len(m.old.Stmts), "statement") + ", " + plural(rules, "rule") + " among them"
 }
 
 // unchanged reports whether nothing but the layout is another one.

@@ -242,11 +242,11 @@ func (m *migration) proof() string {
 	case m.diff == nil:
 		return "not proved"
 	case m.diff.Verdict == analyze.Proved:
-		return "proved: it decides the same for every transaction"
+		return "proved: the result decides the same for every transaction"
 	case m.diff.Verdict == analyze.Refuted:
-		return "it decides differently for " + plural(len(m.diff.Changes), "kind") + " of transactions"
+		return "the result decides differently for " + plural(len(m.diff.Changes), "kind") + " of transactions"
 	}
-	return "not known whether it decides the same"
+	return "not known whether the result decides the same"
 }
 
 // originSpan returns the place of the rule that decided.

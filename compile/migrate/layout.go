@@ -88,13 +88,22 @@ func (c *converter) above(s *old.Stmt) []string {
 	return lines
 }
 
+// A lineOf is a line of a file.
+type lineOf struct {
+	file string
+	line int
+}
+
+// commentAt returns the comment on a line, or nil.
 func (c *converter) commentAt(file string, line int) *old.Comment {
-	for i := range c.file.Comments {
-		if k := &c.file.Comments[i]; k.Pos.Filename == file && k.Pos.Line == line {
-			return k
+	if c.comments == nil {
+		c.comments = make(map[lineOf]*old.Comment)
+		for i := range c.file.Comments {
+			k := &c.file.Comments[i]
+			c.comments[lineOf{k.Pos.Filename, k.Pos.Line}] = k
 		}
 	}
-	return nil
+	return c.comments[lineOf{file, line}]
 }
 
 // A writer writes the result of one text.

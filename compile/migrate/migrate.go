@@ -80,6 +80,7 @@ type converter struct {
 	lines []string
 	done  []piece
 
+	comments map[lineOf]*old.Comment // see commentAt
 	facts
 	macros map[string]*old.Macro // defined so far, and kept
 	inline bool                  // the statement in hand keeps no macro
@@ -200,21 +201,12 @@ func (c *converter) source() string {
 	var words []string
 	for n := c.stmt.Start.Line; n <= c.stmt.End.Line; n++ {
 		line, _ := c.file.Set.Line(c.stmt.Start.Filename, n)
-		if at := strings.Index(line, "#"); at >= 0 && c.hasComment(n) {
-			line = line[:at]
+		if k := c.commentAt(c.stmt.Start.Filename, n); k != nil {
+			line = line[:min(k.Pos.Column-1, len(line))]
 		}
 		words = append(words, strings.Fields(strings.TrimSuffix(strings.TrimSpace(line), `\`))...)
 	}
 	return strings.Join(words, " ")
-}
-
-func (c *converter) hasComment(line int) bool {
-	for _, k := range c.file.Comments {
-		if k.Pos.Filename == c.stmt.Start.Filename && k.Pos.Line == line {
-			return true
-		}
-	}
-	return false
 }
 
 // closing adds what is said of the file as a whole.
