@@ -10,7 +10,7 @@ import (
 	"smtpd/lang"
 )
 
-const facts = "name mx.example.org\ninterface lo 127.0.0.1 ::1\ninterface eth0 192.0.2.1\nhelper ldap\n"
+const facts = "name mx.example.org\ninterface lo 127.0.0.1 ::1\ninterface eth0 192.0.2.1\ngroup mixed lo eth0\nhelper ldap\n"
 
 func load(t testing.TB, conf string) *compile.Ruleset {
 	t.Helper()

@@ -323,12 +323,12 @@ type stranger struct {
 	trusted  []string          // tables that he is not in
 }
 
-// spend reports whether the budget allows for one more value.
-func (s *search) spend() bool {
+// spend reports whether the budget allows for n more values.
+func (s *search) spend(n int) bool {
 	if s.work == nil {
 		return true
 	}
-	*s.work--
+	*s.work -= n
 	return *s.work >= 0
 }
 
@@ -392,7 +392,7 @@ func (s *search) choose(group *group, conditions region, tx *engine.Transaction,
 		limit = maxCandidates
 	}
 	for candidate := range group.candidates(s, v, *tx) {
-		if tried++; tried > limit || !s.spend() {
+		if tried++; tried > limit || !s.spend(1) {
 			v.inexact, v.finite = true, false
 			break
 		}

@@ -147,6 +147,9 @@ func (r *relaying) ways() {
 			for _, class := range r.classes.of(r.rules, &r.rules.Rules[i]) {
 				s := r.search(i, l, r.classes.samples[class:class+1])
 				v, w, _ := r.relayBy(&s, i)
+				if v >= Conditional && !r.replayed(&s, &w, i) {
+					v = Unknown
+				}
 				if v != Proved {
 					r.found = append(r.found, way{i, l, class, v, w})
 				}
@@ -157,6 +160,16 @@ func (r *relaying) ways() {
 			r.report.Declared = append(r.report.Declared, i)
 		}
 	}
+}
+
+// replayed reports whether the linear engine agrees that rule i relays. It
+// looks at all rules, which has its price.
+func (r *relaying) replayed(s *search, w *Witness, i int) bool {
+	var trusted []string
+	if !s.stranger.listener.ProxyV2 {
+		trusted = s.stranger.trusted
+	}
+	return s.spend(len(r.rules.Rules)) && r.replays(w, engine.Decision{Outcome: engine.Accept, Rule: i}, trusted)
 }
 
 // alike returns for each listener the first one that looks the same to the
@@ -246,9 +259,6 @@ func (r *relaying) relayBy(s *search, i int) (Verdict, Witness, *certificate.Nod
 		switch {
 		case d.Rule < 0 || d.Rule > i:
 			verdict = max(verdict, Unknown) // the region and the engine disagree
-			continue
-		case d.Rule == i && !r.replays(&w, d, a.trusted):
-			verdict = max(verdict, Unknown) // the engines disagree: believe neither
 			continue
 		case d.Rule == i && len(w.Assumed) == 0:
 			return Refuted, w, root

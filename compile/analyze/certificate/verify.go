@@ -10,7 +10,7 @@ import (
 )
 
 // maxSteps is how many values are held against facts for one certificate.
-const maxSteps = 100_000_000
+const maxSteps = 20_000_000
 
 var errBudget = errors.New("it takes too much work to check")
 
