@@ -17,12 +17,14 @@ type Mutant struct {
 	Test   string // a test that notices, ready for a file; "" if none was found
 }
 
-// A mutation is a change of the rule table from rule first on. Rule i of the
-// changed table is rule original[i-first] of the configuration.
+// A mutation is a change of the rule table in one place: rules stand for the
+// replaced ones from first on. Rule i of rules is rule original[i] of the
+// configuration.
 type mutation struct {
 	first    int
+	replaced int
 	change   string
-	rules    []compile.Rule // from first on
+	rules    []compile.Rule
 	original []int
 	part     engine.Part // that the change is about; none for a whole rule
 
@@ -38,7 +40,7 @@ const noPart = engine.PartRcptTo + 1
 // mutations calls f for each change of rule i.
 func mutations(rs *compile.Ruleset, i int, f func(m *mutation)) {
 	edited := func(change string, part engine.Part, edit func(r *compile.Rule)) {
-		m := unchanged(rs, i)
+		m := unchanged(rs, i, 1)
 		m.change, m.part = change, part
 		edit(&m.rules[0])
 		f(m)
@@ -64,13 +66,13 @@ func mutations(rs *compile.Ruleset, i int, f func(m *mutation)) {
 	case len(rs.Actions) > 0:
 		edited(fmt.Sprintf("with action %s for reject", quote(rs.Actions[0].Name)), noPart, func(r *compile.Rule) { r.Action = 1 })
 	}
-	removed := unchanged(rs, i)
+	removed := unchanged(rs, i, 1)
 	removed.change, removed.part = "removed", noPart
-	removed.rules, removed.original = removed.rules[1:], removed.original[1:]
+	removed.rules, removed.original = nil, nil
 	f(removed)
 	// Two rules with one action may change places without moving any mail.
 	if i+1 < len(rs.Rules) && rule.Action != rs.Rules[i+1].Action {
-		m := unchanged(rs, i)
+		m := unchanged(rs, i, 2)
 		m.change, m.part = fmt.Sprintf("after rule %d", i+2), noPart
 		m.rules[0], m.rules[1] = m.rules[1], m.rules[0]
 		m.original[0], m.original[1] = m.original[1], m.original[0]
@@ -94,7 +96,7 @@ func entries(rs *compile.Ruleset, i int, f func(m *mutation)) {
 			continue
 		}
 		for _, e := range t.Entries[:min(len(t.Entries), maxEntries)] {
-			m := unchanged(rs, i)
+			m := unchanged(rs, i, 1)
 			m.change, m.part = fmt.Sprintf("without %s in its %s", quote(e.Key), p), p
 			m.table, m.key = c.Table, e.Key
 			f(m)
@@ -102,8 +104,9 @@ func entries(rs *compile.Ruleset, i int, f func(m *mutation)) {
 	}
 }
 
-func unchanged(rs *compile.Ruleset, first int) *mutation {
-	m := &mutation{first: first, rules: slices.Clone(rs.Rules[first:])}
+// unchanged returns the mutation of n rules that changes nothing.
+func unchanged(rs *compile.Ruleset, first, n int) *mutation {
+	m := &mutation{first: first, replaced: n, rules: slices.Clone(rs.Rules[first : first+n])}
 	for i := range m.rules {
 		m.original = append(m.original, first+i)
 	}
@@ -131,46 +134,60 @@ func flip(c *compile.Criterion) {
 	}
 }
 
-// A mutated decides by a changed rule table. What the rules before the
-// change decide is not decided again.
+// A mutated decides by a changed rule table. It looks at the changed rules
+// alone where the decision without the change says what the others decide:
+// there are many changes of a long list, and all tests to be tried on each.
 type mutated struct {
 	*mutation
-	rules  compile.Ruleset
-	engine *engine.Linear
+	of      *compile.Ruleset // without the change
+	changed compile.Ruleset  // of nothing but the changed rules
+	engine  *engine.Linear   // by changed
 }
 
 func (m *mutation) in(rs *compile.Ruleset) *mutated {
-	x := &mutated{mutation: m, rules: *rs}
-	x.rules.Rules = m.rules
+	x := &mutated{mutation: m, of: rs, changed: *rs}
+	x.changed.Rules = m.rules
 	if m.table != 0 {
-		x.rules.Tables = slices.Clone(rs.Tables)
-		t := x.rules.Table(m.table)
+		x.changed.Tables = slices.Clone(rs.Tables)
+		t := x.changed.Table(m.table)
 		t.Entries = slices.DeleteFunc(slices.Clone(t.Entries), func(e compile.Entry) bool { return e.Key == m.key })
 	}
-	x.engine = engine.NewLinear(&x.rules)
+	x.engine = engine.NewLinear(&x.changed)
 	return x
 }
 
 // whole returns all of the changed table.
-func (x *mutated) whole(rs *compile.Ruleset) *compile.Ruleset {
-	all := x.rules
-	all.Rules = slices.Concat(rs.Rules[:x.first], x.rules.Rules)
+func (x *mutated) whole() *compile.Ruleset {
+	all := x.changed
+	all.Rules = slices.Concat(x.of.Rules[:x.first], x.rules, x.of.Rules[x.first+x.replaced:])
 	return &all
 }
 
 // decide returns the decision of the changed table, in numbers of the
 // configuration, given that of the configuration.
 func (x *mutated) decide(tx *engine.Transaction, before engine.Decision, l engine.Lookups) (engine.Decision, compile.ActionID) {
+	behind := x.first + x.replaced
 	if before.Rule >= 0 && before.Rule < x.first {
-		return before, 0
+		return before, x.of.Rules[before.Rule].Action
 	}
 	d := x.engine.Decide(context.Background(), tx, l)
-	if d.Rule < 0 {
+	switch {
+	case d.Rule >= 0:
+		action := x.rules[d.Rule].Action
+		d.Rule = x.original[d.Rule]
+		return d, action
+	case before.Rule < 0:
+		return before, 0
+	case before.Rule >= behind:
+		return before, x.of.Rules[before.Rule].Action
+	}
+	rest := *x.of
+	rest.Rules = rest.Rules[behind:]
+	if d = engine.NewLinear(&rest).Decide(context.Background(), tx, l); d.Rule < 0 {
 		return d, 0
 	}
-	action := x.rules.Rules[d.Rule].Action
-	d.Rule = x.original[d.Rule]
-	return d, action
+	d.Rule += behind
+	return d, x.of.Rules[d.Rule].Action
 }
 
 // same reports whether mail goes the same way by two decisions.
@@ -194,7 +211,7 @@ func (x *mutated) same(rs *compile.Ruleset, before, after engine.Decision, actio
 func (x *mutated) notices(b *Bound, t *Test, before engine.Decision) bool {
 	if t.Expect.Reply != "" {
 		// Addresses that the recipient stands for may meet the change.
-		rs := x.whole(b.Rules)
+		rs := x.whole()
 		reply, _ := b.reply(rs, engine.NewLinear(rs), &t.tx)
 		return !t.Expect.answers(reply)
 	}

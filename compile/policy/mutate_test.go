@@ -37,6 +37,7 @@ func bind(t *testing.T, rs *compile.Ruleset, text string) []*Bound {
 func changed(rs *compile.Ruleset, m *mutation) *compile.Ruleset {
 	c := *rs
 	c.Rules = append(slices.Clone(rs.Rules[:m.first]), m.rules...)
+	c.Rules = append(c.Rules, rs.Rules[m.first+m.replaced:]...)
 	c.Tables = slices.Clone(rs.Tables)
 	if m.table != 0 {
 		var kept []compile.Entry
@@ -48,6 +49,19 @@ func changed(rs *compile.Ruleset, m *mutation) *compile.Ruleset {
 		c.Tables[m.table-1].Entries = kept
 	}
 	return &c
+}
+
+// number returns the number in the configuration of a rule of the changed
+// table, both from 0.
+func (m *mutation) number(rule int) int {
+	switch n := rule - m.first; {
+	case n < 0:
+		return rule
+	case n < len(m.rules):
+		return m.original[n]
+	default:
+		return rule - len(m.rules) + m.replaced
+	}
 }
 
 const mutationConf = `
@@ -162,7 +176,7 @@ test "local" { from local rcpt-to x@far.example expect action "out" }
 					// A rule is expected by its number in the configuration.
 					if e := tt.Expect.Rule; e > 0 {
 						d := Run([]*Bound{{Suite: b.Suite, Rules: again.Rules, tests: []Test{*tt}}}, len(mutant.Rules)).Results[0].Decision
-						if d.Rule < 0 || d.Rule >= m.first && m.original[d.Rule-m.first] != e-1 || d.Rule < m.first && d.Rule != e-1 {
+						if d.Rule < 0 || m.number(d.Rule) != e-1 {
 							failed++
 						}
 						continue
