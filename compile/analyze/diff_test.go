@@ -102,11 +102,21 @@ func (a answer) Check(context.Context, compile.TableID, engine.Service, string) 
 
 func checkWitness(t *testing.T, before, after *compile.Ruleset, c *Change) {
 	t.Helper()
-	a := engine.NewLinear(before).Decide(t.Context(), &c.Witness.Transaction, &saying{before, c})
-	b := engine.NewLinear(after).Decide(t.Context(), &c.Witness.Transaction, &saying{after, c})
-	if c.Pairs[0] != (Pair{a.Rule, b.Rule}) || outcomeOf(before, a) == outcomeOf(after, b) || a.Outcome != c.Old.Outcome || b.Outcome != c.New.Outcome {
+	a, b := replayed(t, before, after, c)
+	if outcomeOf(before, a) == outcomeOf(after, b) {
+		t.Errorf("witness %+v of %v is decided by %d and %d, which do the same", c.Witness, c.Pairs, a.Rule, b.Rule)
+	}
+}
+
+// replayed decides the witness of a change again, as the change says.
+func replayed(t *testing.T, before, after *compile.Ruleset, c *Change) (a, b engine.Decision) {
+	t.Helper()
+	a = engine.NewLinear(before).Decide(t.Context(), &c.Witness.Transaction, &saying{before, c})
+	b = engine.NewLinear(after).Decide(t.Context(), &c.Witness.Transaction, &saying{after, c})
+	if c.Pairs[0] != (Pair{a.Rule, b.Rule}) || a.Outcome != c.Old.Outcome || b.Outcome != c.New.Outcome {
 		t.Errorf("witness %+v of %v is decided by %d and %d", c.Witness, c.Pairs, a.Rule, b.Rule)
 	}
+	return a, b
 }
 
 // A saying gives the answers that a change assumes.
@@ -250,5 +260,26 @@ func TestDiffLarge(t *testing.T) {
 		if pairs != tt.pairs || got.Decided != got.Regions || len(got.Changes) > 1 {
 			t.Errorf("%s: %d changes, %d pairs, want %d; %d of %d regions decided", tt.name, len(got.Changes), pairs, tt.pairs, got.Decided, got.Regions)
 		}
+	}
+}
+
+// BenchmarkDiff changes one rule of many. What is read of all rules is read
+// once; only what the changed one may decide is searched.
+func BenchmarkDiff(b *testing.B) {
+	for _, n := range []int{100, 1_000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
+			rules := make([]string, n)
+			for i := range rules {
+				rules[i] = fmt.Sprintf("match from any for domain \"d%d.example\" action in\n", i)
+			}
+			before := load(b, strings.Join(rules, ""))
+			rules[n/2] = strings.Replace(rules[n/2], "action in", "action out", 1)
+			after := load(b, strings.Join(rules, ""))
+			for b.Loop() {
+				if d := Diff(before, after); d.Verdict != Refuted || len(d.Changes) != 1 || d.Regions > 3 {
+					b.Fatalf("%v, %d changes, %d regions", d.Verdict, len(d.Changes), d.Regions)
+				}
+			}
+		})
 	}
 }
