@@ -229,7 +229,6 @@ func (a *agent) update(ctx context.Context, id compile.TableID) error {
 	if err != nil {
 		return fmt.Errorf("table %s: %w", name, err)
 	}
-	a.log.Info("table updated", "table", name)
 	return nil
 }
 

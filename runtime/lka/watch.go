@@ -39,6 +39,7 @@ type watched struct {
 
 	telling sync.Mutex
 	told    Version // what mfa has, if it was told
+	inForce Version // what was logged, or the rules were read with
 	silent  bool    // about what mfa said: it was logged
 }
 
@@ -51,7 +52,9 @@ func newWatcher(rs *compile.Ruleset, tables []table, log *slog.Logger) watcher {
 	for i, t := range tables {
 		id := compile.TableID(i + 1)
 		if s, ok := t.(*static); ok && s.path != "" {
-			w.tables = append(w.tables, &watched{static: s, id: id, name: rs.Table(id).Name, used: used[id]})
+			w.tables = append(w.tables, &watched{
+				static: s, id: id, name: rs.Table(id).Name, used: used[id], inForce: s.content.Load().version,
+			})
 		}
 	}
 	return w
@@ -84,14 +87,8 @@ func (w *watcher) look(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		before := t.content.Load()
-		err := t.look()
-		after := t.content.Load()
-		switch {
-		case err != nil:
-			w.log.Warn("table not reloaded, its old content stays", "table", t.name, "version", after.version.String(), "err", err)
-		case after != before:
-			w.log.Info("table reloaded", "table", t.name, "version", after.version.String(), "entries", len(after.entries))
+		if err := t.look(); err != nil {
+			w.log.Warn("table not reloaded, its old content stays", "table", t.name, "version", t.content.Load().version.String(), "err", err)
 		}
 	}
 }
@@ -111,20 +108,21 @@ func (w *watcher) tell(ctx context.Context, t *watched) {
 	t.silent = err != nil
 }
 
+// tellOnce returns when what a table holds is in force.
 func (w *watcher) tellOnce(ctx context.Context, t *watched) error {
-	if w.mfa == nil || !t.used {
-		return nil
-	}
 	t.telling.Lock()
 	defer t.telling.Unlock()
-	v := t.content.Load().version
-	if v == t.told {
-		return nil
+	c := t.content.Load()
+	if w.mfa != nil && t.used && t.told != c.version {
+		if _, err := w.mfa.Call(ctx, imsg.Message{Type: msgChange, Data: change{t.id, c.version}.append(nil)}); err != nil {
+			return fmt.Errorf("mfa: %w", err)
+		}
+		t.told = c.version
 	}
-	if _, err := w.mfa.Call(ctx, imsg.Message{Type: msgChange, Data: change{t.id, v}.append(nil)}); err != nil {
-		return fmt.Errorf("mfa: %w", err)
+	if t.inForce != c.version {
+		t.inForce = c.version
+		w.log.Info("table reloaded", "table", t.name, "version", c.version.String(), "entries", len(c.entries))
 	}
-	t.told = v
 	return nil
 }
 
