@@ -2,9 +2,9 @@
 // message in a maildir or an mbox, runs a delivery command, hands a message to
 // an LMTP server, and opens a ~/.forward.
 //
-// User: root when it can give privileges up for each delivery, else any
-// account; see Identity below. Root directory: none. Promises: it needs to read
-// and write files, fork and exec, and connect to LMTP servers.
+// User: root, or any account; see Identity below. Root directory: none.
+// Promises: it needs to read and write files, fork and exec, and connect to
+// LMTP servers.
 //
 // Peers: mfa asks for the .forward of a user, mda for deliveries; both through
 // Client. It calls nobody. It keeps nothing of the Ruleset: what is to be done
@@ -12,15 +12,22 @@
 //
 // # Identity
 //
+// As root, in a daemon of several processes, this one touches no file of a
+// user. It starts a process that is the user from its first instruction on,
+// with the user's group and no other, and passes requests on to it; the process
+// serves them with this same package, is kept for some seconds for the next,
+// and ends with the connection. What it answers is what the user could answer:
+// a descriptor that is no file of that user is not passed on. The one thing
+// that root does for a user is to make an empty mailbox in /var/mail, where the
+// user could not.
+//
 // A process that is not root can deliver only as itself, so a delivery whose
 // account has another user id is put off with a text that names both ids. It
 // is never run as someone else: a command from a .forward would otherwise run
 // with the rights of the daemon, which owns everybody's queued mail. To try the
 // daemon without root, give the users of a userbase the id it runs as.
 //
-// A process that is root runs commands as the account, by setting the
-// credentials of the child. What is stored or sent by this process itself
-// (maildir, mbox, lmtp) it refuses as root: nothing is delivered as user id 0.
+// Nothing is delivered as user id 0.
 //
 // # Paths
 //
