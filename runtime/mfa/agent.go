@@ -187,7 +187,7 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (imsg.Message, error
 
 // knows returns an error for a filter that is none of the rules'.
 func (a *agent) knows(id compile.FilterID) error {
-	if id == 0 || int(id) > len(a.rules.Filters) {
+	if id == 0 || uint64(id) > uint64(len(a.rules.Filters)) { // an int may have 32 bits
 		return fmt.Errorf("mfa: no filter %d", id)
 	}
 	return nil

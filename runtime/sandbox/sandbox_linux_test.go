@@ -168,6 +168,14 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// families are the probes that make sockets.
+var families = []string{"tcp", "udp", "unix", "raw", "packet", "netlink"}
+
+// dialled returns those of families that are among allowed.
+func dialled(allowed []string) []string {
+	return slices.DeleteFunc(slices.Clone(families), func(f string) bool { return !slices.Contains(allowed, f) })
+}
+
 // compare checks that a process could do what it may and nothing else.
 func (r *report) compare(t *testing.T, may string) {
 	t.Helper()
@@ -180,6 +188,8 @@ func (r *report) compare(t *testing.T, may string) {
 				t.Errorf("%s: %s, but it is part of its work", name, got)
 			}
 		case strings.HasPrefix(name, "outside") && !landlocked:
+		case len(dialled(allowed)) > 0 && runtime.GOARCH == "386" && slices.Contains(families, name):
+			// There a filter does not see the family of a socket.
 		case name == "user": // needs files, and is answered without where libraries do it so
 		case got != "denied":
 			t.Errorf("%s: %q, not denied", name, got)
@@ -223,6 +233,9 @@ func TestPrograms(t *testing.T) {
 		"program": "", "read": "", "outside": "", "tcp": "", "work": "",
 		"raw": "denied", "setuid": "denied", "namespace": "denied", "mount": "denied", "ptrace": "denied", "listen": "denied", "fork": "denied",
 	} {
+		if runtime.GOARCH == "386" && (name == "raw" || name == "program") {
+			continue // the family is not seen; /bin/sh may be of the other machine
+		}
 		if got := r.Probes[name]; got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
