@@ -45,7 +45,7 @@ var arrows = map[string][]string{
 }
 
 // order is the components, low to high: each may import only lower ones.
-var order = []string{"parent", "lka", "queue", "mfa", "smtp", "mda", "mta", "control"}
+var order = []string{"crypto", "parent", "lka", "queue", "mfa", "smtp", "mda", "mta", "control"}
 
 // peers are the components of which neither may import the other although
 // both stand in order.
