@@ -52,6 +52,7 @@ type Stmt struct {
 type Bad struct {
 	Keyword string // its first word, if that was one
 	Strings []string
+	Rest    bool // quotes or braces were never closed, and took the text after them
 
 	// Part is what was complete before the token at which the statement
 	// was given up, where it ends: it can be wrong too. It is not a

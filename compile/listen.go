@@ -99,6 +99,8 @@ type pending struct {
 	ca       *ast.Str
 	inet4    bool
 	inet6    bool
+	tlsAt    token.Span // the option that asks for TLS
+	authAt   token.Span // that which asks for AUTH
 }
 
 // option sets one option; next is the token behind it.
@@ -203,7 +205,7 @@ func (p *pending) mode(m TLSMode, word string, at token.Span, seen token.Pos) {
 		return
 	}
 	p.c.once("TLS mode", at, seen)
-	p.listener.TLS = m
+	p.listener.TLS, p.tlsAt = m, at
 }
 
 // auth offers AUTH. Its table may be of any kind.
@@ -213,7 +215,7 @@ func (p *pending) auth(m AuthMode, table *ast.TableArg, at token.Span, o *ast.Li
 		seen = seenArg(table)
 	}
 	p.c.once("auth", at, seen)
-	p.listener.Auth = m
+	p.listener.Auth, p.authAt = m, at
 	if table != nil {
 		p.listener.AuthTable, _ = p.c.table(table)
 	}
@@ -260,16 +262,15 @@ func (p *pending) port(port *ast.Port, at token.Span) {
 // each address.
 func (p *pending) finish() {
 	c, l := p.c, &p.listener
-	at := span(p.stmt.On)
 	if l.Auth != NoAuth && l.TLS == NoTLS {
-		d := c.fatalf(at, "auth-without-tls", "auth needs TLS: without it passwords cross the network in the clear")
+		d := c.fatalf(p.authAt, "auth-without-tls", "auth needs TLS: without it passwords cross the network in the clear")
 		d.Help = append(d.Help, "add tls, tls-require or smtps, and pki")
 	}
 	if len(p.pki) > 0 && l.TLS == NoTLS {
 		c.fatalf(span(p.pki[0]), "pki-without-tls", "pki does nothing without tls, tls-require or smtps")
 	}
 	if len(p.pki) == 0 && l.TLS != NoTLS {
-		c.fatalf(at, "tls-without-pki", "TLS needs a certificate").Label = "no pki among the options"
+		c.fatalf(p.tlsAt, "tls-without-pki", "TLS needs a certificate").Label = "no pki among the options"
 	}
 	if l.Port == 0 {
 		l.Port = smtpPort

@@ -105,6 +105,7 @@ func (c *compiler) poison(b *ast.Bad) {
 			c.spoilAll(n)
 		}
 	}
+	c.lost = c.lost || b.Rest
 	switch b.Keyword {
 	case "include":
 		c.lost = true // what it would have declared is anybody's guess

@@ -3,6 +3,7 @@ package compile
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"strconv"
@@ -317,6 +318,9 @@ func (c *compiler) suits(id TableID, arg *ast.TableArg, p purpose, regex bool) b
 	default:
 		d = c.errorf(at, seenArg(arg), "table-kind", "%s needs %s, not %s", p.name, wants(p), kindText(t.Kind))
 		d.Label = "this is " + kindText(t.Kind)
+		if c.meantTable(d, arg) {
+			return false
+		}
 		if p.mapping && !p.list && t.Kind == List {
 			d.Help = append(d.Help, `a mapping is written { key = value, ... }, or as lines "key value" in a file`)
 		}
@@ -325,6 +329,27 @@ func (c *compiler) suits(id TableID, arg *ast.TableArg, p purpose, regex bool) b
 		d.Notes = append(d.Notes, diag.Note{Span: span(c.tables.names[arg.Ref.Text].at), Message: "declared here"})
 	}
 	return false
+}
+
+// meantTable says how a table is named, if arg is a string that is the name
+// of one, and reports whether it is.
+func (c *compiler) meantTable(d *diag.Diagnostic, arg *ast.TableArg) bool {
+	if arg.Str == nil {
+		return false
+	}
+	d.Label = "this is a list of one element"
+	if c.tables.names[arg.Str.Text].at == nil {
+		return false
+	}
+	d.Help = append(d.Help, fmt.Sprintf("the table of that name is written <%s>", arg.Str.Text))
+	if !c.fromMacro(arg.Str.Pos) {
+		d.Fixes = append(d.Fixes, diag.Fix{
+			Message: "name the table",
+			Grade:   diag.Suggested,
+			Edits:   []diag.Edit{{Span: span(arg.Str), New: "<" + arg.Str.Text + ">"}},
+		})
+	}
+	return true
 }
 
 func wants(p purpose) string {

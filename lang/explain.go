@@ -81,6 +81,7 @@ func badStatement(toks []tok) *ast.Stmt {
 		if toks[i].isString() || i == at && (toks[i].kind == keyword || toks[i].kind == number) {
 			bad.Strings = append(bad.Strings, toks[i].text)
 		}
+		bad.Rest = bad.Rest || overLines(&toks[i]) || toks[i].diag != nil && toks[i].diag.Code == "unterminated-string"
 	}
 	return &ast.Stmt{Pos: toks[0].pos, Bad: bad}
 }
@@ -148,7 +149,19 @@ func (p *parser) explain(toks []tok, i int) *diag.Diagnostic {
 	}
 	d.Label = expectation(expected)
 	p.hint(d, toks, i, expected)
+	for j := range toks[:i] {
+		if t := &toks[j]; overLines(t) {
+			message := fmt.Sprintf("the string that begins here ends only on line %d", t.end.Line)
+			d.Notes = append(d.Notes, diag.Note{Span: token.At(t.pos), Message: message})
+		}
+	}
 	return d
+}
+
+// overLines reports whether t is a string that goes on after its line: where
+// the statement is no good its closing quote was forgotten.
+func overLines(t *tok) bool {
+	return t.kind == quoted && t.pos.Filename == t.end.Filename && t.end.Line > t.pos.Line
 }
 
 // found says what stands at token i, and after what.

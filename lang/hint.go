@@ -25,6 +25,7 @@ func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) 
 	case t.kind == number && wantsString:
 		d.Message = fmt.Sprintf("number %s where a string belongs", t.text)
 		p.quote(d, toks, i, "a number must be quoted to be a string; times and sizes need a unit")
+	case toks[0].is(keyword, "table") && hintTable(d, toks, i):
 	case t.kind == invalid:
 		p.hintInvalid(d, toks, i, wantsString)
 	case t.kind == separator, t.is(punct, "}") && i > 0 && toks[i-1].kind == separator:
@@ -35,12 +36,31 @@ func (p *parser) hint(d *diag.Diagnostic, toks []tok, i int, expected []string) 
 		d.Help = append(d.Help, "a quoted word is never a keyword: write it without quotes")
 	case t.kind == word && strings.HasSuffix(t.text, ";"):
 		d.Help = append(d.Help, "`;` does not end a statement, the end of the line does")
-	case t.kind == word:
-		p.suggest(d, toks, i, expected)
+	case t.kind == word && p.suggest(d, toks, i, expected):
+	case i > 1 && toks[0].is(keyword, "match") && t.isString() && toks[i-1].isString() && toks[i-2].kind == keyword:
+		d.Help = append(d.Help, fmt.Sprintf("several values go into braces: `%s { %s, %s }`",
+			toks[i-2].text, printable(toks[i-1].text), printable(t.text)))
 	}
 	if i > 0 && toks[i-1].kind == word && strings.HasSuffix(toks[i-1].text, ";") {
 		d.Help = append(d.Help, "`;` does not end a statement, the end of the line does")
 	}
+}
+
+// hintTable explains what is not written like that in the declaration of a
+// table, and reports whether it could.
+func hintTable(d *diag.Diagnostic, toks []tok, i int) bool {
+	t := &toks[i]
+	switch {
+	case i == 1 && t.is(punct, "<"):
+		d.Help = append(d.Help, "angle brackets stand where a table is used; it is declared without them")
+	case i == 2 && (t.is(punct, "=") || t.is(punct, "=>")):
+		d.Help = append(d.Help, "the braces follow the name at once")
+	case i == 3 && (t.isString() || t.kind == invalid) && toks[2].kind == word && !strings.Contains(toks[2].text, ":"):
+		d.Help = append(d.Help, fmt.Sprintf("a backend and what it reads are one word: `%s:%s`", printable(toks[2].text), printable(t.text)))
+	default:
+		return false
+	}
+	return true
 }
 
 // hintInvalid explains characters that begin no token.
@@ -98,8 +118,8 @@ func (p *parser) comma(d *diag.Diagnostic, toks []tok, i int) {
 }
 
 // suggest offers a word that was expected, if one is close to token i and
-// the statement is right with it.
-func (p *parser) suggest(d *diag.Diagnostic, toks []tok, i int, expected []string) {
+// the statement is right with it. It reports whether it did.
+func (p *parser) suggest(d *diag.Diagnostic, toks []tok, i int, expected []string) bool {
 	var words []string
 	for _, e := range expected {
 		if Keyword(e) {
@@ -108,15 +128,16 @@ func (p *parser) suggest(d *diag.Diagnostic, toks []tok, i int, expected []strin
 	}
 	best, ok := nearest(strings.ToLower(toks[i].text), words)
 	if !ok {
-		return
+		return false
 	}
 	as := toks[i]
 	as.kind, as.text = keyword, best
 	if !p.parses(toks, i, as) {
-		return
+		return false
 	}
 	d.Help = append(d.Help, fmt.Sprintf("did you mean `%s`?", best))
 	p.fix(d, toks, i, "write `"+best+"`", best, diag.Suggested)
+	return true
 }
 
 // parses reports whether toks is a statement with as for token i.

@@ -43,6 +43,7 @@ func (c *checkCmd) Run(s *streams) error {
 			l.report.List = append(l.report.List, openRelay(l.rules)...)
 		}
 		allow(l.report)
+		l.report.Sort()
 		status = worse(status, c.status(l.report.List))
 		reports = append(reports, l.report)
 	}

@@ -5,6 +5,7 @@
 package diag
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -156,6 +157,22 @@ func Merge(set *token.FileSet, parser, compiler List) List {
 		merged = append(merged, d)
 	}
 	return append(merged, parser...)
+}
+
+// Sort puts the list into the order of the text, included files in the place
+// of the statement that reads them. What has no place comes last.
+func (r *Report) Sort() {
+	keys := make(map[*Diagnostic][]int, len(r.List))
+	for _, d := range r.List {
+		keys[d] = order(r.Set, d)
+	}
+	slices.SortStableFunc(r.List, func(a, b *Diagnostic) int {
+		x, y := keys[a], keys[b]
+		if x == nil || y == nil {
+			return cmp.Compare(len(y), len(x))
+		}
+		return cmp.Or(slices.Compare(x, y), cmp.Compare(a.Code, b.Code))
+	})
 }
 
 // order returns where a complaint arises in the stream of tokens: its offset
