@@ -69,31 +69,29 @@ func (d *described) transaction(rs *compile.Ruleset) (*engine.Transaction, error
 		Kind: engine.FromAddress, TLS: d.TLS, Helo: d.Helo, RDNS: d.RDNS,
 		Auth: d.Auth != "", User: d.Auth, Sender: address(d.MailFrom), Rcpt: address(d.RcptTo),
 	}
+	if d.Tag != nil {
+		tx.Tag = *d.Tag
+	}
 	switch d.Source {
 	case "socket":
-		tx.Kind, tx.Auth, tx.Tag = engine.FromSocket, true, rs.Socket.Tag
-		if tx.RDNS == "" {
-			tx.RDNS = rs.ServerName
-		}
+		tx.Kind, tx.Auth = engine.FromSocket, true
+	case "local":
+		tx.Addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	default:
 		addr, err := netip.ParseAddr(strings.Trim(d.Source, "[]"))
-		if d.Source == "local" {
-			addr, err = netip.MustParseAddr("127.0.0.1"), nil
-		}
 		if err != nil {
 			return nil, fmt.Errorf("source %q is no address, nor local or socket", d.Source)
 		}
 		tx.Addr = addr
-		if len(rs.Listeners) > 0 {
-			tx.Tag = rs.Listeners[0].Tag
-		}
 	}
-	if d.Tag != nil {
-		tx.Tag = *d.Tag
+	if !d.Internal {
+		tx.Complete(rs, d.Tag != nil)
+		return tx, nil
 	}
-	if d.Internal {
-		tx.Kind = engine.FromInternal
-	}
+	// What came out of an expansion has the session of the first recipient.
+	first := *tx
+	first.Complete(rs, d.Tag != nil)
+	tx.Kind, tx.Tag, tx.RDNS = engine.FromInternal, first.Tag, first.RDNS
 	return tx, nil
 }
 

@@ -27,6 +27,7 @@ type trace struct {
 	Error       string       `json:"error,omitempty"` // why it is a temporary failure, or the recipient is refused
 	Reply       string       `json:"reply,omitempty"` // to RCPT; absent if that is not known
 	Transaction described    `json:"transaction"`
+	Filter      string       `json:"filter,omitempty"`   // of the session, which is not asked
 	Includes    []placeTrace `json:"includes,omitempty"` // that led to the rule, innermost first
 	Macros      []macroTrace `json:"macros,omitempty"`   // that the rule was written with
 	Tables      []tableTrace `json:"tables,omitempty"`   // that the rule names, and those asked
@@ -139,6 +140,9 @@ func (x *explainer) trace(ctx context.Context, tx *engine.Transaction) *trace {
 	e := x.Explain(ctx, tx, nil)
 	d := e.Decision
 	t := &trace{Version: traceVersion, verdict: verdictOf(x.rules, d), Transaction: describe(tx), Passed: []passTrace{}, Asked: []askTrace{}}
+	if f := sessionFilter(x.rules, tx); f != 0 {
+		t.Filter = x.rules.Filter(f).Name
+	}
 	for i := range e.Passed {
 		t.Passed = append(t.Passed, x.passed(tx, &e.Passed[i]))
 	}
@@ -163,6 +167,18 @@ func (x *explainer) trace(ctx context.Context, tx *engine.Transaction) *trace {
 		t.Reply = expand.ReplyInvalid
 	}
 	return t
+}
+
+// sessionFilter returns the filter of the listener that a transaction comes
+// through, 0 if it has none.
+func sessionFilter(rs *compile.Ruleset, tx *engine.Transaction) compile.FilterID {
+	if tx.Kind == engine.FromSocket {
+		return rs.Socket.Filter
+	}
+	if l := engine.ListenerOf(rs, tx.Tag); l != nil {
+		return l.Filter
+	}
+	return 0
 }
 
 func (x *explainer) passed(tx *engine.Transaction, p *analyze.Passed) passTrace {

@@ -25,6 +25,9 @@ func (t *trace) markdown(w io.Writer) error {
 		}
 	}
 	var notes []string
+	if t.Filter != "" {
+		notes = append(notes, fmt.Sprintf("not looked at: filter %q of the listener", t.Filter))
+	}
 	for i := range t.Asked {
 		notes = append(notes, t.Asked[i].text())
 	}

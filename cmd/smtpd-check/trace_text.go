@@ -12,6 +12,9 @@ import (
 func (t *trace) text(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "%s\n", t.subject())
+	if t.Filter != "" {
+		fmt.Fprintf(b, "not looked at: filter %q of the listener\n", t.Filter)
+	}
 	for i := range t.Passed {
 		p := &t.Passed[i]
 		fmt.Fprintf(b, "%s:%d: %s passed over: %s does not hold for %s\n", p.File, p.Line, ruleName(p.Rule, p.Label), p.Criterion, p.Value)

@@ -129,7 +129,13 @@ func parseAddress(s string) engine.Address {
 // expand returns the deliveries of rcpt one a line, or the reply.
 func (s *scene) expand(t *testing.T, rcpt string) string {
 	t.Helper()
-	e := &Expansion{World: s, Rules: sceneRules(), CommandUser: "_smtpd", Warn: func(string, ...any) {}}
+	return outcome(t, &Expansion{World: s, Rules: sceneRules()}, rcpt)
+}
+
+// outcome returns what an expansion makes of rcpt, as expand does.
+func outcome(t *testing.T, e *Expansion, rcpt string) string {
+	t.Helper()
+	e.CommandUser, e.Warn = "_smtpd", func(string, ...any) {}
 	out, err := e.Run(t.Context(), parseAddress(rcpt))
 	if err != nil {
 		var r *Refusal

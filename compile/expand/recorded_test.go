@@ -1,12 +1,16 @@
 package expand
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/tools/txtar"
 
+	"smtpd/compile"
+	"smtpd/compile/engine"
 	"smtpd/compile/tablefile"
 )
 
@@ -52,17 +56,61 @@ func TestRecorded(t *testing.T) {
 		if !differs {
 			want = real[rcpt]
 		}
-		if got := s.verdict(t, rcpt); got != want {
+		got := verdict(s.expand(t, rcpt))
+		if got != want {
 			t.Errorf("%s:\ngot:\n%s\nwant:\n%s", rcpt, got, want)
 		} else if differs && got == real[rcpt] {
 			t.Errorf("%s is no difference any more", rcpt)
 		}
+		// What is at hand, as smtpd-check has it, leads to the same.
+		w := s.atHand()
+		if same := verdict(outcome(t, &Expansion{World: w, Rules: w.Rules}, rcpt)); same != got {
+			t.Errorf("%s: at hand it is\n%s\nnot\n%s", rcpt, same, got)
+		}
 	}
 }
 
+// atHand returns the scene as tables and copies of files.
+func (s *scene) atHand() *AtHand {
+	rs := sceneRules()
+	for i, m := range []map[string]string{s.aliases, s.virtual} {
+		rs.Tables[i].Kind, rs.Tables[i].Entries = compile.Mapping, entries(m)
+	}
+	accounts := make(map[string]string)
+	for i, u := range s.users {
+		accounts[u] = fmt.Sprintf("%d:%d:/home/%s", 1000+i, 1000+i, u)
+		if strings.HasPrefix(u, "root") {
+			accounts[u] = "0:0:/root"
+		}
+	}
+	return &AtHand{
+		Rules: rs, Transaction: new(engine.Transaction), Decider: sceneDecider{s}, Forwards: s.forwards,
+		Accounts: &compile.Table{Kind: compile.Mapping, Entries: entries(accounts)},
+		File: func(path string) (string, bool, error) {
+			text, ok := s.includes[path]
+			return text, ok, nil
+		},
+	}
+}
+
+func entries(m map[string]string) []compile.Entry {
+	var list []compile.Entry
+	for key, value := range m {
+		list = append(list, compile.Entry{Key: key, Value: value})
+	}
+	return tablefile.Normalize(list)
+}
+
+// A sceneDecider decides as a scene does.
+type sceneDecider struct{ *scene }
+
+func (d sceneDecider) Decide(ctx context.Context, tx *engine.Transaction, _ engine.Lookups) engine.Decision {
+	return d.scene.Decide(ctx, tx.Rcpt, tx.Kind == engine.FromInternal)
+}
+
 // verdict is what expand returns in the form of the archive.
-func (s *scene) verdict(t *testing.T, rcpt string) string {
-	lines := strings.Split(s.expand(t, rcpt), "\n")
+func verdict(result string) string {
+	lines := strings.Split(result, "\n")
 	for i, line := range lines {
 		if line[0] != '4' && line[0] != '5' {
 			_, lines[i], _ = strings.Cut(line, " ") // without the action

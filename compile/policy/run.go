@@ -37,7 +37,7 @@ func (s *Suite) Bind(rs *compile.Ruleset, labels map[int]string) ([]*Bound, diag
 	bound := []*Bound{common}
 	for _, t := range s.Tests {
 		b.expectation(&t.Expect)
-		t.complete(rs)
+		t.tx.Complete(rs, t.tagged)
 		if t.Tables == nil {
 			common.tests = append(common.tests, t)
 			continue
@@ -128,22 +128,6 @@ func hasAction(rs *compile.Ruleset, name string) bool {
 		}
 	}
 	return false
-}
-
-// complete fills in what a session has by itself: the tag of the socket or
-// of the first listener, and on the socket the name of this host.
-func (t *Test) complete(rs *compile.Ruleset) {
-	socket := t.tx.Kind == engine.FromSocket
-	switch {
-	case t.tagged:
-	case socket:
-		t.tx.Tag = rs.Socket.Tag
-	case len(rs.Listeners) > 0:
-		t.tx.Tag = rs.Listeners[0].Tag
-	}
-	if socket && t.tx.RDNS == "" {
-		t.tx.RDNS = rs.ServerName
-	}
 }
 
 var (

@@ -297,7 +297,7 @@ func (s *search) try(x *mutated, d *[dimensions][]setter, pick *[dimensions]int,
 
 func (s *search) differs(x *mutated, d *[dimensions][]setter, pick *[dimensions]int) string {
 	var t Test
-	t.complete(s.rules)
+	t.tx.Complete(s.rules, false)
 	t.tx.Helo = defaultHelo
 	for dim, i := range pick {
 		d[dim][i](&t.tx)
@@ -344,7 +344,7 @@ func (s *search) brings(t *Test, x *mutated) bool {
 // omit leaves out of a test what it has by itself.
 func (s *search) omit(t *Test) {
 	plain := Test{tx: engine.Transaction{Kind: t.tx.Kind}}
-	plain.complete(s.rules)
+	plain.tx.Complete(s.rules, false)
 	t.tagged = t.tx.Tag != plain.tx.Tag
 	if t.tx.RDNS == plain.tx.RDNS {
 		t.tx.RDNS = ""

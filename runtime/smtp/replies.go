@@ -1,5 +1,7 @@
 package smtp
 
+import "smtpd/compile/expand"
+
 // The replies of the server. Where OpenSMTPD has a text it is OpenSMTPD's,
 // word for word: clients, log parsers and tests of administrators know it.
 const (
@@ -7,7 +9,7 @@ const (
 	replyBye           = "221 2.0.0 Bye"
 	replyOK            = "250 2.0.0 Ok"
 	replyReset         = "250 2.0.0 Reset state"
-	replyRecipient     = "250 2.1.5 Destination address valid: Recipient ok"
+	replyRecipient     = expand.ReplyAccepted
 	replyData          = "354 Enter mail, end with \".\" on a line by itself"
 	replyAuthenticated = "235 2.0.0 Authentication succeeded"
 
