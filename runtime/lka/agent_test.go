@@ -68,7 +68,7 @@ func start(t *testing.T, c Config) *rig {
 	link := func(name string, theirs *imsg.Conn) *Client {
 		ours, other := imsg.Pipe()
 		*theirs = other
-		p := imsg.NewPeer(ours, nil)
+		p := imsg.NewPeer(ours, ChangeHandler(func(context.Context, compile.TableID, Version) error { return nil }))
 		running++
 		go func() { errs <- p.Run(ctx) }()
 		r.raw[name] = p

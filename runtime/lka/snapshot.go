@@ -166,8 +166,7 @@ func (c *change) parse(b []byte) error {
 }
 
 // ChangeHandler returns what mfa serves lka with: f is told of every version
-// of a table that rules or filters look into, and returns when it is in
-// force.
+// of a table that is a file, and returns when it is in force.
 func ChangeHandler(f func(ctx context.Context, t compile.TableID, v Version) error) imsg.Handler {
 	return func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
 		if m.File != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"smtpd/compile"
-	"smtpd/compile/engine"
 	"smtpd/runtime/imsg"
 )
 
@@ -22,8 +21,8 @@ const lookShare = 50
 
 // A watcher follows the files of tables. One goroutine asks the system for
 // the modification time, size and inode of each, one after another; the
-// content is read only if these changed. What rules and filters look into is
-// handed on to mfa.
+// content is read only if these changed. Versions are told to mfa, which asks
+// for the content of those that rules and filters look into.
 type watcher struct {
 	log    *slog.Logger
 	tables []*watched
@@ -35,7 +34,6 @@ type watched struct {
 	*static
 	id   compile.TableID
 	name string
-	used bool // by rules or filters
 
 	telling sync.Mutex
 	told    Version // what mfa has, if it was told
@@ -44,16 +42,12 @@ type watched struct {
 }
 
 func newWatcher(rs *compile.Ruleset, tables []table, log *slog.Logger) watcher {
-	used := make(map[compile.TableID]bool)
-	for _, id := range engine.FileTables(rs) {
-		used[id] = true
-	}
 	w := watcher{log: log}
 	for i, t := range tables {
 		id := compile.TableID(i + 1)
 		if s, ok := t.(*static); ok && s.path != "" {
 			w.tables = append(w.tables, &watched{
-				static: s, id: id, name: rs.Table(id).Name, used: used[id], inForce: s.content.Load().version,
+				static: s, id: id, name: rs.Table(id).Name, inForce: s.content.Load().version,
 			})
 		}
 	}
@@ -113,7 +107,7 @@ func (w *watcher) tellOnce(ctx context.Context, t *watched) error {
 	t.telling.Lock()
 	defer t.telling.Unlock()
 	c := t.content.Load()
-	if w.mfa != nil && t.used && t.told != c.version {
+	if w.mfa != nil && t.told != c.version {
 		if _, err := w.mfa.Call(ctx, imsg.Message{Type: msgChange, Data: change{t.id, c.version}.append(nil)}); err != nil {
 			return fmt.Errorf("mfa: %w", err)
 		}
