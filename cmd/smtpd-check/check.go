@@ -118,7 +118,7 @@ func (c *checkCmd) print(s *streams, reports []*diag.Report) error {
 		return err
 	}
 	for _, r := range reports {
-		fmt.Fprintf(s.out, "%s: %s\n", r.File, c.verdict(r))
+		fmt.Fprintf(s.out, "%s: %s\n", diag.Printable(r.File), c.verdict(r))
 	}
 	return nil
 }

@@ -5,13 +5,17 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
+	"github.com/xeipuuv/gojsonschema"
 
 	"smtpd/lang/token"
 )
@@ -143,6 +147,98 @@ func TestSARIFSchema(t *testing.T) {
 	report.Version = "3"
 	if report.Validate() == nil {
 		t.Error("the schema takes anything")
+	}
+}
+
+// TestJSONSchema holds the JSON to the schema that is published, and the
+// schema to the JSON: it describes every member.
+func TestJSONSchema(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "findings.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	schema["additionalProperties"] = false
+	for _, d := range schema["definitions"].(map[string]any) {
+		d.(map[string]any)["additionalProperties"] = false
+	}
+	check := func(r []*Report) *gojsonschema.Result {
+		t.Helper()
+		var b bytes.Buffer
+		if err := JSON(&b, r); err != nil {
+			t.Fatal(err)
+		}
+		result, err := gojsonschema.Validate(gojsonschema.NewGoLoader(schema), gojsonschema.NewBytesLoader(b.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result
+	}
+	all := append(reports(t), &Report{File: "none"}, hostile())
+	if result := check(all); !result.Valid() {
+		t.Error(result.Errors())
+	}
+	all[0].List[0].Code = "No Code"
+	if check(all).Valid() {
+		t.Error("the schema takes anything")
+	}
+}
+
+// hostile returns a report whose texts hold what could end a line, a value or
+// an element in any format.
+func hostile() *Report {
+	const text = "a\r\n::error::b\x00\x1b[31m]]>&<\"'%0A\xff\u202e,:"
+	r := &Report{File: "f\n::x", Set: token.NewFileSet(), Hidden: 1}
+	r.Set.AddSource(r.File, []byte(text+"\n"), token.Pos{})
+	at := token.Span{Start: token.Pos{Filename: r.File, Line: 1, Column: 2, Offset: 2}, End: token.Pos{Filename: r.File, Line: 1, Column: 3, Offset: 3}}
+	d := r.List.Errorf(at, "code", "%s", text)
+	d.Label = text
+	d.Help = []string{text}
+	d.Notes = []Note{{Span: at, Message: text}, {Message: text}}
+	d.Fixes = []Fix{{Message: text, Grade: Safe, Edits: []Edit{{at, text}}}}
+	return r
+}
+
+// TestHostileText checks that no text of a finding is taken for the form of
+// the format that it is printed in.
+func TestHostileText(t *testing.T) {
+	r := []*Report{hostile()}
+	show := func(f func(w io.Writer) error) string {
+		t.Helper()
+		var b bytes.Buffer
+		if err := f(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	plain := func(name, out string) {
+		t.Helper()
+		if i := strings.IndexFunc(out, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+			t.Errorf("%s prints %q", name, out[i:])
+		}
+	}
+	classic := show(func(w io.Writer) error { return Classic(w, r) })
+	if plain("classic", classic); strings.Count(classic, "\n") != 2 {
+		t.Errorf("classic: %q", classic)
+	}
+	plain("text", show(func(w io.Writer) error { return Text(w, r, false) }))
+	github := show(func(w io.Writer) error { return GitHub(w, r) })
+	if plain("github", github); strings.Count(github, "\n") != 2 || strings.Count("\n"+github, "\n::") != 2 {
+		t.Errorf("github: %q", github)
+	}
+	if out := show(func(w io.Writer) error { return JSON(w, r) }); !json.Valid([]byte(out)) || !utf8.ValidString(out) {
+		t.Errorf("json: %s", out)
+	}
+	if out := show(func(w io.Writer) error { return SARIF(w, r, "", func(Code) (string, string) { return "", "" }) }); !json.Valid([]byte(out)) || !utf8.ValidString(out) {
+		t.Errorf("sarif: %s", out)
+	}
+	junit := show(func(w io.Writer) error { return JUnit(w, r, func(Class) bool { return true }) })
+	var suites junitSuites
+	if err := xml.Unmarshal([]byte(junit), &suites); err != nil || len(suites.Suites) != 1 || len(suites.Suites[0].Cases) != 1 {
+		t.Errorf("junit: %v\n%s", err, junit)
 	}
 }
 

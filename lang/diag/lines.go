@@ -17,10 +17,10 @@ func Classic(w io.Writer, reports []*Report) error {
 			if p := d.Span.Start; p.IsValid() {
 				at = fmt.Sprintf("%s:%d", p.Filename, p.Line)
 			}
-			fmt.Fprintf(b, "%s: %s: %s [%s]\n", at, d.Class, Printable(d.text()), d.Code)
+			fmt.Fprintf(b, "%s: %s: %s [%s]\n", Printable(at), d.Class, Printable(d.text()), d.Code)
 		}
 		if r.Hidden > 0 {
-			fmt.Fprintf(b, "%s: %d more not shown\n", r.File, r.Hidden)
+			fmt.Fprintf(b, "%s: %d more not shown\n", Printable(r.File), r.Hidden)
 		}
 	}
 	return b.Flush()

@@ -25,7 +25,7 @@ func Text(w io.Writer, reports []*Report, color bool) error {
 			p.diagnostic(d)
 		}
 		if r.Hidden > 0 {
-			fmt.Fprintf(p, "%s: %d more not shown\n\n", r.File, r.Hidden)
+			fmt.Fprintf(p, "%s: %d more not shown\n\n", Printable(r.File), r.Hidden)
 		}
 	}
 	return p.Flush()
@@ -73,7 +73,7 @@ func (p *textPrinter) diagnostic(d *Diagnostic) {
 		p.snippet(d.Span, d.Label, margin, color, '^')
 		p.origin(d.Span.Start, margin)
 	} else {
-		fmt.Fprintf(p, "%*s%s %s\n", margin, "", p.paint(blue, "-->"), p.File)
+		fmt.Fprintf(p, "%*s%s %s\n", margin, "", p.paint(blue, "-->"), Printable(p.File))
 	}
 	for _, n := range d.Notes {
 		p.remark("note", n.Message, margin)
@@ -111,7 +111,7 @@ func (p *textPrinter) gutter(d *Diagnostic) int {
 // snippet writes the line at span and marks the span.
 func (p *textPrinter) snippet(s token.Span, label string, margin int, color string, mark rune) {
 	bar := p.paint(blue, "|")
-	fmt.Fprintf(p, "%*s%s %s\n", margin, "", p.paint(blue, "-->"), s.Start)
+	fmt.Fprintf(p, "%*s%s %s\n", margin, "", p.paint(blue, "-->"), Printable(s.Start.String()))
 	line, ok := p.line(s.Start)
 	if !ok {
 		return
