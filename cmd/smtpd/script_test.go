@@ -99,7 +99,10 @@ func runScripts(t *testing.T, args []string) {
 			"keypair":   keyPair,
 			"zone":      zone,
 			"remote":    remote,
+			"relays":    relays,
 			"queueid":   queueID,
+			"hold":      hold,
+			"resume":    resume,
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
@@ -142,6 +145,7 @@ type daemonsKey struct{}
 type daemons struct {
 	args    []string // besides those of the script
 	running map[string]*started
+	held    *smtptest.Dialogue // of hold
 }
 
 // A started daemon writes its log to NAME.log.
@@ -303,6 +307,29 @@ func waitFile(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// hold ADDR: connects, reads the greeting, and keeps the session for resume.
+func hold(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hold addr")
+	}
+	conn, err := net.Dial("tcp", args[0])
+	ts.Check(err)
+	ts.Defer(func() { conn.Close() })
+	d := &smtptest.Dialogue{Conn: conn}
+	ts.Check(d.Run("S: 220"))
+	ts.Value(daemonsKey{}).(*daemons).held = d
+}
+
+// resume FILE: goes on with the session of hold.
+func resume(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: resume file")
+	}
+	if err := ts.Value(daemonsKey{}).(*daemons).held.Run(strings.TrimSuffix(ts.ReadFile(args[0]), "\n")); err != nil {
+		ts.Fatalf("%s: %v", args[0], err)
+	}
+}
+
 // queueid REGEXP ENVELOPE MESSAGE: asks mailq for a line that matches, and
 // sets variables to the ids of its envelope and message.
 func queueID(ts *testscript.TestScript, neg bool, args []string) {
@@ -340,14 +367,20 @@ func ownDir(ts *testscript.TestScript, neg bool, args []string) {
 
 // dialogue ADDR FILE: holds the dialogue in FILE with the server at ADDR, or
 // with the submission socket if ADDR is its path. The form of the file is
-// that of package smtptest.
+// that of package smtptest. ! dialogue: nobody must listen there.
 func dialogue(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
+	if len(args) != 2 {
 		ts.Fatalf("usage: dialogue address file")
 	}
 	conn, err := dialServer(ts, args[0])
+	if neg && err != nil {
+		return
+	}
 	ts.Check(err)
 	defer conn.Close()
+	if neg {
+		ts.Fatalf("%s is listened on", args[0])
+	}
 	d := &smtptest.Dialogue{Conn: conn, Timeout: patience}
 	if err := d.Run(ts.ReadFile(args[1])); err != nil {
 		ts.Fatalf("%s: %v", args[1], err)

@@ -2,6 +2,7 @@ package analyze
 
 import (
 	"fmt"
+	"maps"
 	"math/big"
 	"net/netip"
 	"slices"
@@ -18,6 +19,7 @@ const maxRefined = 20_000_000
 type classes struct {
 	edges   []netip.Addr // ascending; from each to the next goes a range
 	class   []int        // of each range
+	parts   [][]int      // the ranges of each class
 	samples []netip.Addr // one of each class
 	host    []bool       // of each class: no stranger is in it
 	err     string       // why the classes are not exact
@@ -132,8 +134,12 @@ func (c *classes) name(own []certificate.Range) {
 		}
 		add(k, a)
 	}
+	c.parts = make([][]int, len(c.samples))
 	for k := range c.class {
 		c.class[k] = numbers[c.class[k]]
+		if n := c.class[k]; n >= 0 {
+			c.parts[n] = append(c.parts[n], k)
+		}
 	}
 	c.host = make([]bool, len(c.samples))
 	for _, r := range own {
@@ -189,11 +195,11 @@ func (c *classes) of(rs *compile.Ruleset, r *compile.Rule) []int {
 	return slices.Compact(list)
 }
 
-// ranges returns the addresses of the classes that are wanted.
-func (c *classes) ranges(want func(class int) bool) []certificate.Range {
+// ranges returns the addresses of classes.
+func (c *classes) ranges(set map[int]bool) []certificate.Range {
 	var list []certificate.Range
-	for k, n := range c.class {
-		if n >= 0 && want(n) {
+	for n := range set {
+		for _, k := range c.parts[n] {
 			list = append(list, c.rangeAt(k))
 		}
 	}
@@ -203,8 +209,14 @@ func (c *classes) ranges(want func(class int) bool) []certificate.Range {
 // large returns which classes have a part in a range that is too large to be
 // trusted, when all of set are put together, and an address of that part.
 func (c *classes) large(set map[int]bool) map[int]netip.Addr {
+	strange := make(map[int]bool)
+	for n := range set {
+		if !c.host[n] {
+			strange[n] = true
+		}
+	}
 	large := make(map[int]netip.Addr)
-	for _, r := range c.ranges(func(n int) bool { return set[n] && !c.host[n] }) {
+	for _, r := range c.ranges(strange) {
 		if !r.IsLarge() {
 			continue
 		}
@@ -220,35 +232,44 @@ func (c *classes) large(set map[int]bool) map[int]netip.Addr {
 	return large
 }
 
+// byRule yields the ways of one rule after another.
+func (r *relaying) byRule(yield func(rule int, ways []way) bool) {
+	for i := 0; i < len(r.found); {
+		end := i
+		for end < len(r.found) && r.found[end].rule == r.found[i].rule {
+			end++
+		}
+		if !yield(r.found[i].rule, r.found[i:end]) {
+			return
+		}
+		i = end
+	}
+}
+
 // count counts who can relay.
 func (r *relaying) count() {
-	total := make(map[int]bool)
-	all := func(int) bool { return true }
-	for i := range r.rules.Rules {
-		byRule := make(map[int]bool)
-		proxied := false
-		for _, w := range r.found {
-			if w.rule != i {
-				continue
-			}
-			if w.verdict != Refuted {
+	total, all := make(map[int]bool), make(map[int]bool)
+	for n := range r.classes.samples {
+		all[n] = true
+	}
+	for rule, ways := range r.byRule {
+		set := make(map[int]bool)
+		for _, w := range ways {
+			switch {
+			case w.verdict != Refuted:
 				r.report.Counted = false
-				continue
-			}
-			byRule[w.class], total[w.class] = true, true
-			proxied = proxied || r.rules.Listeners[w.listener].ProxyV2
-		}
-		if proxied { // whoever he is, he can say that he is another
-			for n := range r.classes.samples {
-				byRule[n], total[n] = true, true
+			case r.rules.Listeners[w.listener].ProxyV2:
+				set = all // whoever he is, he can say that he is another
+			case len(set) < len(all):
+				set[w.class] = true
 			}
 		}
-		if len(byRule) > 0 {
-			r.report.Senders = append(r.report.Senders, Sender{i, size(r.classes.ranges(func(n int) bool { return byRule[n] }))})
+		if len(set) > 0 {
+			maps.Copy(total, set)
+			r.report.Senders = append(r.report.Senders, Sender{rule, size(r.classes.ranges(set))})
 		}
 	}
-	r.report.Total = size(r.classes.ranges(func(n int) bool { return total[n] }))
-	r.report.everybody = size(r.classes.ranges(all))
+	r.report.Total, r.report.everybody = size(r.classes.ranges(total)), size(r.classes.ranges(all))
 	if r.classes.err != "" || *r.work < 0 {
 		r.report.Counted = false
 	}
@@ -266,21 +287,47 @@ func size(list []certificate.Range) Count {
 	return c
 }
 
-// judge decides which of the ways to relay are strangers'.
-func (r *relaying) judge() {
-	large := make(map[Verdict]map[int]netip.Addr)
-	for _, v := range []Verdict{Unknown, Conditional, Refuted} {
+// large returns the classes that can relay by a rule and are too large to be
+// trusted, of the ways that are at least as bad as v. Rules that are harmless
+// alone may be too much together.
+func (r *relaying) large(v Verdict) map[[2]int]netip.Addr {
+	large := make(map[[2]int]netip.Addr)
+	together := make(map[int]bool)
+	var rest []way
+	for rule, ways := range r.byRule {
 		set := make(map[int]bool)
-		for _, w := range r.found {
+		for _, w := range ways {
 			if w.verdict >= v {
 				set[w.class] = true
 			}
 		}
-		large[v] = r.classes.large(set)
+		alone := r.classes.large(set)
+		for class, addr := range alone {
+			large[[2]int{rule, class}] = addr
+		}
+		if len(alone) == 0 {
+			maps.Copy(together, set)
+			rest = append(rest, ways...)
+		}
+	}
+	all := r.classes.large(together)
+	for _, w := range rest {
+		if addr, ok := all[w.class]; ok && w.verdict >= v {
+			large[[2]int{w.rule, w.class}] = addr
+		}
+	}
+	return large
+}
+
+// judge decides which of the ways to relay are strangers'.
+func (r *relaying) judge() {
+	large := make(map[Verdict]map[[2]int]netip.Addr)
+	for _, v := range []Verdict{Unknown, Conditional, Refuted} {
+		large[v] = r.large(v)
 	}
 	worst := make(map[[2]int]int) // by rule and listener: index of the open way
 	for _, w := range r.found {
-		addr, isLarge := large[w.verdict][w.class]
+		addr, isLarge := large[w.verdict][[2]int{w.rule, w.class}]
 		if !isLarge && !r.rules.Listeners[w.listener].ProxyV2 {
 			continue
 		}
@@ -331,13 +378,16 @@ func (r *relaying) gate(w *way, isLarge bool) Gate {
 
 // prove writes the certificate, and lets it be checked.
 func (r *relaying) prove() {
-	senders := make(map[int]bool)
+	senders, own := make(map[int]bool), make(map[int]bool)
 	for _, w := range r.found {
 		senders[w.class] = true
+		if !r.classes.host[w.class] {
+			own[w.class] = true
+		}
 	}
 	c := &certificate.Certificate{
 		Version: certificate.Version, Claim: certificate.Closed, Trusted: r.options.Trusted,
-		Sources: r.classes.ranges(func(n int) bool { return senders[n] && !r.classes.host[n] }),
+		Sources: r.classes.ranges(own),
 	}
 	var strangers []netip.Addr
 	for n, a := range r.classes.samples {
