@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type trace struct {
 	Reply       string       `json:"reply,omitempty"` // to RCPT; absent if that is not known
 	Transaction described    `json:"transaction"`
 	Filter      string       `json:"filter,omitempty"`   // of the session, which is not asked
+	Decoded     string       `json:"decoded,omitempty"`  // what the recipient is without sender rewriting
 	Includes    []placeTrace `json:"includes,omitempty"` // that led to the rule, innermost first
 	Macros      []macroTrace `json:"macros,omitempty"`   // that the rule was written with
 	Tables      []tableTrace `json:"tables,omitempty"`   // that the rule names, and those asked
@@ -116,7 +118,7 @@ type expandTrace struct {
 	What  string `json:"what"` // alias, account, forward or include
 	Table string `json:"table,omitempty"`
 	Key   string `json:"key"`
-	Known bool   `json:"known"`
+	Known bool   `json:"known"` // false: Found is assumed, or nothing is
 	Found bool   `json:"found"`
 	Value string `json:"value,omitempty"`
 }
@@ -137,14 +139,15 @@ type deliveryTrace struct {
 
 // trace decides a transaction and collects why.
 func (x *explainer) trace(ctx context.Context, tx *engine.Transaction) *trace {
-	e := x.Explain(ctx, tx, nil)
+	decided, decoded := x.decoded(tx)
+	e := x.Explain(ctx, decided, nil)
 	d := e.Decision
-	t := &trace{Version: traceVersion, verdict: verdictOf(x.rules, d), Transaction: describe(tx), Passed: []passTrace{}, Asked: []askTrace{}}
+	t := &trace{Version: traceVersion, verdict: verdictOf(x.rules, d), Transaction: describe(tx), Decoded: decoded, Passed: []passTrace{}, Asked: []askTrace{}}
 	if f := sessionFilter(x.rules, tx); f != 0 {
 		t.Filter = x.rules.Filter(f).Name
 	}
 	for i := range e.Passed {
-		t.Passed = append(t.Passed, x.passed(tx, &e.Passed[i]))
+		t.Passed = append(t.Passed, x.passed(decided, &e.Passed[i]))
 	}
 	for _, q := range e.Asked {
 		t.Asked = append(t.Asked, x.asked(&q))
@@ -159,7 +162,7 @@ func (x *explainer) trace(ctx context.Context, tx *engine.Transaction) *trace {
 		t.Reply = expand.ReplyTemporary
 		if errors.Is(d.Err, analyze.ErrNotAsked) {
 			t.Reply = ""
-			x.cases(ctx, t, tx)
+			x.cases(ctx, t, decided)
 		}
 	case engine.Accept:
 		x.expand(ctx, t, tx)
@@ -167,6 +170,22 @@ func (x *explainer) trace(ctx context.Context, tx *engine.Transaction) *trace {
 		t.Reply = expand.ReplyInvalid
 	}
 	return t
+}
+
+// decoded returns what the rules see of a transaction: a report that comes
+// back to an address which sender rewriting made goes to the address that
+// this stands for, as if an expansion had led there.
+func (x *explainer) decoded(tx *engine.Transaction) (seen *engine.Transaction, decoded string) {
+	if tx.Sender != (engine.Address{}) {
+		return tx, ""
+	}
+	a, ok, err := expand.NewSRSDecoder(x.rules.SRS).Recipient(tx.Rcpt, time.Now())
+	if !ok || err != nil {
+		return tx, ""
+	}
+	internal := *tx
+	internal.Kind, internal.Rcpt = engine.FromInternal, a
+	return &internal, a.String()
 }
 
 // sessionFilter returns the filter of the listener that a transaction comes
@@ -307,7 +326,7 @@ func (x *explainer) expand(ctx context.Context, t *trace, tx *engine.Transaction
 		t.Expansion = &nodeTrace{Kind: expand.Address.String(), Item: tx.Rcpt.String(), Reply: t.Reply, Error: cause(e.Err)}
 		return
 	}
-	t.Expansion = x.node(e.Root)
+	t.Expansion = x.node(e.Root, e.Assumed)
 }
 
 // cause returns the text of an error without the reply that it leads to.
@@ -320,7 +339,8 @@ func cause(err error) string {
 
 var subjects = [...]string{expand.AliasOf: "alias", expand.AccountOf: "account", expand.ForwardOf: "forward", expand.ContentOf: "include"}
 
-func (x *explainer) node(n *expand.Node) *nodeTrace {
+// node says what was done about a node and what is below it.
+func (x *explainer) node(n *expand.Node, assumed []expand.Assumption) *nodeTrace {
 	t := &nodeTrace{Kind: n.Kind.String(), Item: n.Item.String(), Internal: n.Internal}
 	if n.Encoded != nil {
 		t.Encoded = n.Encoded.String()
@@ -330,7 +350,8 @@ func (x *explainer) node(n *expand.Node) *nodeTrace {
 		t.Rule, t.File, t.Line, t.Action = v.Rule, v.File, v.Line, v.Action
 	}
 	for _, q := range n.Questions {
-		l := expandTrace{What: subjects[q.Subject], Key: q.Key, Known: q.Err == nil, Found: q.Found, Value: q.Value}
+		known := q.Err == nil && !slices.Contains(assumed, expand.Assumption{Subject: q.Subject, User: q.Key})
+		l := expandTrace{What: subjects[q.Subject], Key: q.Key, Known: known, Found: q.Found, Value: q.Value}
 		if q.Table != 0 {
 			l.Table = x.rules.Table(q.Table).Name
 		}
@@ -352,7 +373,7 @@ func (x *explainer) node(n *expand.Node) *nodeTrace {
 		}
 	}
 	for _, c := range n.Children {
-		t.Children = append(t.Children, x.node(c))
+		t.Children = append(t.Children, x.node(c, assumed))
 	}
 	return t
 }

@@ -12,6 +12,9 @@ import (
 func (t *trace) text(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "%s\n", t.subject())
+	if t.Decoded != "" {
+		fmt.Fprintf(b, "the recipient was made by sender rewriting and is <%s>, out of an expansion\n", t.Decoded)
+	}
 	if t.Filter != "" {
 		fmt.Fprintf(b, "not looked at: filter %q of the listener\n", t.Filter)
 	}

@@ -41,6 +41,16 @@ var (
 	errSRSAge  = errors.New("SRS address is too old")
 )
 
+// Recipient returns what a recipient of mail from the null sender stands for
+// if rewriting made it. It is as good as any other address otherwise.
+func (d *SRSDecoder) Recipient(a engine.Address, now time.Time) (decoded engine.Address, ok bool, err error) {
+	if d == nil || !isSRS(a.User) {
+		return a, false, nil
+	}
+	decoded, err = d.Decode(a, now)
+	return decoded, err == nil, err
+}
+
 // Decode returns the address that a stands for: the sender for SRS0, the
 // SRS0 address of the host that rewrote first for SRS1.
 func (d *SRSDecoder) Decode(a engine.Address, now time.Time) (engine.Address, error) {

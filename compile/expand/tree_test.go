@@ -2,6 +2,7 @@ package expand
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -95,5 +96,70 @@ func TestOpen(t *testing.T) {
 		if out != nil || err == nil || err.Error() != want {
 			t.Errorf("%s: %v, %v; want %s", rcpt, out, err, want)
 		}
+	}
+}
+
+// TestTreeIsWhole expands at random: whatever the aliases are, each delivery
+// has its place in the tree, a refusal has one cause, and every node was
+// followed, is as one met before, or stands behind the cause.
+func TestTreeIsWhole(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for range 3000 {
+		s := &scene{users: []string{"u0", "u1", "u2", "root"}, aliases: make(map[string]string), forwards: make(map[string]string)}
+		things := []string{"u0", "u1", "u2", "u3", "u0+t", "root", "u1@alias.example", "u4@alias.example", "x@remote.net", "|prog", "/file",
+			"u2@plain.example", "y@rejected.example", "error:550 no"}
+		some := func() string {
+			var list []string
+			for range r.IntN(4) {
+				list = append(list, things[r.IntN(len(things)-r.IntN(8))])
+			}
+			return strings.Join(list, ", ")
+		}
+		for i := range 5 {
+			if r.IntN(3) > 0 {
+				s.aliases[fmt.Sprint("u", i)] = some()
+			}
+			if r.IntN(3) == 0 {
+				s.forwards[fmt.Sprint("u", i)] = some()
+			}
+		}
+		e := &Expansion{World: s, Rules: sceneRules(), Warn: func(string, ...any) {}, Keep: true}
+		out, err := e.Run(t.Context(), parseAddress("u0@alias.example"))
+		var deliveries, failed, skipped int
+		walk(e.Root, func(n *Node) {
+			switch {
+			case n.Same != nil && (n.Followed || n.Children != nil), n.Err != nil && !n.Followed, n.Delivery != nil && n.Children != nil:
+				t.Fatalf("%+v", n)
+			case n.Err != nil:
+				failed++
+			case n.Same == nil && !n.Followed:
+				skipped++
+			}
+			if n.Delivery != nil {
+				deliveries++
+			}
+		})
+		switch {
+		case err == nil && (failed+skipped > 0 || deliveries != len(out) || deliveries == 0):
+			t.Fatalf("%v: %d deliveries, %d failed, %d skipped", out, deliveries, failed, skipped)
+		case err != nil && failed == 0 && (skipped > 0 || deliveries > 0 || !strings.HasPrefix(err.Error(), ReplyListPerm)):
+			t.Fatalf("%v, and nothing failed", err)
+		case failed > 1:
+			t.Fatalf("%v: %d failed", err, failed)
+		}
+		if err != nil {
+			refused++
+		}
+	}
+	if refused < 300 || refused > 2700 {
+		t.Errorf("%d refused", refused)
+	}
+}
+
+func walk(n *Node, f func(*Node)) {
+	f(n)
+	for _, c := range n.Children {
+		walk(c, f)
 	}
 }
