@@ -116,16 +116,18 @@ func (c *source) compiled(s *streams, path string) (*loaded, error) {
 	return l, l.usable(s)
 }
 
-// usable returns an error if there is no rule table, after it has printed
-// why there is none.
+// usable returns the outcome of a bad configuration if there is no rule table,
+// after it has printed why there is none.
 func (l *loaded) usable(s *streams) error {
 	if l.rules != nil {
 		return nil
 	}
+	l.report.Cap(maxShown)
 	if err := diag.Text(s.err, []*diag.Report{l.report}, false); err != nil {
 		return err
 	}
-	return fmt.Errorf("%s is bad, there is no rule table", l.report.File)
+	fmt.Fprintf(s.err, "smtpd-check: %s is bad, there is no rule table\n", diag.Printable(l.report.File))
+	return outcome(bad)
 }
 
 // remarksOn returns what other releases make of a configuration that is good

@@ -7,7 +7,8 @@
 //
 //	0  good
 //	1  bad: a finding of the classes that --fail-on names, by default
-//	   mistakes of the language and of security
+//	   mistakes of the language and of security; a configuration that has
+//	   no rule table; or the answer that was feared
 //	2  the command could not do its work
 //	3  good, with conditions or remarks
 //
