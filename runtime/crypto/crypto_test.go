@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -499,4 +500,77 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("signed %x", q.Text)
 		}
 	})
+}
+
+// A counter counts the frames that are sent over a connection.
+type counter struct {
+	imsg.Conn
+	frames *atomic.Int32
+}
+
+func (c counter) Send(frames ...imsg.Frame) error {
+	c.frames.Add(int32(len(frames)))
+	return c.Conn.Send(frames...)
+}
+
+// TestFrames checks what a handshake costs: one question and its answer,
+// however many mails the session has, and nothing if the session is resumed.
+func TestFrames(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		k, cert := testKey(t, "ecdsa")
+		k.Server = true
+		var frames atomic.Int32
+		near, far := imsg.Pipe()
+		nobody, mta := imsg.Pipe()
+		peer := imsg.NewPeer(counter{near, &frames}, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { peer.Run(ctx) })
+		running.Go(func() { Main(ctx, Config{Keys: []Key{k}, SMTP: counter{far, &frames}, MTA: mta}) })
+
+		cert.PrivateKey = NewClient(peer).Signer("k", cert.Leaf.PublicKey)
+		roots := x509.NewCertPool()
+		roots.AddCert(cert.Leaf)
+		server := &tls.Config{Certificates: []tls.Certificate{cert}}
+		client := &tls.Config{
+			RootCAs: roots, ServerName: "mx.example.org", MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1),
+		}
+		for i, want := range []int32{2, 2} { // the second session is resumed
+			handshake(t, server, client)
+			if got := frames.Load(); got != want {
+				t.Errorf("%s: %d frames after handshake %d, want %d", tls.VersionName(version), got, i+1, want)
+			}
+		}
+		cancel()
+		nobody.Close()
+		running.Wait()
+	}
+}
+
+// BenchmarkSign measures a signature: here, by a component beside this one in
+// the process, and by one behind a socket.
+func BenchmarkSign(b *testing.B) {
+	digest := sha256.Sum256(nil)
+	for _, kind := range []string{"ecdsa", "rsa"} {
+		direct, err := kinds[kind]()
+		if err != nil {
+			b.Fatal(err)
+		}
+		signers := map[string]crypto.Signer{"none": direct}
+		for wire := range wires {
+			k, cert := testKey(b, kind)
+			k.Server = true
+			atSMTP, _ := start(b, wire, k)
+			signers[wire] = atSMTP.Signer(kind, cert.Leaf.PublicKey)
+		}
+		for _, wire := range []string{"none", "pipe", "socket"} {
+			b.Run("key="+kind+"/wire="+wire, func(b *testing.B) {
+				for b.Loop() {
+					if _, err := signers[wire].Sign(rand.Reader, digest[:], crypto.SHA256); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
 }
