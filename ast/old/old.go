@@ -83,6 +83,7 @@ type Str struct {
 	Pos, End token.Pos
 	Text     string
 	Number   bool
+	Quoted   bool
 
 	// Macro is how the string is written if a macro is in it: the
 	// reference, with what follows it without a blank. It is empty if the

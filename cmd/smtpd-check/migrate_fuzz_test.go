@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"smtpd/compile"
 	"smtpd/compile/analyze"
 	"smtpd/compile/engine"
+	"smtpd/compile/hostfacts"
 	"smtpd/compile/tablefile"
 	"smtpd/lang/diag"
 )
@@ -22,7 +24,7 @@ func FuzzMigrate(f *testing.F) {
 	for i := range 12 {
 		f.Add([]byte(strings.Repeat(string(rune(7*i+1))+string(rune(3*i+2))+"\x05\x09"+string(rune(11*i)), 30)), []byte{byte(i), 3, byte(2 * i), 1, 4})
 	}
-	host := recordedHost(f)
+	host := fuzzHost(f)
 	f.Fuzz(func(t *testing.T, choices, mail []byte) {
 		g := &generator{choices: choices}
 		text, dialect := g.config()
@@ -33,12 +35,17 @@ func FuzzMigrate(f *testing.F) {
 		if m.report.List.Has(diag.Language) {
 			t.Fatalf("%v\n%s", m.report.List, text)
 		}
-		if m.diff.Verdict == analyze.Refuted {
+		if m.diff.Verdict == analyze.Refuted || slices.ContainsFunc(m.report.List, func(d *diag.Diagnostic) bool { return d.Code == "migrate-setting" }) {
 			t.Fatalf("%v: %v\n%s\n%s", dialect, m.report.List, text, m.texts[0].Data)
+		}
+		for i := range g.comments {
+			if !strings.Contains(string(m.texts[0].Data), fmt.Sprintf("# remark %d\n", i)) {
+				t.Fatalf("remark %d is lost\n%s\n%s", i, text, m.texts[0].Data)
+			}
 		}
 		c := &generator{choices: mail}
 		for range 40 {
-			tx := c.transaction()
+			tx := m.possible(c.transaction())
 			before := engine.NewLinear(m.before).Decide(context.Background(), tx, nil)
 			after := engine.New(m.rules).Decide(context.Background(), tx, nil)
 			oracle := (&oldEngine{file: m.old}).decide(tx)
@@ -50,6 +57,28 @@ func FuzzMigrate(f *testing.F) {
 			}
 		}
 	})
+}
+
+// fuzzHost is the machine of generated configurations.
+func fuzzHost(t testing.TB) compile.Host {
+	t.Helper()
+	host, err := hostfacts.Parse("facts", recorded+"file /etc/mail/users users\n", func(string) ([]byte, error) {
+		return []byte("example.org: x\nbob@example.org: bob\nexample.com: x\n"), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
+
+// possible returns a transaction as it can be: nobody logs in where no
+// listener offers it.
+func (m *migration) possible(tx *engine.Transaction) *engine.Transaction {
+	login := slices.ContainsFunc(m.old.Stmts, func(s *old.Stmt) bool { return s.Listen != nil && s.Listen.Auth != "" })
+	if tx.Kind != engine.FromSocket && !login {
+		tx.Auth, tx.User = false, ""
+	}
+	return tx
 }
 
 // knownDifference reports whether a transaction is one that the present
@@ -85,9 +114,11 @@ func lineOf(rs *compile.Ruleset, d engine.Decision) int {
 // A generator makes choices from bytes, and the same ones again from the same
 // bytes.
 type generator struct {
-	choices []byte
-	at      int
-	b       strings.Builder
+	choices  []byte
+	at       int
+	b        strings.Builder
+	comments int
+	macros   bool // dom, nets and deliver are defined
 }
 
 func (g *generator) n(most int) int {
@@ -130,31 +161,76 @@ func addresses(d old.Dialect) []string {
 func (g *generator) config() (string, old.Dialect) {
 	d := fuzzDialect[g.n(len(fuzzDialect))]
 	first := d.Generation() == 1
-	tls := g.n(2) == 0
-	if first {
-		g.b.WriteString("hostname mx.recorded.invalid\n")
-		g.b.WriteString("map users { source plain \"/etc/mail/users\" }\nmap doms source db \"/etc/mail/doms.db\"\n")
-		g.b.WriteString("listen on lo " + g.maybe(3, "port 2525 "))
-		if tls {
-			g.b.WriteString("tls certificate mail.example.org " + map[bool]string{true: "auth-optional", false: "enable auth"}[d == old.D1E])
+	g.remark()
+	if g.n(2) == 0 {
+		g.macros = true
+		open, shut := "{ ", " }"
+		if first {
+			open, shut = "( ", " )"
 		}
-		g.b.WriteString(g.maybe(3, " tag IN") + "\n")
+		g.b.WriteString("dom = \"example.org\"\nnets = '" + open + g.list(fuzzNets, "") + shut + "'\ndeliver = \"deliver to\"\nhost = \"h.example\"\n")
+	}
+	if first {
+		g.b.WriteString("hostname mx.recorded.invalid\n" + g.maybe(2, "size 20M\n") + g.maybe(3, "queue compression gzip\n"))
+		g.b.WriteString("map users { source plain \"/etc/mail/users\" }\nmap doms source db \"/etc/mail/doms.db\"\n")
 	} else {
 		g.tables(d)
-		g.b.WriteString("listen on lo " + g.maybe(3, "port 2525 "))
-		switch {
-		case tls && d < old.D541:
-			g.b.WriteString("tls certificate mail.example.org auth-optional")
-		case tls:
-			g.b.WriteString("tls pki mail.example.org auth-optional")
-		}
-		g.b.WriteString(g.maybe(3, " tag IN") + "\n")
+		g.settings(d)
 	}
+	g.listeners(d)
 	g.b.WriteString(g.maybe(4, "expire 2d\n"))
 	for range 1 + g.n(5) {
 		g.rule(d)
 	}
+	g.remark()
 	return g.b.String(), d
+}
+
+// remark writes a comment, on a line of its own or at the end of one.
+func (g *generator) remark() {
+	if g.n(4) == 0 {
+		fmt.Fprintf(&g.b, "%s# remark %d\n", g.maybe(2, "\n"), g.comments)
+		g.comments++
+	}
+}
+
+// endLine ends a statement.
+func (g *generator) endLine() {
+	if g.n(6) == 0 {
+		fmt.Fprintf(&g.b, " # remark %d", g.comments)
+		g.comments++
+	}
+	g.b.WriteString("\n")
+	g.remark()
+}
+
+func (g *generator) settings(d old.Dialect) {
+	g.b.WriteString(g.maybe(3, "max-message-size 10M\n") + g.maybe(4, "bounce-warn 1h, 2d\n") + g.maybe(4, "bounce-warn\n") + g.maybe(3, "queue compression\n"))
+	if d < old.D541 {
+		return
+	}
+	g.b.WriteString(g.maybe(3, "limit session max-rcpt 20\n") + g.maybe(3, "limit mta for domain \"x.example\" max-conn-per-host 3 inet4\n") +
+		g.maybe(4, "limit mda max-session 3\n") + g.maybe(4, "max-mta-deferred 7\n") + g.maybe(4, "ciphers \"HIGH\"\n"))
+}
+
+func (g *generator) listeners(d old.Dialect) {
+	g.b.WriteString("listen on lo " + g.maybe(3, "port 2525 "))
+	secure := g.n(2) == 0
+	switch {
+	case !secure:
+	case d.Generation() == 1 && d != old.D1E:
+		g.b.WriteString("tls certificate mail.example.org enable auth")
+	case d < old.D541:
+		g.b.WriteString(g.of("tls", "smtps", "tls-require") + " certificate mail.example.org auth-optional")
+	default:
+		g.b.WriteString(g.of("tls", "smtps", "tls-require verify") + " pki mail.example.org " + g.of("auth", "auth-optional", "auth-optional <creds>"))
+	}
+	g.b.WriteString(g.maybe(3, " tag IN"))
+	g.endLine()
+	if d < old.D541 {
+		return
+	}
+	g.b.WriteString(g.maybe(3, "listen on lo secure pki \"*\" hostname other.example mask-source no-dsn\npki \"*\" certificate \"/c\" key \"/k\"\n"))
 }
 
 func (g *generator) tables(d old.Dialect) {
@@ -165,7 +241,7 @@ func (g *generator) tables(d old.Dialect) {
 	fmt.Fprintf(&g.b, "table doms { %s }\n", g.list(fuzzDomains, ""))
 	fmt.Fprintf(&g.b, "table addrs { %s }\n", g.list(addresses(d), ""))
 	g.b.WriteString("table users { bob = carol, carol = dave }\n")
-	g.b.WriteString("table base { dave = \"1:1:/home/dave\" }\n")
+	g.b.WriteString("table base { dave = \"1:1:/home/dave\" }\ntable creds { carol = \"$6$x\" }\n")
 }
 
 func (g *generator) list(of []string, more string) string {
@@ -181,6 +257,14 @@ func (g *generator) list(of []string, more string) string {
 
 // arg is a table as an argument.
 func (g *generator) arg(name string, of []string) string {
+	if g.macros && g.n(3) == 0 {
+		switch name {
+		case "nets":
+			return "$nets"
+		case "doms":
+			return g.of("$dom", "$dom.invalid", "{ $dom, \"b.example\" }")
+		}
+	}
 	switch g.n(3) {
 	case 0:
 		return "<" + name + ">"
@@ -198,7 +282,7 @@ func (g *generator) rule(d old.Dialect) {
 	} else {
 		g.rule2(d, reject)
 	}
-	g.b.WriteString("\n")
+	g.endLine()
 }
 
 func (g *generator) rule1(d old.Dialect, reject bool) {
@@ -210,10 +294,18 @@ func (g *generator) rule1(d old.Dialect, reject bool) {
 	case 1:
 		g.b.WriteString(" from local")
 	case 2:
-		g.b.WriteString(" from ( " + g.list(fuzzNets, "") + " )")
+		if g.macros && g.n(2) == 0 {
+			g.b.WriteString(" from $nets")
+		} else {
+			g.b.WriteString(" from ( " + g.list(fuzzNets, "") + " )")
+		}
 	}
+	virtual := map[bool]string{true: "virtual map users", false: "virtual users"}[d >= old.D1D]
 	cond := func() string {
-		return g.of("local", all, `domain "`+fuzzDomains[g.n(5)]+`"`, "domain ( "+g.list(fuzzDomains, "")+" )")
+		if g.macros && g.n(3) == 0 {
+			return "domain $dom"
+		}
+		return g.of(virtual, "local", all, `domain "`+fuzzDomains[g.n(5)]+`"`, "domain ( "+g.list(fuzzDomains, "")+" )")
 	}
 	if g.n(4) == 0 {
 		g.b.WriteString(" for { " + cond() + ", " + cond() + " }")
@@ -230,7 +322,11 @@ func (g *generator) rule1(d old.Dialect, reject bool) {
 		g.b.Reset()
 		g.b.WriteString(text[:at] + "accept" + text[at+6:])
 	}
-	g.b.WriteString(" " + g.of("deliver to mbox", "deliver to maildir", `deliver to mda "/bin/x %u %a"`, "relay",
+	to := "deliver to "
+	if g.macros && g.n(2) == 0 {
+		to = "$deliver "
+	}
+	g.b.WriteString(" " + g.of(to+"mbox", to+"maildir", to+`mda "/bin/x %u %a"`, "relay",
 		`relay via "smtps://h.example"`, `relay via "tls+auth://h.example:26" auth users`, `relay via "ssl://h.example"`, "relay as \"@example.org\""))
 	g.b.WriteString(g.maybe(5, " expire 3h"))
 }
@@ -310,16 +406,6 @@ type oldEngine struct {
 
 // decide returns the line of the rule that decides; 0 for none.
 func (e *oldEngine) decide(tx *engine.Transaction) int {
-	login := false
-	for _, s := range e.file.Stmts {
-		login = login || s.Listen != nil && s.Listen.Auth != ""
-	}
-	if tx.Kind != engine.FromSocket && tx.Auth && !login {
-		// There is no such session: it is decided as if nobody had logged in.
-		one := *tx
-		one.Auth, one.User = false, ""
-		tx = &one
-	}
 	for _, s := range e.file.Stmts {
 		if s.Rule != nil && e.matches(s.Rule, tx) {
 			return s.Start.Line
@@ -379,6 +465,8 @@ func (e *oldEngine) destination(f *old.For, tx *engine.Transaction) bool {
 	switch {
 	case f.Local:
 		holds = tx.Rcpt.Domain == "localhost" || tx.Rcpt.Domain == "mx.recorded.invalid"
+	case f.Virtual != nil:
+		holds = slices.Contains([]string{"example.org", "example.com"}, tx.Rcpt.Domain)
 	case f.Domain != nil:
 		holds = e.in(f.Domain, engine.Domain, tx.Rcpt.Domain, nil)
 	}

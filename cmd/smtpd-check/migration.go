@@ -225,6 +225,9 @@ func (m *migration) prove() error {
 			n.Help = append(n.Help, "if "+text)
 		}
 	}
+	for _, text := range legacy.Settings(m.old, m.before, m.rules) {
+		m.report.List.Reportf(diag.Warning, token.Span{}, "migrate-setting", "%s", text)
+	}
 	if d.Decided < d.Regions {
 		m.report.List.Reportf(diag.Warning, token.Span{}, "migrate-unproved",
 			"whether all decisions stay is not known: of %d pairs of rules that might differ %d were decided", d.Regions, d.Decided)

@@ -212,10 +212,10 @@ func (c *compiler) certificates(r *compile.RelayOptions, o *old.Action) {
 	var own string // pki with a ca of its own: 5.4.1 to 5.4.6
 	switch {
 	case o.PKI != nil:
-		r.PKI = strings.ToLower(o.PKI.Text)
-		own = r.PKI
+		own = o.PKI.Text
+		r.PKI = hostName(own)
 	case o.Cert != nil:
-		r.PKI = strings.ToLower(o.Cert.Text)
+		r.PKI = hostName(o.Cert.Text)
 	case c.file.Dialect >= old.D541 && c.mayUseTLS(r):
 		name := r.Helo
 		if name == "" && c.rs.ServerName != "localhost" {
@@ -223,16 +223,16 @@ func (c *compiler) certificates(r *compile.RelayOptions, o *old.Action) {
 		}
 		for _, n := range []string{strings.ToLower(name), "*"} {
 			if c.pki[n] {
-				r.PKI = n
+				r.PKI = hostName(n)
 				break
 			}
 		}
 	}
 	switch {
 	case o.CA != nil:
-		r.CA = strings.ToLower(o.CA.Text)
+		r.CA = hostName(o.CA.Text)
 	case own != "" && o.Verify && c.ownCA(own):
-		r.CA = own
+		r.CA = hostName(own)
 	}
 }
 

@@ -33,6 +33,10 @@ func Compile(f *old.File, h compile.Host) (*compile.Ruleset, error) {
 		switch {
 		case s.Table != nil:
 			c.declare(s.Table)
+		case s.Setting != nil:
+			c.setting(s.Setting)
+		case s.Listen != nil:
+			c.listen(s)
 		case s.Rule != nil:
 			c.origin = compile.Origin{File: s.Start.Filename, Line: s.Start.Line, Column: s.Start.Column}
 			c.rule(s.Rule)

@@ -153,10 +153,9 @@ func (c *compiler) passes(to *compile.Rule, r *old.Rule, s session) bool {
 	switch {
 	case r.NotAuth:
 		to.Auth = compile.Criterion{Sign: compile.Not}
-	case c.login && !from.Any && c.file.Dialect.Generation() == 2:
-		// Those that are authenticated have a rule of their own. The socket
-		// counts as authenticated and passes by that one. In generation 1 it
-		// did not.
+	case c.login && c.file.Dialect.Generation() == 2 && !c.hasLocal(from):
+		// Of those that are authenticated none passes, wherever it is. Where
+		// they pass they have a rule of their own, and may have this one.
 		to.Auth = compile.Criterion{Sign: compile.Not}
 	}
 	return true

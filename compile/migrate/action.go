@@ -197,18 +197,18 @@ func (c *converter) relayPKI(a *old.Action) []string {
 		words = append(words, "pki", c.certName(a.PKI))
 	case a.Cert != nil:
 		name = c.certificate(a.Cert.Text)
-		words = append(words, "pki", quote(name))
+		words = append(words, "pki", c.quoteName(name))
 	case c.file.Dialect >= old.D541 && offersCertificate(a):
 		name = c.implicitPKI(a)
 		if name != "" {
-			words = append(words, "pki", quote(name))
+			words = append(words, "pki", c.quoteName(name))
 		}
 	}
 	switch {
 	case a.CA != nil:
 		words = append(words, "ca", c.certName(a.CA))
 	case name != "" && c.cas[name] != "" && a.Verify:
-		words = append(words, "ca", quote(name))
+		words = append(words, "ca", c.quoteName(name))
 	}
 	return words
 }

@@ -53,7 +53,7 @@ func (c *converter) moveListeners() {
 		}
 		last := -1
 		for name, at := range c.lastPart {
-			if at > i && strings.Contains(strings.Join(p.lines, "\n"), "pki "+quote(name)) {
+			if at > i && name == p.pki {
 				last = max(last, at)
 			}
 		}

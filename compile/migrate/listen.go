@@ -27,16 +27,17 @@ func (c *converter) listen(l *old.Listen) {
 		c.emit("%s", words)
 		return
 	}
-	pki := c.listenerPKI(l)
+	pki, name := c.listenerPKI(l)
+	c.uses = name
 	switch l.TLS {
 	case "secure", "ssl":
-		c.emit("%s", c.listenLine(l, "tls", pki))
-		c.emit("%s", c.listenLine(l, "smtps", pki))
+		c.emit("%s", c.listenLine(l, "tls", pki, name))
+		c.emit("%s", c.listenLine(l, "smtps", pki, name))
 	default:
 		if d := c.file.Dialect; l.TLS == "tls-require" && l.Port == nil && (d == old.D541 || d == old.D57 || d == old.D60) {
 			c.note(diag.Portability, "migrate-tls-required", "this release offered TLS here without demanding it, against its manual; now it is demanded")
 		}
-		c.emit("%s", c.listenLine(l, l.TLS, pki))
+		c.emit("%s", c.listenLine(l, l.TLS, pki, name))
 	}
 	if c.localTag && !c.socket && c.isLastListener() {
 		c.socketLine()
@@ -58,8 +59,9 @@ func (c *converter) isLastListener() bool {
 	return true
 }
 
-// listenLine returns the statement for a listener with a mode of TLS.
-func (c *converter) listenLine(l *old.Listen, tls, pki string) string {
+// listenLine returns the statement for a listener with a mode of TLS and a
+// certificate, as a token and by its name.
+func (c *converter) listenLine(l *old.Listen, tls, pki, name string) string {
 	words := []string{"listen on", c.name(&l.On)}
 	add := func(w ...string) { words = append(words, w...) }
 	if l.Family != "" {
@@ -79,8 +81,8 @@ func (c *converter) listenLine(l *old.Listen, tls, pki string) string {
 	}
 	if l.CA != nil {
 		add("ca", c.certName(l.CA))
-	} else if name := certName(strings.Trim(pki, `"`)); l.Verify && c.cas[name] != "" {
-		add("ca", quote(name))
+	} else if l.Verify && c.cas[name] != "" {
+		add("ca", c.quoteName(name))
 	}
 	if l.Auth != "" {
 		add(l.Auth)
@@ -148,21 +150,24 @@ func (c *converter) droppedOptions(l *old.Listen) {
 	}
 }
 
-// listenerPKI returns the certificate of a listener as a token: the one that
-// it names, or the one that was found for it; "" if it needs none.
-func (c *converter) listenerPKI(l *old.Listen) string {
+// listenerPKI returns the certificate of a listener, as a token and by its
+// name: the one that it names, or the one that was found for it; "" if it
+// needs none.
+func (c *converter) listenerPKI(l *old.Listen) (pki, name string) {
 	switch {
 	case l.PKI != nil:
-		return c.certName(l.PKI)
+		return c.certName(l.PKI), certName(l.PKI.Text)
 	case l.TLS == "":
-		return ""
+		return "", ""
 	case l.Certificate != nil:
-		return quote(c.certificate(l.Certificate.Text))
+		name = c.certificate(l.Certificate.Text)
 	case c.file.Dialect < old.D541:
 		c.note(diag.Portability, "migrate-pki", "a listener without a certificate of its own used the one called like itself, %q", l.On.Text)
-		return quote(c.certificate(l.On.Text))
+		name = c.certificate(l.On.Text)
+	default:
+		name = c.unnamedPKI(l)
 	}
-	return quote(c.unnamedPKI(l))
+	return c.quoteName(name), name
 }
 
 // unnamedPKI returns the name of the certificate that a listener used
@@ -208,8 +213,8 @@ func (c *converter) certificate(file string) string {
 		return name
 	}
 	c.pki[name] = true
-	c.emit("pki %s cert %s", quote(name), quote(confDir+"/certs/"+file+".crt"))
-	c.emit("pki %s key %s", quote(name), quote(confDir+"/certs/"+file+".key"))
+	c.emit("pki %s cert %s", c.quoteName(name), quote(confDir+"/certs/"+file+".crt"))
+	c.emit("pki %s key %s", c.quoteName(name), quote(confDir+"/certs/"+file+".key"))
 	c.note(diag.Warning, "migrate-certificate", "the files of certificate %q are named now; if there is a %s.ca, its certificates must be appended to %s.crt, and a %s.dh is not used any more", file, file, file, file).
 		Help = []string{"on a portable system they were in the directory of the configuration"}
 	return name
@@ -217,16 +222,16 @@ func (c *converter) certificate(file string) string {
 
 // certName returns the name of a certificate as it is kept.
 func certName(name string) string {
-	b := []byte(strings.ToLower(name))
 	if name == "*" {
 		return name
 	}
-	for i, ch := range b {
-		if !isAlnum(ch) && ch != '.' && ch != '-' && ch != '_' {
-			b[i] = '-'
+	var b strings.Builder
+	for _, ch := range []byte(strings.ToLower(name)) {
+		if isAlnum(ch) || ch == '.' || ch == '-' || ch == '_' {
+			b.WriteByte(ch)
 		}
 	}
-	return strings.Trim(string(b), "-")
+	return strings.Trim(b.String(), ".-")
 }
 
 // certName returns the name of a certificate or an authority as a token.
@@ -235,10 +240,13 @@ func (c *converter) certName(s *old.Str) string {
 	if name != strings.ToLower(s.Text) {
 		c.once(diag.Portability, "migrate-pki-name", "%q is no host name, which the name of a certificate must be now: it is called %q", s.Text, name)
 	}
-	if c.keeps(s.Macro) && name == s.Text {
+	switch {
+	case c.keeps(s.Macro) && name == s.Text:
 		return s.Macro
+	case s.Quoted:
+		return quote(name)
 	}
-	return quote(name)
+	return c.quoteName(name)
 }
 
 // pkiStmt converts a certificate: one statement for each of its parts.

@@ -54,9 +54,9 @@ func Convert(f *old.File, opts Options) ([]Text, diag.List) {
 	c.survey()
 	for i, s := range f.Stmts {
 		c.stmt, c.index = s, i
-		c.lines = nil
+		c.lines, c.uses = nil, ""
 		c.statement(s)
-		c.done = append(c.done, piece{stmt: s, lines: c.lines})
+		c.done = append(c.done, piece{stmt: s, lines: c.lines, pki: c.uses})
 	}
 	c.stmt = nil
 	c.closing()
@@ -67,7 +67,8 @@ func Convert(f *old.File, opts Options) ([]Text, diag.List) {
 type piece struct {
 	stmt  *old.Stmt
 	lines []string
-	moved bool // its lines stand elsewhere, with its comments
+	pki   string // the certificate of a listener
+	moved bool   // its lines stand elsewhere, with its comments
 }
 
 type converter struct {
@@ -78,6 +79,7 @@ type converter struct {
 	stmt  *old.Stmt
 	index int
 	lines []string
+	uses  string // the certificate that the statement in hand uses
 	done  []piece
 
 	comments map[lineOf]*old.Comment // see commentAt

@@ -84,8 +84,10 @@ func (c *converter) str(s *old.Str) string {
 		return s.Macro
 	case s.Number:
 		return s.Text
+	case s.Quoted:
+		return quote(s.Text)
 	}
-	return quote(s.Text)
+	return c.quoteName(s.Text)
 }
 
 // name is str for what reads better without quotes.

@@ -150,7 +150,7 @@ func (r *Reader) Str() *old.Str {
 }
 
 func str(t *lang.Token) *old.Str {
-	return &old.Str{Pos: t.Pos, End: t.End, Text: t.Text, Number: t.Kind == lang.NumberToken, Macro: t.Written}
+	return &old.Str{Pos: t.Pos, End: t.End, Text: t.Text, Number: t.Kind == lang.NumberToken, Quoted: t.Kind == lang.StringToken, Macro: t.Written}
 }
 
 // StrOrNumber takes a string or a number.
