@@ -52,7 +52,7 @@ var roles = map[string]rights{
 	"queue":   {files: writeFiles, promises: "stdio rpath wpath cpath fattr flock recvfd sendfd"},
 	"mda":     {promises: "stdio recvfd sendfd"},
 	"mta":     {dial: tcp, bind: true, promises: "stdio inet recvfd"},
-	"analyze": {files: readFiles, promises: "stdio rpath recvfd"},
+	"analyze": {promises: "stdio"}, // compares configurations before a reload
 }
 
 // A Config says where a process may use the rights of its role.

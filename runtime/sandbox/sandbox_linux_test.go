@@ -142,7 +142,7 @@ var mayDo = map[string]string{
 	"queue":   "read list write store",
 	"mda":     "",
 	"mta":     "tcp bind",
-	"analyze": "read list",
+	"analyze": "",
 }
 
 // TestRoles has a process of each role try everything.
