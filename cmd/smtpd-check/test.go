@@ -17,7 +17,8 @@ import (
 )
 
 type testCmd struct {
-	source `embed:""`
+	source    `embed:""`
+	snapshots `embed:""`
 
 	Format   string `enum:"text,json,junit" default:"text" help:"How to print: ${enum}."`
 	Coverage bool   `help:"Say which rules decided no test and which criteria never kept a rule from deciding one."`
@@ -32,6 +33,9 @@ type testCmd struct {
 func (c *testCmd) Run(s *streams) error {
 	l, err := c.compiled(s, c.File)
 	if err != nil {
+		return err
+	}
+	if err := c.substitute(l.rules); err != nil {
 		return err
 	}
 	bound, err := c.bind(s, l)
