@@ -5,10 +5,11 @@
 // what confines it, and the log says so.
 //
 // Whoever starts the processes calls Enter in each, before it reads anything.
-// The parent, and what it starts to deliver mail, is not confined on Linux: a
-// delivery agent may be a program that is set-user-id, for which no_new_privs
-// would be the end. Nor is the daemon that runs in one process: all rights
-// together are those of the parent.
+// The parent is not confined, nor is what it starts to deliver mail and to
+// filter it: a delivery agent may be a program that is set-user-id, for which
+// no_new_privs would be the end, and the rest is what the parent is there to
+// do. Nor is the daemon that runs in one process: all rights together are
+// those of the parent.
 //
 // # Linux
 //

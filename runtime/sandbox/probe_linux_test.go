@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,6 +35,7 @@ type order struct {
 	Inside, Outside string // directories; both hold the files "file" and "old", and Inside "socket"
 	TCP, UDP        string // addresses of somebody who listens
 	Wait            bool   // for the end of standard input
+	NoLandlock      bool   // as on a kernel without it
 }
 
 // A report is what came of it. A probe that went well is "".
@@ -60,6 +62,11 @@ func obey(text string) error {
 	if err != nil {
 		return err
 	}
+	if o.NoLandlock {
+		if err := withoutLandlock(); err != nil {
+			return err
+		}
+	}
 	user.Current() // loads what looks up users
 	probes := probes(&o, ln)
 	var log lines
@@ -84,6 +91,21 @@ func obey(text string) error {
 		io.Copy(io.Discard, os.Stdin)
 	}
 	return nil
+}
+
+// withoutLandlock has the calls of landlock fail as on a kernel that lacks it.
+func withoutLandlock() error {
+	info, err := arch.GetInfo("")
+	if err != nil {
+		return err
+	}
+	a := assembler{info: info}
+	a.step(unknownCall, a.byName([]string{"landlock_create_ruleset"})...)
+	program, err := a.end()
+	if err != nil {
+		return err
+	}
+	return onOneThread(func() error { return install(program) })
 }
 
 func (o *order) config() Config {

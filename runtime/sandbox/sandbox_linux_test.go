@@ -242,6 +242,25 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
+// TestNoLandlock enters on a kernel that lacks landlock: the log says so, once,
+// and the other walls stand.
+func TestNoLandlock(t *testing.T) {
+	s := newScene(t, "crypto")
+	s.order.NoLandlock = true
+	r := s.play(t)
+	if len(r.Log) != 1 || !strings.Contains(r.Log[0], "level=WARN") || !strings.Contains(r.Log[0], "no landlock") {
+		t.Errorf("log %q", r.Log)
+	}
+	for name, got := range r.Probes {
+		if got != "denied" && name != "work" && name != "user" {
+			t.Errorf("%s: %q, not denied", name, got)
+		}
+	}
+	if got := r.Probes["work"]; got != "" {
+		t.Errorf("work: %s", got)
+	}
+}
+
 // TestEveryThread looks at the process from outside: each thread has the
 // filter and cannot gain rights, and no other user may look into its memory.
 func TestEveryThread(t *testing.T) {

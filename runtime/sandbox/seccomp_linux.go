@@ -160,10 +160,7 @@ func assemble(r rights, info *arch.Info) ([]bpf.RawInstruction, error) {
 	for _, c := range calls {
 		a.step(seccomp.ActionErrno, a.byCondition(c)...)
 	}
-	if a.err != nil {
-		return nil, a.err
-	}
-	return bpf.Assemble(append(a.program, bpf.RetConstant{Val: uint32(seccomp.ActionAllow)}))
+	return a.end()
 }
 
 // unknownCall answers as a kernel does that lacks a call.
@@ -236,6 +233,14 @@ func (a *assembler) step(action seccomp.Action, calls ...seccomp.SyscallWithCond
 	program, err := p.Assemble()
 	a.err = errors.Join(a.err, err)
 	a.program = append(append(a.program, loadNumber), program...)
+}
+
+// end lets through what no step has answered.
+func (a *assembler) end() ([]bpf.RawInstruction, error) {
+	if a.err != nil {
+		return nil, a.err
+	}
+	return bpf.Assemble(append(a.program, bpf.RetConstant{Val: uint32(seccomp.ActionAllow)}))
 }
 
 // install makes program a filter of every thread. The library has a function
