@@ -249,8 +249,21 @@ func (f *formatter) statement() bool {
 		if it.kind == invalid || depth > 0 && it.first && it.kind == keyword && opensStatement(it.text) {
 			f.err = errUnclear
 		}
-		f.items = append(f.items, it)
+		f.add(it)
 	}
+}
+
+// add adds an item of the present statement. A continuation at the begin or
+// the end of a line says nothing.
+func (f *formatter) add(it item) {
+	n := len(f.items)
+	if it.kind == continuation && (n == 0 || f.items[n-1].kind == newline) {
+		return
+	}
+	for it.kind == newline && n > 0 && f.items[n-1].kind == continuation {
+		n--
+	}
+	f.items = append(f.items[:n], it)
 }
 
 // write writes the items of a statement and ends the line.
@@ -317,9 +330,9 @@ func (f *formatter) item(i int, inList bool) {
 		f.newlineInBraces(i)
 		return
 	case it.kind == continuation:
-		f.continueLine(i)
+		f.continueLine(i, inList)
 		return
-	case inList && it.text == "," && it.kind == punct && f.endsLine(i):
+	case inList && f.isIdleComma(i):
 		return
 	}
 	if it.kind == punct && it.text == "}" {
@@ -383,9 +396,15 @@ func (f *formatter) newlineInBraces(i int) {
 	}
 }
 
+// isIdleComma reports whether item i is a comma at the end of a line, which
+// separates nothing that the newline does not.
+func (f *formatter) isIdleComma(i int) bool {
+	return f.items[i].kind == punct && f.items[i].text == "," && f.endsLine(i)
+}
+
 // continueLine keeps the place where a statement was broken with a backslash.
-func (f *formatter) continueLine(i int) {
-	if f.fresh || i+1 >= len(f.items) {
+func (f *formatter) continueLine(i int, inList bool) {
+	if f.fresh || i+1 >= len(f.items) || inList && f.isIdleComma(i+1) {
 		return
 	}
 	switch f.items[i+1].kind {

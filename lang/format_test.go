@@ -80,7 +80,7 @@ func FuzzFormat(f *testing.F) {
 	for _, text := range []string{
 		"a = \"b\"\nadmd $a#c\nadmd $a$a\n", "admd 25#c\n", "admd a \\\n# c\\\nd\n", "table t{a b,\n\n\n c}#\\",
 		"x=\"{ a }\"\ntable t $x", "table t {# c\n\n# d\n\na \\\n b\n}", "match!from<\"a\">reject", "admd '\\a'\nadmd a\\\\\\\nb\n",
-		"$\"  00\"0", "admd 2\x01#c\n", "match $x\"\nadmd a !b\"\n",
+		"table t {\na\n\n\\\n\nb\n}", "table t {\na \\\n\\\n\n\\\n\\\n\nb\n}", "table t {\na \\\n,\n\nb \\\n\\\n, # c\nd\n}", "$\"  00\"0", "admd 2\x01#c\n", "match $x\"\nadmd a !b\"\n",
 	} {
 		f.Add([]byte(text))
 	}
