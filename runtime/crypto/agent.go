@@ -64,17 +64,17 @@ func (u user) String() string { return [...]string{smtp: "smtp", mta: "mta"}[u] 
 // An agent holds the keys.
 type agent struct {
 	log  *slog.Logger
-	keys map[user]map[ID]crypto.Signer
+	keys map[user]map[keyID]crypto.Signer
 }
 
 func newAgent(c Config) (*agent, error) {
-	a := &agent{log: c.Log, keys: map[user]map[ID]crypto.Signer{smtp: {}, mta: {}}}
+	a := &agent{log: c.Log, keys: map[user]map[keyID]crypto.Signer{smtp: {}, mta: {}}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	for i := range c.Keys {
 		if err := a.add(&c.Keys[i]); err != nil {
-			return nil, fmt.Errorf("pki %s: %s: %w", c.Keys[i].Name, c.Keys[i].File.Name(), err)
+			return nil, fmt.Errorf("key of pki %s: %w", c.Keys[i].Name, err)
 		}
 	}
 	return a, nil

@@ -42,7 +42,7 @@ type signer struct {
 	client *Client
 	name   string
 	pub    crypto.PublicKey
-	id     ID
+	id     keyID
 	broken error // why the key has no id
 }
 

@@ -68,6 +68,14 @@ func makePair(dir, kind string) (key, cert string, err error) {
 		os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 }
 
+func readChain(path string) (tls.Certificate, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return ParseChain(text)
+}
+
 // testKey makes a key and its certificate.
 func testKey(t testing.TB, kind string) (Key, tls.Certificate) {
 	t.Helper()
@@ -75,7 +83,7 @@ func testKey(t testing.TB, kind string) (Key, tls.Certificate) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, err := ReadChain(cert)
+	chain, err := readChain(cert)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,7 +396,7 @@ func TestLoad(t *testing.T) {
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: %v", test.what, err)
 		}
-		if err != nil && !strings.HasPrefix(err.Error(), "pki mx: "+path+": ") {
+		if err != nil && !strings.HasPrefix(err.Error(), "key of pki mx: ") {
 			t.Errorf("%s: the error does not say which key: %v", test.what, err)
 		}
 		if f.Fd() != ^uintptr(0) {
@@ -452,7 +460,7 @@ func TestOpen(t *testing.T) {
 
 // TestBytes holds the encoding of the messages.
 func TestBytes(t *testing.T) {
-	id := ID{1, 2}
+	id := keyID{1, 2}
 	q := signRequest{Key: id, Padding: padPSS, Hash: crypto.SHA256, Text: make([]byte, 32)}
 	want := append(id[:], 2, 5)
 	want = imsg.AppendBytes(want, make([]byte, 32))

@@ -68,21 +68,8 @@ func judge(f *os.File) error {
 	return nil
 }
 
-// ReadChain reads the certificates in a file, of which the first is the
-// server's own. The private key is not in them: see Client.Signer.
-func ReadChain(path string) (tls.Certificate, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	c, err := ParseChain(text)
-	if err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
-	}
-	return c, nil
-}
-
-// ParseChain is ReadChain for the text of the file.
+// ParseChain returns the certificates in the text of a file, of which the first
+// is the server's own. The private key is not in it: see Client.Signer.
 func ParseChain(text []byte) (tls.Certificate, error) {
 	var c tls.Certificate
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -111,7 +98,7 @@ func (k *Key) load() (crypto.Signer, error) {
 		return nil, err
 	}
 	if pub, ok := private.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(k.Public) {
-		return nil, errors.New("the key does not belong to the certificate")
+		return nil, errors.New("it does not belong to the certificate")
 	}
 	return private, nil
 }
@@ -122,7 +109,7 @@ func (k *Key) read() ([]byte, error) {
 	text := make([]byte, maxKey)
 	n, err := k.File.ReadAt(text, 0)
 	if err == nil {
-		err = fmt.Errorf("the key file is larger than %d bytes", maxKey-1)
+		err = fmt.Errorf("its file is larger than %d bytes", maxKey-1)
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil
@@ -139,11 +126,11 @@ func parseKey(text []byte) (crypto.Signer, error) {
 		case !strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			continue // such as EC PARAMETERS, or a certificate
 		case block.Type == "ENCRYPTED PRIVATE KEY" || bytes.Contains(text, []byte("Proc-Type: 4,ENCRYPTED")):
-			return nil, errors.New("the key is behind a passphrase, which nobody could type when the server starts: store it without one")
+			return nil, errors.New("it is behind a passphrase, which nobody could type when the server starts: store it without one")
 		}
 		return parseDER(block.Bytes)
 	}
-	return nil, errors.New("no private key in PEM form")
+	return nil, errors.New("its file holds no private key in PEM form")
 }
 
 // parseDER does not pass on what the parsers say: only that they say it.
@@ -156,7 +143,7 @@ func parseDER(der []byte) (crypto.Signer, error) {
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, errors.New("the private key is damaged or of a kind that is not known")
+		return nil, errors.New("it is damaged or of a kind that is not known")
 	}
 	switch key := key.(type) {
 	case *rsa.PrivateKey:

@@ -68,7 +68,7 @@ func inherited(fd uintptr) (imsg.Conn, error) {
 // partCrypto is the component: descriptor 3 is the key, 4 the link to smtp; mta
 // is not there.
 func partCrypto(args []string) error {
-	chain, err := ReadChain(args[0])
+	chain, err := readChain(args[0])
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func partCrypto(args []string) error {
 // partSMTP is a TLS server: descriptor 3 is the link to crypto, 4 the client.
 // It echoes until the client is gone.
 func partSMTP(args []string) error {
-	chain, err := ReadChain(args[0])
+	chain, err := readChain(args[0])
 	if err != nil {
 		return err
 	}

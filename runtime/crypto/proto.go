@@ -14,12 +14,12 @@ const (
 	typeDecrypt
 )
 
-// An ID names a key: the hash of its public half in the form that
+// A keyID names a key: the hash of its public half in the form that
 // certificates have it in.
-type ID [sha256.Size]byte
+type keyID [sha256.Size]byte
 
-// idOf returns the ID of the key whose public half pub is.
-func idOf(pub crypto.PublicKey) (ID, error) {
+// idOf returns the keyID of the key whose public half pub is.
+func idOf(pub crypto.PublicKey) (keyID, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	return sha256.Sum256(der), err
 }
@@ -49,7 +49,7 @@ const maxText = 128 << 10
 // A signRequest asks for a signature. Text is a digest of Hash or, for
 // Ed25519, what is signed.
 type signRequest struct {
-	Key     ID
+	Key     keyID
 	Padding padding
 	Hash    crypto.Hash
 	Text    []byte
@@ -84,7 +84,7 @@ func (q *signRequest) wellFormed() bool {
 
 // A decryptRequest asks for the secret of an RSA key exchange.
 type decryptRequest struct {
-	Key    ID
+	Key    keyID
 	Secret []byte // as the client sent it
 }
 
@@ -109,7 +109,7 @@ func (q *decryptRequest) parse(p []byte) error {
 	return r.Close()
 }
 
-func readID(r *imsg.Reader) (id ID) {
+func readID(r *imsg.Reader) (id keyID) {
 	for i := range id {
 		id[i] = r.Byte()
 	}

@@ -1,9 +1,6 @@
 package sandbox
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // An access is what may be done with the files below the paths that Enter is
 // told of.
@@ -83,14 +80,4 @@ func rightsOf(role string, c Config) (rights, error) {
 	}
 	r.programs = c.Programs
 	return r, nil
-}
-
-// Roles lists the roles that have a sandbox.
-func Roles() []string {
-	var names []string
-	for name := range roles {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -147,7 +147,7 @@ var mayDo = map[string]string{
 
 // TestRoles has a process of each role try everything.
 func TestRoles(t *testing.T) {
-	for _, role := range Roles() {
+	for role := range roles {
 		may, ok := mayDo[role]
 		if !ok {
 			t.Errorf("it is not said what %s may do", role)
