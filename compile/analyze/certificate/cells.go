@@ -1,7 +1,6 @@
 package certificate
 
 import (
-	"fmt"
 	"iter"
 	"net/netip"
 	"slices"
@@ -42,15 +41,15 @@ func (v *verifier) impossible(known []fact, p engine.Part) bool {
 	}
 	for _, f := range facts {
 		if c := Criterion(f.rule, f.part); c.Table != 0 {
-			v.steps -= len(f.side.Table(c.Table).Entries)
+			v.spend(len(f.side.Table(c.Table).Entries))
 		}
 	}
 	for tx := range v.values(facts, groupOf(p)) {
-		if v.steps -= len(facts); v.steps < 0 || v.fit(facts, &tx) {
+		if !v.spend(len(facts)) || v.fit(facts, &tx) {
 			return false
 		}
 	}
-	return true
+	return v.steps >= 0 // what was not looked at is not shown to be impossible
 }
 
 func only(facts []fact, want func(fact) bool) []fact {
@@ -77,11 +76,19 @@ func (v *verifier) values(facts []fact, p engine.Part) iter.Seq[engine.Transacti
 		case engine.PartHelo:
 			each(w.domains, func(name string) bool { return yield(engine.Transaction{Helo: name}) })
 		case engine.PartMailFrom:
-			each(append(w.addresses(), engine.Address{}), func(a engine.Address) bool { return yield(engine.Transaction{Sender: a}) })
+			for a := range w.addresses {
+				if !yield(engine.Transaction{Sender: a}) {
+					return
+				}
+			}
+			yield(engine.Transaction{})
 		case engine.PartFor:
-			each(w.addresses(), func(a engine.Address) bool {
-				return v.declared.Has(strings.ToLower(a.Domain)) || yield(engine.Transaction{Rcpt: a})
-			})
+			for a := range w.addresses {
+				declared := v.declared.Has(strings.ToLower(a.Domain))
+				if !v.spend(1) || !declared && !yield(engine.Transaction{Rcpt: a}) {
+					return
+				}
+			}
 		case engine.PartFrom:
 			v.sources(facts, yield)
 		}
@@ -104,15 +111,17 @@ func (v *verifier) sources(facts []fact, yield func(engine.Transaction) bool) {
 		names = append(names, a.String())
 	}
 	users := append(auth.texts, auth.fresh)
-	for _, a := range auth.addresses() {
-		users = append(users, a.String())
-	}
 	logins := func(tx engine.Transaction) bool {
 		tx.Auth = tx.Kind == engine.FromSocket
 		if ok := yield(tx); !ok || v.listener != nil || tx.Auth {
 			return ok
 		}
 		tx.Auth = true
+		for a := range auth.addresses {
+			if tx.User = a.String(); !yield(tx) {
+				return false
+			}
+		}
 		return each(users, func(user string) bool { tx.User = user; return yield(tx) })
 	}
 	named := func(tx engine.Transaction) bool {
@@ -161,7 +170,7 @@ type question struct {
 
 // fit reports whether a transaction may be as the facts say.
 func (v *verifier) fit(facts []fact, tx *engine.Transaction) bool {
-	needs := make(map[question]bool)
+	var needs map[question]bool
 	for _, f := range facts {
 		got, q := v.answer(f, tx)
 		want := f.want &^ unanswered
@@ -176,6 +185,9 @@ func (v *verifier) fit(facts []fact, tx *engine.Transaction) bool {
 		if old, ok := needs[key]; ok && old != found {
 			return false
 		}
+		if needs == nil {
+			needs = make(map[question]bool)
+		}
 		needs[key] = found
 	}
 	return true
@@ -184,7 +196,7 @@ func (v *verifier) fit(facts []fact, tx *engine.Transaction) bool {
 // answer returns what becomes of the criterion of a fact, or 0 if that is
 // not known.
 func (v *verifier) answer(f fact, tx *engine.Transaction) (answer, engine.Question) {
-	q := tx.Ask(f.rule)[f.part]
+	q := tx.AskPart(f.rule, f.part)
 	found := q.Answer == engine.Yes
 	switch {
 	case q.Answer == engine.Never:
@@ -224,117 +236,4 @@ func (s *side) static(id compile.TableID) *static {
 		s.statics[id] = &static{engine.NewStatic(t, s.SMTP.SubAddrDelim), odd}
 	}
 	return s.statics[id]
-}
-
-// words are the values that the tables of some facts can tell apart.
-type words struct {
-	texts   []string // of entries
-	fresh   string   // occurs in none
-	domains []string // one name of each cell
-	edges   []netip.Addr
-	users   []string // that may have any domain
-	exact   []engine.Address
-}
-
-func wordsOf(facts []fact) *words {
-	w := &words{fresh: "other", edges: []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}}
-	var delims []string
-	seen := make(map[[2]int]bool) // the same table may hold domains for one part and users for another
-	for _, f := range facts {
-		delims = append(delims, string(rune(f.side.SMTP.SubAddrDelim)))
-		c := Criterion(f.rule, f.part)
-		if key := [2]int{int(f.part), f.side.meanings.Tables[c.Table]}; c.Table != 0 && !seen[key] {
-			seen[key] = true
-			for _, e := range f.side.Table(c.Table).Entries {
-				w.texts = append(w.texts, e.Key)
-				w.entry(f.part, e.Key)
-			}
-		}
-	}
-	for i := 0; slices.ContainsFunc(w.texts, func(e string) bool { return strings.Contains(e, w.fresh) }); i++ {
-		w.fresh = fmt.Sprint("other", i)
-	}
-	w.finish(delims)
-	return w
-}
-
-// entry adds what an entry can tell apart.
-func (w *words) entry(part engine.Part, e string) {
-	switch part {
-	case engine.PartFrom:
-		if p, ok := engine.ParseNetAddr(e); ok {
-			w.edges = append(w.edges, p.Masked().Addr())
-			if next := last(p).Next(); next.IsValid() {
-				w.edges = append(w.edges, next)
-			}
-		}
-	case engine.PartFor, engine.PartHelo:
-		w.domains = append(w.domains, e)
-	case engine.PartAuth, engine.PartMailFrom, engine.PartRcptTo:
-		at := strings.LastIndexByte(e, '@')
-		switch domain := e[at+1:]; {
-		case at < 0:
-			w.users = append(w.users, e)
-		case domain == "" || domain[0] == '*':
-			w.users, w.domains = append(w.users, e[:at]), append(w.domains, domain)
-		default:
-			w.exact, w.domains = append(w.exact, engine.Address{User: e[:at], Domain: domain}), append(w.domains, domain)
-		}
-	}
-}
-
-// finish adds what the entries do not hold: another name in each wildcard,
-// other names, other sub-addresses, other users.
-func (w *words) finish(delims []string) {
-	slices.SortFunc(w.edges, netip.Addr.Compare)
-	w.edges = slices.Compact(w.edges)
-	for i, d := range w.domains {
-		if rest := strings.TrimLeft(d, "*"); rest != d {
-			w.domains[i] = w.fresh + rest
-		}
-	}
-	w.domains = append(w.domains, w.fresh)
-	slices.Sort(w.domains)
-	w.domains = slices.DeleteFunc(slices.Compact(w.domains), func(d string) bool { return d == "" })
-	slices.Sort(delims)
-	delims = slices.Compact(delims)
-	for _, u := range slices.Clip(w.users) {
-		w.users = append(w.users, w.subAddresses(u, delims)...)
-	}
-	for _, a := range slices.Clip(w.exact) {
-		for _, u := range w.subAddresses(a.User, delims) {
-			w.exact = append(w.exact, engine.Address{User: u, Domain: a.Domain})
-		}
-	}
-	w.users = append(w.users, w.fresh)
-}
-
-// subAddresses returns a user without his sub-address, and with another.
-func (w *words) subAddresses(user string, delims []string) []string {
-	if user == "" {
-		return nil
-	}
-	users := []string{user}
-	for _, d := range delims {
-		base, _, _ := strings.Cut(user, d)
-		users = append(users, base)
-	}
-	for _, u := range slices.Clip(users) {
-		for _, d := range delims {
-			users = append(users, u+d+w.fresh)
-		}
-	}
-	return users[1:]
-}
-
-// addresses returns one address of each cell. A user that entries name with
-// exact domains only is like any other user elsewhere.
-func (w *words) addresses() []engine.Address {
-	list := slices.Clone(w.exact)
-	for _, u := range w.users {
-		for _, d := range w.domains {
-			list = append(list, engine.Address{User: u, Domain: d})
-		}
-	}
-	return slices.DeleteFunc(list, func(a engine.Address) bool { return a.User == "" })
 }

@@ -103,10 +103,16 @@ type verifier struct {
 	steps  int
 }
 
+// spend reports whether the budget allows for n more steps.
+func (v *verifier) spend(n int) bool {
+	v.steps -= n
+	return v.steps >= 0
+}
+
 // tree checks that nothing of a region is left by the decisions before the
 // limits.
 func (v *verifier) tree(known []fact, n *Node) error {
-	if v.steps -= len(known) + 1; v.steps < 0 {
+	if !v.spend(len(known) + 1) {
 		return errBudget
 	}
 	switch {
@@ -173,166 +179,4 @@ func (v *verifier) empty(known []fact, from, to engine.Part) error {
 		}
 	}
 	return fmt.Errorf("what is said of %q is possible", to)
-}
-
-// VerifyClosed checks that c proves that no stranger can relay by rs.
-func VerifyClosed(rs *compile.Ruleset, c *Certificate) error {
-	if c.Version != Version || c.Claim != Closed {
-		return fmt.Errorf("the certificate claims %q in version %d", c.Claim, c.Version)
-	}
-	own, err := c.owned(rs)
-	if err != nil {
-		return err
-	}
-	trees := make(map[[2]int]*Node)
-	for _, p := range c.Proofs {
-		trees[[2]int{p.Old.Rule - 1, p.Listener - 1}] = p.Tree
-	}
-	s := newSide(rs, NewMeaning().Of(rs))
-	s.fail("")
-	v := verifier{sides: [2]*side{s}, steps: maxSteps}
-	for i := range rs.Rules {
-		r := &rs.Rules[i]
-		if r.Action == 0 || rs.Action(r.Action).Method != compile.Relay {
-			continue
-		}
-		declared := Declared(rs, r)
-		for l := range rs.Listeners {
-			if at := &rs.Listeners[l]; Public(at) {
-				v.world, v.limits = world{listener: at, own: own, trusted: c.Trusted, declared: declared}, [2]int{i}
-				if err := v.tree(s.cases[i].facts, trees[[2]int{i, l}]); err != nil {
-					return fmt.Errorf("rule %d, listener %d: %w", i+1, l+1, err)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// owned returns the addresses that no stranger has, if c may say so.
-func (c *Certificate) owned(rs *compile.Ruleset) ([]Range, error) {
-	for _, r := range c.Sources {
-		if !r.First.IsValid() || r.First.Is4() != r.Last.Is4() || r.Last.Less(r.First) {
-			return nil, fmt.Errorf("%v to %v is no range", r.First, r.Last)
-		}
-	}
-	for _, r := range Join(slices.Clone(c.Sources)) {
-		if r.IsLarge() {
-			return nil, fmt.Errorf("%v to %v are too many to be trusted", r.First, r.Last)
-		}
-	}
-	own := append(Host(rs), c.Sources...)
-	for _, name := range c.Trusted {
-		i := slices.IndexFunc(rs.Tables, func(t compile.Table) bool { return t.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("there is no table %q to be trusted", name)
-		}
-		own = append(own, Ranges(Networks(&rs.Tables[i]))...)
-	}
-	return Join(own), nil
-}
-
-// VerifyEqual checks that c proves that two rule tables decide alike. Rules
-// in common are tried in the same order. So if one decides in either table it
-// is the same one, and only pairs need a proof of which one is not common;
-// and none needs one whose equal comes earlier in the other table.
-//
-// While sources are down, the first one that a table asks decides. So what
-// differs then differs also while only one of them is down.
-func VerifyEqual(before, after *compile.Ruleset, c *Certificate) error {
-	if c.Version != Version || c.Claim != Equal {
-		return fmt.Errorf("the certificate claims %q in version %d", c.Claim, c.Version)
-	}
-	m := NewMeaning()
-	v := verifier{sides: [2]*side{newSide(before, m.Of(before)), newSide(after, m.Of(after))}, steps: maxSteps}
-	if Splits(before, after) != "" {
-		return errors.New("the tables split sub-addresses differently, and sources are asked for them")
-	}
-	place, err := v.common(c.Common)
-	if err != nil {
-		return err
-	}
-	trees := make(map[string]map[[2]Case]*Node)
-	for _, p := range c.Proofs {
-		if trees[p.Down] == nil {
-			trees[p.Down] = make(map[[2]Case]*Node)
-		}
-		trees[p.Down][[2]Case{p.Old, p.New}] = p.Tree
-	}
-	for _, source := range append([]string{""}, Sources(before, after)...) {
-		v.sides[0].fail(source)
-		v.sides[1].fail(source)
-		if err := v.pairs(source, place, trees[source]); err != nil {
-			return fmt.Errorf("%s: %w", downText(source), err)
-		}
-	}
-	return nil
-}
-
-func downText(source string) string {
-	if source == "" {
-		return "all tables answer"
-	}
-	return source + " is down"
-}
-
-// common returns for each rule of either table its place in the other, from
-// 1, or 0.
-func (v *verifier) common(runs []Run) (place [2][]int, err error) {
-	a, b := v.sides[0], v.sides[1]
-	place = [2][]int{make([]int, len(a.Rules)+1), make([]int, len(b.Rules)+1)}
-	old, new := 0, 0
-	for _, r := range runs {
-		if r.Old <= old || r.New <= new || r.Count < 1 || r.Count > len(a.Rules)-r.Old+1 || r.Count > len(b.Rules)-r.New+1 {
-			return place, errors.New("the common rules are out of order")
-		}
-		for n := range r.Count {
-			old, new = r.Old+n, r.New+n
-			if a.meanings.Rules[old-1] != b.meanings.Rules[new-1] {
-				return place, fmt.Errorf("rule %d and rule %d are not equal", old, new)
-			}
-			place[0][old], place[1][new] = new, old
-		}
-	}
-	return place, nil
-}
-
-// pairs checks that no two rules, one of which is not common, decide one
-// transaction differently while a source is down.
-func (v *verifier) pairs(source string, place [2][]int, trees map[[2]Case]*Node) error {
-	none := decision{outcome: v.sides[0].meanings.Actions[0]}
-	lists := [2][]decision{append(slices.Clip(v.sides[0].cases), none), append(slices.Clip(v.sides[1].cases), none)}
-	for n := range lists {
-		for i := range lists[n] {
-			d := &lists[n][i]
-			if d.Rule == 0 || place[n][d.Rule] != 0 {
-				continue
-			}
-			for j := range lists[1-n] {
-				other := &lists[1-n][j]
-				at := place[1-n][other.Rule]
-				switch {
-				case d.outcome == other.outcome, at != 0 && at < d.Rule, n == 1 && at == 0 && other.Rule != 0:
-					continue // alike, or its equal comes before, or seen already
-				case source != "" && d.Fails == "" && other.Fails == "":
-					continue // nobody asks the source: it may as well answer
-				}
-				if err := v.pair(n, i, j, d, other, trees); err != nil {
-					return fmt.Errorf("rule %d against %d: %w", d.Rule, other.Rule, err)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// pair checks that there is nothing that d of table n decides, and other of
-// the other table.
-func (v *verifier) pair(n, i, j int, d, other *decision, trees map[[2]Case]*Node) error {
-	v.limits[n], v.limits[1-n] = i, j
-	key := [2]Case{d.Case, other.Case}
-	if n == 1 {
-		key = [2]Case{other.Case, d.Case}
-	}
-	return v.tree(slices.Concat(d.facts, other.facts), trees[key])
 }
