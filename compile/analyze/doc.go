@@ -1,6 +1,7 @@
 // Package analyze answers questions about a rule table: why a transaction is
-// decided as it is (Explain), which rules can never decide anything
-// (Reachable), and who can send mail out through the host (Relay).
+// decided as it is (Explainer) and what its recipient comes to (Expand), which
+// rules can never decide anything (Reachable), and who can send mail out
+// through the host (Relay).
 //
 // A question about all transactions is answered by splitting regions. A
 // region is what some transactions have in common: criteria of rules that
