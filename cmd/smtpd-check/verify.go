@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"smtpd/compile"
@@ -13,6 +14,8 @@ import (
 type verifyCmd struct {
 	source    `embed:""`
 	snapshots `embed:""`
+
+	Trust []string `placeholder:"TABLE" help:"A table that holds whom this host sends mail out for: what relay was told."`
 
 	Files []string `arg:"" name:"file" help:"The configuration and what relay --certificate wrote for it, or two configurations and what diff --certificate wrote for them."`
 }
@@ -43,7 +46,9 @@ func (c *verifyCmd) Run(s *streams) error {
 	switch {
 	case err != nil:
 	case len(rules) == 1:
-		err = certificate.VerifyClosed(rules[0], cert)
+		if err = c.trusts(cert.Trusted); err == nil {
+			err = certificate.VerifyClosed(rules[0], cert)
+		}
 	default:
 		err = certificate.VerifyEqual(rules[0], rules[1], cert)
 	}
@@ -57,6 +62,17 @@ func (c *verifyCmd) Run(s *streams) error {
 	}
 	if len(cert.Trusted) > 0 {
 		fmt.Fprintf(s.out, "\tbut whoever is in %s\n", strings.Join(cert.Trusted, ", "))
+	}
+	return nil
+}
+
+// trusts returns an error unless the user, too, trusts what a certificate
+// does: it must not exempt whom it likes.
+func (c *verifyCmd) trusts(tables []string) error {
+	for _, name := range tables {
+		if !slices.ContainsFunc(c.Trust, func(t string) bool { return strings.Trim(t, "<>") == name }) {
+			return fmt.Errorf("it trusts table %s, which --trust does not name", name)
+		}
 	}
 	return nil
 }
