@@ -166,11 +166,35 @@ func (t *tested) text(w io.Writer) error {
 		fmt.Fprint(b, m.Test)
 	}
 	fmt.Fprintf(b, "%s, %d failed", plural(len(t.Results), "test"), t.Failed)
+	if t.cmd.Coverage {
+		rules, criteria, all := t.covered()
+		fmt.Fprintf(b, "; %d of %s and %d of %s covered", rules, plural(len(t.Coverage), "rule"), criteria, countCriteria(all))
+	}
 	if t.cmd.Mutate && t.Failed == 0 {
 		fmt.Fprintf(b, "; %s, %d unnoticed", plural(t.tried, "change"), len(t.mutants))
 	}
 	fmt.Fprintln(b)
 	return b.Flush()
+}
+
+// covered counts the rules that decide a test, and the criteria that were
+// alone in keeping their rule from it.
+func (t *tested) covered() (rules, criteria, all int) {
+	for _, c := range t.Coverage {
+		if c.Tests > 0 {
+			rules++
+		}
+		all += c.Criteria
+		criteria += c.Criteria - len(c.Untried)
+	}
+	return rules, criteria, all
+}
+
+func countCriteria(n int) string {
+	if n == 1 {
+		return "1 criterion"
+	}
+	return fmt.Sprintf("%d criteria", n)
 }
 
 func (t *tested) coverage(w io.Writer) {
@@ -208,11 +232,12 @@ type testCaseJSON struct {
 }
 
 type testRuleJSON struct {
-	Rule    int      `json:"rule"` // from 1
-	File    string   `json:"file"`
-	Line    int      `json:"line"`
-	Tests   int      `json:"tests"`
-	Untried []string `json:"undecided_criteria,omitempty"`
+	Rule     int      `json:"rule"` // from 1
+	File     string   `json:"file"`
+	Line     int      `json:"line"`
+	Tests    int      `json:"tests"`
+	Criteria int      `json:"criteria"` // that can say no
+	Untried  []string `json:"undecided_criteria,omitempty"`
 }
 
 type mutantJSON struct {
@@ -229,7 +254,7 @@ func (t *tested) json(w io.Writer) error {
 	}
 	for i, c := range t.Coverage {
 		r := &t.rules.Rules[i]
-		j := testRuleJSON{Rule: i + 1, File: r.Origin.File, Line: r.Origin.Line, Tests: c.Tests}
+		j := testRuleJSON{Rule: i + 1, File: r.Origin.File, Line: r.Origin.Line, Tests: c.Tests, Criteria: c.Criteria}
 		for _, p := range c.Untried {
 			j.Untried = append(j.Untried, criterion(t.rules, r, p))
 		}

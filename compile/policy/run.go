@@ -185,8 +185,9 @@ type Result struct {
 
 // A Coverage says what of a rule tests have tried.
 type Coverage struct {
-	Tests   int           // that the rule decided
-	Untried []engine.Part // criteria that were never alone in saying no
+	Tests    int           // that the rule decided
+	Criteria int           // that can say no
+	Untried  []engine.Part // of these, those that were never alone in saying no
 }
 
 // A Report is how tests went. Coverage has an element for each rule.
@@ -226,6 +227,7 @@ func Run(bound []*Bound, n int) *Report {
 	})
 	for i := range r.Coverage {
 		for _, p := range selective(bound, i) {
+			r.Coverage[i].Criteria++
 			if !tried[i][p] {
 				r.Coverage[i].Untried = append(r.Coverage[i].Untried, p)
 			}
