@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"smtpd/compile/engine"
 	"smtpd/compile/hostfacts"
 	"smtpd/compile/tablefile"
+	"smtpd/lang"
 	"smtpd/lang/diag"
 )
 
@@ -504,4 +508,41 @@ func (e *oldEngine) in(t *old.TableArg, s engine.Service, key string, drop func(
 	table.Entries = tablefile.Normalize(table.Entries)
 	ok, _ := engine.NewStatic(table, '+').Check(s, key)
 	return ok
+}
+
+// FuzzMigrateText converts any text: it ends, it never fails, and what comes
+// out without a finding that needs a person is of the present language.
+func FuzzMigrateText(f *testing.F) {
+	pairs, err := filepath.Glob("../../testdata/migration/*/old.conf")
+	if err != nil || len(pairs) == 0 {
+		f.Fatalf("no pairs: %v", err)
+	}
+	for _, path := range pairs {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text, uint8(0))
+	}
+	f.Add([]byte("a = b\naccept for $a ( $a \"$a\n"), uint8(1))
+	f.Add([]byte("map x { source\n db \"/y\"\n}\n\\\n#\\\nlisten on \\\"\n"), uint8(3))
+	host := recordedHost(f)
+	f.Fuzz(func(t *testing.T, text []byte, word uint8) {
+		if len(text) > 4000 || bytes.Contains(text, []byte("include")) {
+			return
+		}
+		m := &migration{name: "old.conf", text: text, host: host, noProof: true}
+		if err := m.force([]string{"", "1", "2", "1A", "5.3", "5.4.1", "6.0.3", "6.5"}[word%8]); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.convert(); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if m.old == nil || m.report.List.Has(diag.Language) {
+			return
+		}
+		if _, err := lang.Format("old.conf", m.texts[0].Data); err != nil {
+			t.Fatalf("%v\n%s\n%s", err, text, m.texts[0].Data)
+		}
+	})
 }

@@ -6,15 +6,7 @@ import (
 	"strings"
 
 	"smtpd/ast/old"
-	"smtpd/lang/diag"
 )
-
-// A block is what stands together in the result: a statement with the
-// comments above it, a comment of its own, or an empty line.
-type block struct {
-	lines []string
-	empty bool
-}
 
 // layOut returns the texts: the pieces with the comments and the empty lines
 // that were around the statements they are made of.
@@ -213,7 +205,3 @@ func (w *writer) lines(list []string) {
 		w.out.WriteString(line + "\n")
 	}
 }
-
-// Exact reports whether nothing that was said of a conversion is a change or
-// a doubt.
-func Exact(notes diag.List) bool { return len(notes) == 0 }

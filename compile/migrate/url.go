@@ -87,6 +87,12 @@ func (c *converter) scheme(u url) (scheme string, tls bool) {
 	switch u.scheme {
 	case "":
 		return c.noScheme(u), false
+	case "secure", "lmtp", "smtp+tls":
+		if first {
+			c.note(diag.Language, "migrate-scheme", "generation 1 did not know the scheme %q", u.scheme)
+		}
+	}
+	switch u.scheme {
 	case "smtp":
 		if first {
 			return "smtp", false
