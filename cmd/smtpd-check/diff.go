@@ -46,7 +46,7 @@ func (c *diffCmd) Run(s *streams) error {
 		d.before, d.after, err = c.files(s)
 	}
 	if err != nil {
-		return err
+		return answerable(err)
 	}
 	for _, rs := range []*compile.Ruleset{d.before, d.after} {
 		if err := c.substitute(rs); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -114,6 +115,16 @@ func (c *source) compiled(s *streams, path string) (*loaded, error) {
 		return nil, err
 	}
 	return l, l.usable(s)
+}
+
+// answerable turns a bad configuration into what could not be done, for
+// commands where status 1 is an answer: that there is no rule table does not
+// say that strangers relay, or that a decision changes.
+func answerable(err error) error {
+	if errors.Is(err, outcome(bad)) {
+		return outcome(broken)
+	}
+	return err
 }
 
 // usable returns the outcome of a bad configuration if there is no rule table,

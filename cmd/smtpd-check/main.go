@@ -9,7 +9,8 @@
 //	1  bad: a finding of the classes that --fail-on names, by default
 //	   mistakes of the language and of security; a configuration that has
 //	   no rule table; or the answer that was feared
-//	2  the command could not do its work
+//	2  the command could not do its work; relay, verify and diff, whose
+//	   status 1 is an answer, say so of a configuration without rule table
 //	3  good, with conditions or remarks
 //
 // An explicit --fail-on asks one question and gets a plain answer: then the

@@ -36,7 +36,7 @@ type relayCmd struct {
 func (c *relayCmd) Run(s *streams) error {
 	l, err := c.compiled(s, c.File)
 	if err != nil {
-		return err
+		return answerable(err)
 	}
 	if err := c.substitute(l.rules); err != nil {
 		return err

@@ -30,7 +30,7 @@ func (c *verifyCmd) Run(s *streams) error {
 	for _, path := range c.Files[:last] {
 		l, err := c.compiled(s, path)
 		if err != nil {
-			return err
+			return answerable(err)
 		}
 		if err := c.substitute(l.rules); err != nil {
 			return err
