@@ -28,9 +28,12 @@ const userRole = "deliver"
 func runOrder(o proc.Order, stderr io.Writer) int {
 	proc.Deaf()
 	err := fmt.Errorf("no such role")
-	if o.Role == userRole {
+	switch o.Role {
+	case userRole:
 		err = runUser(o, stderr)
-	} else {
+	case judgeRole:
+		err = runJudge(os.Stdin, os.Stdout, stderr)
+	default:
 		for i := range roles {
 			if roles[i].name == o.Role {
 				err = runChild(o, &roles[i], stderr)
@@ -57,11 +60,58 @@ func runChild(o proc.Order, r *role, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p, err := newParts(child, stderr)
+	p, err := newParts(child, r.stays, stderr)
 	if err != nil {
 		return err
 	}
-	return child.Run(func(ctx context.Context) error { return r.main(ctx, p) })
+	return child.Run(func(ctx context.Context) error {
+		if r.stays {
+			p.updates = updatesOf(ctx, child)
+		}
+		return r.main(ctx, p)
+	})
+}
+
+// connsOf returns the connections that child has; suffix is that of the names
+// of the components that have come, as those that stay know them.
+func connsOf(child *proc.Child, stays bool, suffix string) func(peer string) imsg.Conn {
+	return func(peer string) imsg.Conn {
+		if stays && comes(peer) {
+			peer += suffix
+		}
+		return child.Link(peer)
+	}
+}
+
+// updatesOf returns what a component that stays is told, until ctx is done. An
+// update that cannot be read ends the process: it starts anew with what is in
+// force.
+func updatesOf(ctx context.Context, child *proc.Child) <-chan *update {
+	updates := make(chan *update)
+	go func() {
+		for {
+			select {
+			case files := <-child.Updates:
+				s, err := readSetup(files[setupName])
+				u := &update{done: child.Updated}
+				if err == nil {
+					u.rules, err = s.rules()
+				}
+				if err != nil {
+					fmt.Fprintf(os.Stderr, "error: update: %v\n", err)
+					os.Exit(1)
+				}
+				u.conn = connsOf(child, true, s.Suffix)
+				select {
+				case updates <- u:
+				case <-ctx.Done():
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return updates
 }
 
 // programsArg says that a component starts programs.
@@ -83,16 +133,19 @@ func preload(name string) {
 	if name == "mta" || name == "smtp" {
 		x509.SystemCertPool() // without one, verifying says so
 	}
+	if name == "queue" {
+		os.Setenv("TMPDIR", "/") // below its root there is no other: runtime/queue/content_other.go
+	}
 }
 
 // newParts makes of what a process was given what its component needs.
-func newParts(child *proc.Child, stderr io.Writer) (*parts, error) {
+func newParts(child *proc.Child, stays bool, stderr io.Writer) (*parts, error) {
 	s, err := readSetup(child.Files[setupName])
 	if err != nil {
 		return nil, err
 	}
 	p := &parts{
-		setup: s, level: new(slog.LevelVar), conn: child.Link, ready: child.Ready,
+		setup: s, level: new(slog.LevelVar), conn: connsOf(child, stays, s.Suffix), ready: child.Ready, retired: child.Retired,
 		pid: os.Getppid(), store: "/",
 	}
 	p.level.Set(s.Level)

@@ -20,7 +20,6 @@ import (
 	"smtpd/lang/diag"
 	"smtpd/lang/generation"
 	"smtpd/runtime/crypto"
-	"smtpd/runtime/imsg"
 	"smtpd/runtime/proc"
 	"smtpd/runtime/smtp"
 )
@@ -34,6 +33,7 @@ type daemon struct {
 	rules   *compile.Ruleset
 	all     *setup // what components are told, together
 	spool   string
+	program *proc.Program
 	lock    *proc.Lock
 	sockets []net.Listener
 	submit  *net.UnixListener
@@ -166,17 +166,13 @@ func (d *daemon) prepare() error {
 	if err := d.loadCertificates(); err != nil {
 		return err
 	}
-	for i := range d.rules.Listeners {
-		ln, err := bind(&d.rules.Listeners[i])
-		if err != nil {
-			return err
-		}
-		d.sockets = append(d.sockets, ln)
-	}
-	if d.separated {
-		return nil
+	if err := d.openSockets(nil); err != nil {
+		return err
 	}
 	var err error
+	if d.program, err = proc.Hold(); err != nil || d.separated {
+		return err
+	}
 	if d.keys, err = keysOf(d.all, d.openKey); err != nil {
 		return err
 	}
@@ -184,6 +180,48 @@ func (d *daemon) prepare() error {
 		return err
 	}
 	return d.enter()
+}
+
+// openSockets makes the socket of each listener, or takes it over from the
+// daemon that goes by the rules before these.
+func (d *daemon) openSockets(before *daemon) (err error) {
+	d.sockets = nil
+	for i := range d.rules.Listeners {
+		l := &d.rules.Listeners[i]
+		ln := before.socket(netip.AddrPortFrom(l.Addr, l.Port))
+		if ln == nil {
+			ln, err = bind(l)
+		} else if !d.separated { // whoever has it now will close it
+			ln, err = duplicate(ln)
+		}
+		if err != nil {
+			return err
+		}
+		d.sockets = append(d.sockets, ln)
+	}
+	return nil
+}
+
+// socket returns the socket that listens on an address, nil if there is none.
+func (d *daemon) socket(at netip.AddrPort) net.Listener {
+	if d == nil {
+		return nil
+	}
+	for i, ln := range d.sockets {
+		if l := &d.rules.Listeners[i]; netip.AddrPortFrom(l.Addr, l.Port) == at {
+			return ln
+		}
+	}
+	return nil
+}
+
+func duplicate(ln net.Listener) (net.Listener, error) {
+	f, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FileListener(f)
 }
 
 // enter makes sure that the process has a current folder which it may search,
@@ -305,61 +343,18 @@ func listenUnix(path string, mode os.FileMode) (*net.UnixListener, error) {
 func (d *daemon) run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	go func() {
-		for {
-			select {
-			case <-hangup:
-				d.log.Warn("SIGHUP: a changed configuration is read at the next start only")
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	r := newReloader(d, stop)
+	defer r.onHangup(ctx)()
 	d.log.Info("smtpd starting", "version", version, "user", d.account.Name, "pid", strconv.Itoa(os.Getpid()))
 	for _, ln := range d.sockets {
 		d.log.Info("listening", "address", ln.Addr().String())
 	}
-	serving := func() { d.log.Info("smtpd serving") }
-	var err error
+	run := d.together
 	if d.separated {
-		err = d.separate(ctx, serving)
-	} else {
-		serving()
-		front, rest := d.components()
-		err = proc.Local(ctx, front, rest)
+		run = d.separate
 	}
+	err := run(ctx, r, func() { d.log.Info("smtpd serving") })
 	d.log.Info("Exiting")
 	return err
-}
-
-// components returns every component with its links: those that take work
-// from outside, and the rest.
-func (d *daemon) components() (front, rest []proc.Component) {
-	ends := make(map[[2]string]imsg.Conn) // by component and peer
-	for _, l := range links {
-		ends[l], ends[[2]string{l[1], l[0]}] = imsg.Pipe()
-	}
-	add := func(list []proc.Component, name string, main func(context.Context, *parts) error) []proc.Component {
-		p := &parts{
-			setup: d.all, rules: d.rules, log: d.log, level: d.level,
-			conn:  func(peer string) imsg.Conn { return ends[[2]string{name, peer}] },
-			ready: func() {},
-			pid:   os.Getpid(), store: filepath.Join(d.spool, "store"),
-			listeners: d.sockets, submit: d.submit, admin: d.admin, keys: d.keys,
-		}
-		return append(list, proc.Component{Name: name, Main: func(ctx context.Context) error { return main(ctx, p) }})
-	}
-	for _, r := range roles {
-		if r.front {
-			front = add(front, r.name, r.main)
-		} else {
-			rest = add(rest, r.name, r.main)
-		}
-	}
-	rest = add(rest, proc.Self, func(ctx context.Context, p *parts) error { return runParent(ctx, p, nil) })
-	return front, rest
 }

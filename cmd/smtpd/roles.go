@@ -29,6 +29,7 @@ import (
 type role struct {
 	name  string
 	front bool // takes work from outside
+	stays bool // when a reload starts the others anew
 	home  home
 	main  func(ctx context.Context, p *parts) error
 }
@@ -45,20 +46,25 @@ const (
 // roles are the components, parent excepted: where there are processes it is
 // the one that starts the others.
 var roles = []role{
-	{"crypto", false, nowhere, runCrypto},
-	{"lka", false, everywhere, runLKA},
-	{"queue", false, store, runQueue},
-	{"mfa", false, nowhere, runMFA},
-	{"mda", false, nowhere, runMDA},
-	{"mta", false, nowhere, runMTA},
-	{"smtp", true, nowhere, runSMTP},
-	{"control", true, nowhere, runControl},
+	{"crypto", false, false, nowhere, runCrypto},
+	{"lka", false, false, everywhere, runLKA},
+	{"queue", false, true, store, runQueue},
+	{"mfa", false, false, nowhere, runMFA},
+	{"mda", false, false, nowhere, runMDA},
+	{"mta", false, false, nowhere, runMTA},
+	{"smtp", true, false, nowhere, runSMTP},
+	{"control", true, true, nowhere, runControl},
+}
+
+// comes reports whether a component is one that a reload starts anew.
+func comes(name string) bool {
+	return slices.ContainsFunc(roles, func(r role) bool { return r.name == name && !r.stays })
 }
 
 // links are the pairs that talk.
 var links = [][2]string{
 	{"smtp", "mfa"}, {"smtp", "queue"}, {"smtp", "lka"}, {"smtp", "crypto"},
-	{"control", "smtp"}, {"control", "queue"},
+	{"control", "smtp"}, {"control", "queue"}, {"control", "lka"}, {"control", proc.Self},
 	{"mfa", "lka"}, {"mfa", "queue"}, {"mfa", proc.Self},
 	{"mda", "queue"}, {"mda", "lka"}, {"mda", proc.Self},
 	{"mta", "queue"}, {"mta", "lka"}, {"mta", "crypto"},
@@ -73,6 +79,9 @@ type parts struct {
 	conn  func(peer string) imsg.Conn
 	ready func() // to be called when it serves
 
+	retired <-chan struct{} // closed when another generation has taken over
+	updates <-chan *update  // of those that stay
+
 	pid       int    // of the daemon
 	store     string // directory of the queue
 	listeners []net.Listener
@@ -83,11 +92,41 @@ type parts struct {
 
 func (p *parts) paused(system string) bool { return slices.Contains(p.setup.Paused, system) }
 
+// An update is what a component that stays is told of a reload: the rules that
+// it keeps, and the connections to the components that have come.
+type update struct {
+	rules *compile.Ruleset
+	conn  func(peer string) imsg.Conn
+	done  func() // to be called when it is in force
+}
+
+// passOn has each update become one of a component, until ctx is done.
+func passOn[T any](ctx context.Context, updates <-chan *update, as func(u *update) T) <-chan T {
+	out := make(chan T)
+	go func() {
+		for {
+			select {
+			case u := <-updates:
+				select {
+				case out <- as(u):
+				case <-ctx.Done():
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
 func runControl(ctx context.Context, p *parts) error {
 	p.ready()
 	return control.Main(ctx, control.Config{
 		Log: p.log, Submission: p.submit, Admin: p.admin, Level: p.level, Version: version, PID: p.pid,
-		SMTP: p.conn("smtp"), Queue: p.conn("queue"),
+		SMTP: p.conn("smtp"), Queue: p.conn("queue"), LKA: p.conn("lka"), Parent: p.conn(proc.Self),
+		Updates: passOn(ctx, p.updates, func(u *update) control.Update {
+			return control.Update{SMTP: u.conn("smtp"), LKA: u.conn("lka"), Done: u.done}
+		}),
 	})
 }
 
@@ -95,7 +134,7 @@ func runSMTP(ctx context.Context, p *parts) error {
 	p.ready()
 	return p.withKeys(ctx, func(c *certificate) bool { return c.Server }, func(certs map[string]tls.Certificate, roots map[string]*x509.CertPool) error {
 		return smtp.Main(ctx, smtp.Config{
-			Rules: p.rules, Log: p.log, Listeners: p.listeners, Certs: certs, Roots: roots, Paused: p.paused("smtp"),
+			Rules: p.rules, Log: p.log, Listeners: p.listeners, Certs: certs, Roots: roots, Paused: p.paused("smtp"), Retire: p.retired,
 			MFA: p.conn("mfa"), Queue: p.conn("queue"), LKA: p.conn("lka"), Control: p.conn("control"),
 		})
 	})
@@ -146,7 +185,7 @@ func runLKA(ctx context.Context, p *parts) error {
 	p.ready()
 	return lka.Main(ctx, lka.Config{
 		Rules: p.rules, Log: p.log, Resolver: p.setup.Resolver, LibexecDirs: p.setup.Libexec,
-		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"),
+		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"), Control: p.conn("control"),
 	})
 }
 
@@ -155,6 +194,11 @@ func runQueue(ctx context.Context, p *parts) error {
 		Rules: p.rules, Log: p.log, Dir: p.store, Key: p.setup.QueueKey, Ready: p.ready,
 		PauseMDA: p.paused("mda"), PauseMTA: p.paused("mta"),
 		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"), Control: p.conn("control"),
+		Updates: passOn(ctx, p.updates, func(u *update) queue.Update {
+			return queue.Update{
+				Rules: u.rules, SMTP: u.conn("smtp"), MFA: u.conn("mfa"), MDA: u.conn("mda"), MTA: u.conn("mta"), Done: u.done,
+			}
+		}),
 	})
 }
 
@@ -176,11 +220,14 @@ func runMDA(ctx context.Context, p *parts) error {
 
 // runParent runs the component of that name in the process that has started
 // the others, or in the only one.
-func runParent(ctx context.Context, p *parts, users parent.Starter) error {
+func runParent(ctx context.Context, p *parts, users parent.Starter, service parent.Service) error {
 	return parent.Main(ctx, parent.Config{
 		Log: p.log, ServerName: p.rules.ServerName, Users: users,
 		Filters: p.rules.Procs, LibexecDirs: p.setup.Libexec, FilterUser: p.setup.User,
-		MFA: p.conn("mfa"), MDA: p.conn("mda"),
+		MFA: p.conn("mfa"), MDA: p.conn("mda"), Control: p.conn("control"), Service: service,
+		Updates: passOn(ctx, p.updates, func(u *update) parent.Update {
+			return parent.Update{Filters: u.rules.Procs, MFA: u.conn("mfa"), MDA: u.conn("mda"), Done: u.done}
+		}),
 	})
 }
 

@@ -8,13 +8,14 @@ import (
 	"path/filepath"
 
 	"smtpd/runtime/crypto"
+	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/proc"
 )
 
 // separate runs each component in a process of its own until ctx ends. This
 // one stays root, and never reads from the network.
-func (d *daemon) separate(ctx context.Context, serving func()) error {
+func (d *daemon) separate(ctx context.Context, r *reloader, serving func()) error {
 	spool, err := filepath.Abs(d.spool)
 	if err != nil {
 		return err
@@ -24,11 +25,12 @@ func (d *daemon) separate(ctx context.Context, serving func()) error {
 		return err
 	}
 	var s *proc.Supervisor
+	updates := make(chan *update)
 	plan := proc.Plan{
 		Log: d.log, Links: links, Lock: d.lock, Stderr: stderr,
 		Local: func(ctx context.Context) error {
-			p := &parts{setup: d.all, log: d.log, rules: d.rules, conn: s.Link}
-			return runParent(ctx, p, startUser(s, d.rules.ServerName))
+			p := &parts{setup: d.all, log: d.log, rules: d.rules, conn: s.Link, updates: updates}
+			return runParent(ctx, p, startUser(s, d.rules.ServerName), r)
 		},
 	}
 	for i := range roles {
@@ -36,17 +38,75 @@ func (d *daemon) separate(ctx context.Context, serving func()) error {
 		if err != nil {
 			return err
 		}
+		if p.Stays {
+			p.Files = func() ([]proc.NamedFile, error) {
+				now := r.current.Load()
+				return now.files(p.Name, now.setup(p.Name))
+			}
+		}
 		plan.Processes = append(plan.Processes, p)
 	}
 	if s, err = proc.NewSupervisor(plan); err != nil {
 		return err
 	}
+	r.use(func(ctx context.Context, next *daemon) error { return next.advance(ctx, s, spool, updates) })
 	return s.Run(ctx, serving)
+}
+
+// advance has processes that go by d take the place of those before them.
+func (d *daemon) advance(ctx context.Context, s *proc.Supervisor, spool string, updates chan<- *update) error {
+	var next []proc.Process
+	for i := range roles {
+		if roles[i].stays {
+			continue
+		}
+		p, err := d.process(&roles[i], spool)
+		if err != nil {
+			return err
+		}
+		next = append(next, p)
+	}
+	return s.Advance(ctx, next, func(suffix string) (map[string][]proc.NamedFile, error) {
+		d.all.Suffix = suffix
+		u := &update{rules: d.rules, conn: func(peer string) imsg.Conn { return s.Link(peer + suffix) }}
+		if err := u.tell(ctx, updates); err != nil {
+			return nil, err
+		}
+		files := make(map[string][]proc.NamedFile)
+		for i := range roles {
+			if !roles[i].stays {
+				continue
+			}
+			f, err := pipeOf(d.setup(roles[i].name).append(nil))
+			if err != nil {
+				return nil, err
+			}
+			files[roles[i].name] = []proc.NamedFile{{Name: setupName, File: f}}
+		}
+		return files, nil
+	})
+}
+
+// tell gives u to a component of this process, and returns when it is in force.
+func (u *update) tell(ctx context.Context, updates chan<- *update) error {
+	done := make(chan struct{})
+	u.done = func() { close(done) }
+	select {
+	case updates <- u:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // process says how a component is run.
 func (d *daemon) process(r *role, spool string) (proc.Process, error) {
-	p := proc.Process{Name: r.name, As: d.account, Front: r.front}
+	p := proc.Process{Name: r.name, As: d.account, Front: r.front, Stays: r.stays}
 	switch r.home {
 	case nowhere:
 		p.Root = filepath.Join(spool, "empty")

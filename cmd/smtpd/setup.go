@@ -22,6 +22,7 @@ type setup struct {
 	QueueKey string
 	Resolver string
 	Libexec  []string
+	Suffix   string // of the names of the components that are not there to stay
 
 	Certs []certificate
 	Roots []authority
@@ -48,7 +49,7 @@ func (s *setup) append(b []byte) []byte {
 	b = imsg.AppendString(b, s.User)
 	b = imsg.AppendString(b, s.QueueKey)
 	b = imsg.AppendString(b, s.Resolver)
-	b = appendStrings(b, s.Libexec)
+	b = imsg.AppendString(appendStrings(b, s.Libexec), s.Suffix)
 	b = imsg.AppendUint32(b, uint32(len(s.Certs)))
 	for _, c := range s.Certs {
 		b = imsg.AppendBytes(imsg.AppendString(b, c.Name), c.PEM)
@@ -66,7 +67,7 @@ func (s *setup) parse(b []byte) error {
 	*s = setup{
 		Level: slog.Level(int32(r.Uint32())), Tagged: r.Bool(),
 		Rules: r.Bytes(), Paused: readStrings(r), User: r.String(), QueueKey: r.String(),
-		Resolver: r.String(), Libexec: readStrings(r),
+		Resolver: r.String(), Libexec: readStrings(r), Suffix: r.String(),
 	}
 	for range r.Count(10) {
 		s.Certs = append(s.Certs, certificate{r.String(), r.Bytes(), r.Bool(), r.Bool()})

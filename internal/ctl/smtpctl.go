@@ -75,6 +75,31 @@ func verbose(t *terminal, on bool) error {
 	return ask(t, func(c *control.Client) error { return t.succeeded(c.Verbose(on)) })
 }
 
+// reload has the configuration read anew. What was found goes to standard
+// output whether it is in force or not.
+func reload(show, force bool) func(*terminal, options, []string) error {
+	return func(t *terminal, _ options, _ []string) error {
+		return ask(t, func(c *control.Client) error {
+			done, err := c.Reload(show, force, t.out)
+			switch {
+			case err == nil && !done:
+				err = errUnchanged
+			case show:
+				return err
+			}
+			return t.succeeded(err)
+		})
+	}
+}
+
+func updateTable(t *terminal, _ options, names []string) error {
+	return ask(t, func(c *control.Client) error { return t.succeeded(c.Update(names[0])) })
+}
+
+func stop(t *terminal, _ options, _ []string) error {
+	return ask(t, func(c *control.Client) error { return t.succeeded(c.Stop()) })
+}
+
 // succeeded says so if err is nil, and returns err.
 func (t *terminal) succeeded(err error) error {
 	if err == nil {

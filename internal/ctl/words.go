@@ -31,6 +31,9 @@ var commands = []command{
 	{"pause mda", pause("mda", true)},
 	{"pause mta", pause("mta", true)},
 	{"pause smtp", pause("smtp", true)},
+	{"reload", reload(false, false)},
+	{"reload -f", reload(false, true)},
+	{"reload -n", reload(true, false)},
 	{"remove <id>", manage(queue.Remove, "removed")},
 	{"remove all", manage(queue.Remove, "removed")},
 	{"resume envelope <id>", manage(queue.Resume, "resumed")},
@@ -45,6 +48,8 @@ var commands = []command{
 	{"show queue", showQueue},
 	{"show queue <id>", showQueue},
 	{"show status", showStatus},
+	{"stop", stop},
+	{"update table <string>", updateTable},
 }
 
 // find returns the command that args mean, and what they name in it. Every

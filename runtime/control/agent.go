@@ -7,9 +7,12 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/parent"
 	"smtpd/runtime/queue"
 	"smtpd/runtime/smtp"
 )
@@ -22,8 +25,18 @@ type Config struct {
 	Level      *slog.LevelVar    // of the log
 	Version    string
 	PID        int // of the daemon; 0: this process
-	SMTP       imsg.Conn
+	SMTP, LKA  imsg.Conn
 	Queue      imsg.Conn
+	Parent     imsg.Conn
+
+	// Updates brings the components that a reload has started. May be nil.
+	Updates <-chan Update
+}
+
+// An Update is the components that are asked from now on.
+type Update struct {
+	SMTP, LKA imsg.Conn
+	Done      func() // called when it is in force
 }
 
 // MaxPerUser is how many connections one user may have at a time.
@@ -35,10 +48,10 @@ func Main(ctx context.Context, c Config) error {
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	run := func(conn imsg.Conn) *imsg.Peer {
+	run := func(conn imsg.Conn, gone func()) *imsg.Peer {
 		p := imsg.NewPeer(conn, nil)
 		wg.Go(func() {
-			defer cancel() // without the others there is nothing to offer
+			defer gone()
 			p.Run(ctx)
 		})
 		return p
@@ -48,14 +61,42 @@ func Main(ctx context.Context, c Config) error {
 		level:   c.Level,
 		version: c.Version,
 		pid:     cmp.Or(c.PID, os.Getpid()),
-		smtp:    smtp.NewClient(run(c.SMTP)),
-		queue:   queue.NewClient(run(c.Queue)),
+		queue:   queue.NewClient(run(c.Queue, cancel)), // without the others there is nothing to offer
+		parent:  parent.NewClient(run(c.Parent, cancel)),
 		started: time.Now(),
 		users:   make(map[uint32]int),
 	}
+	adopt := func(u Update) {
+		f := new(front)
+		gone := func() {
+			if a.front.Load() == f {
+				cancel()
+			}
+		}
+		f.smtp, f.lka = smtp.NewClient(run(u.SMTP, gone)), lka.NewClient(run(u.LKA, gone))
+		a.front.Store(f)
+	}
+	adopt(Update{SMTP: c.SMTP, LKA: c.LKA})
+	wg.Go(func() {
+		for {
+			select {
+			case u := <-c.Updates:
+				adopt(u)
+				u.Done()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	wg.Go(func() { a.accept(ctx, c.Submission, false) })
 	a.accept(ctx, c.Admin, true)
 	return nil
+}
+
+// A front is the components that a reload replaces.
+type front struct {
+	smtp *smtp.Client
+	lka  *lka.Client
 }
 
 // An agent answers local programs.
@@ -64,8 +105,9 @@ type agent struct {
 	level   *slog.LevelVar
 	version string
 	pid     int
-	smtp    *smtp.Client
+	front   atomic.Pointer[front]
 	queue   *queue.Client
+	parent  *parent.Client
 	started time.Time
 
 	mu    sync.Mutex

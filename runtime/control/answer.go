@@ -9,6 +9,7 @@ import (
 
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/parent"
 	"smtpd/runtime/queue"
 )
 
@@ -50,7 +51,7 @@ func (a *agent) answer(ctx context.Context, r request) error {
 		if r.Type == typeStatus {
 			return a.status(ctx, &r)
 		}
-		f, err := a.smtp.Session(ctx, r.uid)
+		f, err := a.front.Load().smtp.Session(ctx, r.uid)
 		if err != nil {
 			return r.failed(err)
 		}
@@ -101,14 +102,62 @@ func (a *agent) answer(ctx context.Context, r request) error {
 			a.level.Set(slog.LevelDebug)
 		}
 		return r.answered(nil, nil)
+	case typeUpdate:
+		name, err := parseName(r.Data)
+		if err != nil {
+			return err
+		}
+		if err := a.front.Load().lka.UpdateNamed(ctx, name); err != nil {
+			return r.failed(err)
+		}
+		return r.answered(nil, nil)
+	case typeReload:
+		var q reloadRequest
+		if err := q.parse(r.Data); err != nil {
+			return err
+		}
+		return a.reload(ctx, &r, q)
+	case typeStop:
+		if len(r.Data) > 0 {
+			return fmt.Errorf("%d bytes behind the header: %w", len(r.Data), errProtocol)
+		}
+		a.log.Info("stopped by administrator")
+		if err := r.answered(nil, nil); err != nil { // later nobody may be there to answer
+			return err
+		}
+		return a.parent.Stop(ctx)
 	}
 	return fmt.Errorf("type %d: %w", r.Type, errProtocol)
 }
 
+// reload has the configuration read anew, and sends what is to be said of it
+// in pieces; the last frame says whether it is in force.
+func (a *agent) reload(ctx context.Context, r *request, q reloadRequest) error {
+	paused, err := a.front.Load().smtp.Paused(ctx)
+	if err != nil {
+		return r.failed(err)
+	}
+	done, err := a.parent.Reload(ctx, parent.Reload{Show: q.Show, Force: q.Force, Paused: paused})
+	if err != nil {
+		return r.failed(err)
+	}
+	for text := done.Text; text != ""; {
+		piece := text[:min(len(text), maxPiece)]
+		text = text[len(piece):]
+		if err := r.answered(imsg.AppendString(nil, piece), nil); err != nil {
+			return err
+		}
+	}
+	return r.answered(imsg.AppendBool(imsg.AppendString(nil, ""), done.Done), nil)
+}
+
+// maxPiece is how much text of a reload one frame carries.
+const maxPiece = 8 << 10
+
 func (a *agent) status(ctx context.Context, r *request) error {
 	s := Status{PID: a.pid, Started: a.started, Version: a.version}
 	var err1, err2 error
-	s.SMTP, err1 = a.smtp.Paused(ctx)
+	s.SMTP, err1 = a.front.Load().smtp.Paused(ctx)
 	s.MDA, s.MTA, err2 = a.queue.Paused(ctx)
 	if err := errors.Join(err1, err2); err != nil {
 		return r.failed(err)
@@ -123,7 +172,7 @@ func (a *agent) pause(ctx context.Context, q pauseRequest) (changed bool, err er
 	case MTA:
 		return a.queue.Pause(ctx, envelope.MTA, q.On)
 	}
-	return a.smtp.Pause(ctx, q.On)
+	return a.front.Load().smtp.Pause(ctx, q.On)
 }
 
 // listBatch is how many envelopes are written at once.

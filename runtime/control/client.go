@@ -143,3 +143,38 @@ func (c *Client) Verbose(on bool) error {
 	_, err := c.call(typeVerbose, imsg.AppendBool(nil, on))
 	return err
 }
+
+// Update has the table called name read anew.
+func (c *Client) Update(name string) error {
+	_, err := c.call(typeUpdate, imsg.AppendString(nil, name))
+	return err
+}
+
+// Reload has the daemon read its configuration anew, only to show what would
+// change, or by force even if that opens a relay. It writes to w what is to be
+// said of it, and reports whether the daemon goes by it now or, if it is only
+// shown, would.
+func (c *Client) Reload(show, force bool, w io.Writer) (bool, error) {
+	f, err := c.call(typeReload, reloadRequest{show, force}.append(nil))
+	for err == nil {
+		r := imsg.NewReader(f.Data)
+		text := r.String()
+		if text == "" {
+			done := r.Bool()
+			return done, r.Close()
+		}
+		if err = r.Close(); err == nil {
+			_, err = io.WriteString(w, text)
+		}
+		if err == nil {
+			f, err = c.recv(typeReload)
+		}
+	}
+	return false, fmt.Errorf("reload: %w", err)
+}
+
+// Stop ends the daemon.
+func (c *Client) Stop() error {
+	_, err := c.call(typeStop, nil)
+	return err
+}

@@ -21,6 +21,7 @@ import (
 	"smtpd/internal/smtptest"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/parent"
 	"smtpd/runtime/queue"
 	"smtpd/runtime/smtp"
 )
@@ -31,7 +32,26 @@ type rig struct {
 	submission, admin string // paths of the sockets
 	level             slog.LevelVar
 	smtp, mfa         *queue.Client // as these components have it
+	updates           chan Update
+	service           fakeService
 }
+
+// A fakeService is the daemon as parent sees it.
+type fakeService struct {
+	mu      sync.Mutex // another goroutine is asked, by way of a socket
+	text    string
+	asked   parent.Reload
+	stopped chan struct{}
+}
+
+func (s *fakeService) Reload(_ context.Context, r parent.Reload) parent.Reloaded {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = r
+	return parent.Reloaded{Done: r.Force, Text: s.text}
+}
+
+func (s *fakeService) Stop() { close(s.stopped) }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
@@ -64,7 +84,13 @@ func newRig(t *testing.T) *rig {
 		Store: queue.NewMemoryStore(func(ev *envelope.Envelope) queue.Destination { return queue.Destination{Type: ev.Type} }),
 	}
 	r.smtp, r.mfa = queueClient(&q.SMTP), queueClient(&q.MFA)
-	c := Config{Log: log, Submission: listen(r.submission), Admin: listen(r.admin), Level: &r.level, Version: "smtpd test"}
+	r.updates, r.service.stopped = make(chan Update), make(chan struct{})
+	c := Config{
+		Log: log, Submission: listen(r.submission), Admin: listen(r.admin), Level: &r.level, Version: "smtpd test", Updates: r.updates,
+	}
+	p := parent.Config{Log: log, Service: &r.service}
+	c.Parent, p.Control = imsg.Pipe()
+	c.LKA, _ = imsg.Pipe()
 	c.Queue, q.Control = imsg.Pipe()
 	s := smtp.Config{Rules: rules, Log: log}
 	c.SMTP, s.Control = imsg.Pipe()
@@ -74,6 +100,7 @@ func newRig(t *testing.T) *rig {
 	for _, main := range []func() error{
 		func() error { return queue.Main(ctx, q) },
 		func() error { return smtp.Main(ctx, s) },
+		func() error { return parent.Main(ctx, p) },
 		func() error { return Main(ctx, c) },
 	} {
 		running.Go(func() {
@@ -195,6 +222,7 @@ func TestUserAsks(t *testing.T) {
 		"pause":   func(c *Client) error { _, err := c.Pause(SMTP, true); return err },
 		"message": func(c *Client) error { _, err := c.Message(msg); return err },
 		"verbose": func(c *Client) error { return c.Verbose(true) },
+		"reload":  func(c *Client) error { _, err := c.Reload(false, false, io.Discard); return err },
 		"list": func(c *Client) (err error) {
 			for _, err = range c.List(queue.Selection{}) {
 			}
@@ -258,6 +286,71 @@ func TestQueue(t *testing.T) {
 	}
 	if _, err := c.Message(msg); !errors.As(err, new(Refusal)) {
 		t.Errorf("content of a message that is gone: %v", err)
+	}
+}
+
+func TestReload(t *testing.T) {
+	r := newRig(t)
+	c := dial(t, r.admin)
+	long := strings.Repeat("long\n", 5000)
+	for _, text := range []string{"", "short\n", long} {
+		for _, q := range []parent.Reload{{}, {Show: true}, {Force: true}} {
+			r.service.mu.Lock()
+			r.service.text = strings.Clone(text)
+			r.service.mu.Unlock()
+			var got strings.Builder
+			done, err := c.Reload(q.Show, q.Force, &got)
+			r.service.mu.Lock()
+			if err != nil || done != q.Force || got.String() != text || r.service.asked != q {
+				t.Errorf("%+v: done %v with %d bytes, %v; asked %+v", q, done, got.Len(), err, r.service.asked)
+			}
+			r.service.mu.Unlock()
+		}
+	}
+}
+
+func TestStop(t *testing.T) {
+	r := newRig(t)
+	if err := dial(t, r.admin).Stop(); err != nil {
+		t.Error(err)
+	}
+	<-r.service.stopped
+}
+
+// TestUpdate puts another smtp in the place of the one that is asked.
+func TestUpdate(t *testing.T) {
+	r := newRig(t)
+	var u Update
+	s := smtp.Config{Rules: &compile.Ruleset{Socket: compile.Socket{Hostname: "second.example"}}, Log: slog.New(slog.DiscardHandler)}
+	u.SMTP, s.Control = imsg.Pipe()
+	u.LKA, _ = imsg.Pipe()
+	s.Queue, _ = imsg.Pipe()
+	s.MFA, _ = imsg.Pipe()
+	s.LKA, _ = imsg.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := smtp.Main(ctx, s); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); running.Wait() })
+	inForce := make(chan struct{})
+	u.Done = func() { close(inForce) }
+	r.updates <- u
+	<-inForce
+	f, err := dial(t, r.submission).Session()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := (&smtptest.Dialogue{Conn: conn}).Run("S: 220 second.example\nC: QUIT\nS: 221"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -335,6 +428,7 @@ func TestConnectionsPerUser(t *testing.T) {
 var payloads = map[string]func([]byte) ([]byte, error){
 	"status": func(b []byte) ([]byte, error) { var v Status; err := v.parse(b); return v.append(nil), err },
 	"manage": func(b []byte) ([]byte, error) { var v manageRequest; err := v.parse(b); return v.append(nil), err },
+	"reload": func(b []byte) ([]byte, error) { var v reloadRequest; err := v.parse(b); return v.append(nil), err },
 	"pause":  func(b []byte) ([]byte, error) { var v pauseRequest; err := v.parse(b); return v.append(nil), err },
 	"listed": func(b []byte) ([]byte, error) { v, err := parseListed(b); return appendListed(nil, v), err },
 	"selection": func(b []byte) ([]byte, error) {

@@ -20,6 +20,9 @@ const (
 	typePause   // answered with whether it changed anything
 	typeMessage // answered with a descriptor
 	typeVerbose // answered with nothing
+	typeUpdate  // answered with nothing
+	typeReload  // answered with pieces of text, and at the end with none and whether it was done
+	typeStop    // answered with nothing
 )
 
 // Status says how the daemon does.
@@ -80,6 +83,28 @@ func (q *pauseRequest) parse(b []byte) error {
 		r.Fail()
 	}
 	return r.Close()
+}
+
+// A reloadRequest has the configuration read anew.
+type reloadRequest struct {
+	Show  bool // and go on by the old one
+	Force bool // also if it opens a relay
+}
+
+func (q reloadRequest) append(b []byte) []byte {
+	return imsg.AppendBool(imsg.AppendBool(b, q.Show), q.Force)
+}
+
+func (q *reloadRequest) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	q.Show, q.Force = r.Bool(), r.Bool()
+	return r.Close()
+}
+
+func parseName(b []byte) (string, error) {
+	r := imsg.NewReader(b)
+	s := r.String()
+	return s, r.Close()
 }
 
 // A manageRequest does something with what a selection holds.

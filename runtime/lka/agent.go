@@ -195,9 +195,22 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (appender, error) {
 		return nil, err
 	}
 	if m.Type == msgUpdate {
+		if q.Table == 0 {
+			q.Table = a.named(q.Key)
+		}
 		return valueAnswer{Found: true}, a.update(ctx, q.Table)
 	}
 	return a.answerTable(ctx, m.Type, q)
+}
+
+// named returns the id of the table called name, 0 if there is none.
+func (a *agent) named(name string) compile.TableID {
+	for i := range a.rules.Tables {
+		if a.rules.Tables[i].Name == name {
+			return compile.TableID(i + 1)
+		}
+	}
+	return 0
 }
 
 func (a *agent) answerSnapshot(q snapshotQuery) (appender, error) {
@@ -277,7 +290,7 @@ func (a *agent) table(id compile.TableID) (table, string, error) {
 	switch {
 	case id == 0:
 		return system{}, "<getpwnam>", nil
-	case int(id) > len(a.tables):
+	case uint64(id) > uint64(len(a.tables)): // an int may have 32 bits
 		return nil, "", fmt.Errorf("lka: no table %d", id)
 	}
 	return a.tables[id-1], a.rules.Table(id).Name, nil

@@ -64,6 +64,12 @@ func (c *Client) UserInfo(ctx context.Context, t compile.TableID, name string) (
 	return a.User, a.Found, err
 }
 
+// UpdateNamed is Update for the table called name.
+func (c *Client) UpdateNamed(ctx context.Context, name string) error {
+	var a valueAnswer
+	return c.call(ctx, msgUpdate, tableQuery{0, 0, name}, &a)
+}
+
 // Update has table t read anew. After an error its old content stays.
 func (c *Client) Update(ctx context.Context, t compile.TableID) error {
 	var a valueAnswer

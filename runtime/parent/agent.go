@@ -33,6 +33,21 @@ type Config struct {
 	FilterUser  string
 
 	MFA, MDA imsg.Conn
+
+	// Service is what control may ask for; it and Control may be nil.
+	Service Service
+	Control imsg.Conn
+
+	// Updates brings what a reload changes. May be nil.
+	Updates <-chan Update
+}
+
+// An Update is other filters and the components that go by other rules. Those
+// before them may still ask, until they end.
+type Update struct {
+	Filters  []compile.Proc
+	MFA, MDA imsg.Conn
+	Done     func() // called when it is in force
 }
 
 // patience is how long a stopping parent goes on with the deliveries under way:
@@ -52,43 +67,92 @@ func Main(ctx context.Context, c Config) error {
 		defer u.close()
 		handle = u.handle
 	}
-	filters := &programs{
-		log: a.log, procs: c.Filters, libexec: c.LibexecDirs, account: c.FilterUser,
-		running: make(map[string]*exec.Cmd),
-	}
-	defer filters.stop()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })()
 
-	var wg sync.WaitGroup
-	errs := make([]error, 2)
-	for i, conn := range []imsg.Conn{c.MDA, c.MFA} {
-		if conn == nil {
-			continue
+	e := &ends{handle: handle, config: &c, log: a.log, stopping: ctx, cancel: cancel}
+	defer context.AfterFunc(ctx, e.stop)()
+	e.adopt(work, Update{Filters: c.Filters, MFA: c.MFA, MDA: c.MDA})
+	if c.Control != nil {
+		e.peers.Go(func() { imsg.NewPeer(c.Control, serveControl(c.Service)).Run(work) })
+	}
+	for {
+		select {
+		case u := <-c.Updates:
+			e.adopt(work, u)
+			u.Done()
+		case <-work.Done():
+			e.peers.Wait()
+			return e.err
 		}
-		wg.Go(func() {
-			h := handle
-			if conn == c.MFA {
-				h = func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
-					if m.Type == typeProgram {
-						return filters.handle(m)
-					}
-					return handle(ctx, m)
-				}
+	}
+}
+
+// ends are the connections to the components that ask, of all generations.
+type ends struct {
+	handle   imsg.Handler
+	config   *Config
+	log      *slog.Logger
+	stopping context.Context // is done when all are to end
+	cancel   context.CancelFunc
+	peers    sync.WaitGroup
+
+	mu     sync.Mutex
+	latest int // generation
+	open   int // connections
+	err    error
+}
+
+// stop ends everything if nobody is left who asks, and else after a while.
+func (e *ends) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.open == 0 {
+		e.cancel()
+	}
+	time.AfterFunc(patience, e.cancel)
+}
+
+// adopt serves the components of a new generation until they end. Without
+// those of the latest one parent is of no use.
+func (e *ends) adopt(ctx context.Context, u Update) {
+	e.mu.Lock()
+	e.latest++
+	generation := e.latest
+	e.mu.Unlock()
+	filters := &programs{
+		log: e.log, procs: u.Filters, libexec: e.config.LibexecDirs, account: e.config.FilterUser,
+		running: make(map[string]*exec.Cmd),
+	}
+	run := func(name string, conn imsg.Conn, h imsg.Handler, ended func()) {
+		if conn == nil {
+			return
+		}
+		e.mu.Lock()
+		e.open++
+		e.mu.Unlock()
+		e.peers.Go(func() {
+			err := imsg.NewPeer(conn, h).Run(ctx)
+			ended()
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.open--
+			if err != nil {
+				e.err = errors.Join(e.err, fmt.Errorf("parent: link to %s: %w", name, err))
 			}
-			if err := imsg.NewPeer(conn, h).Run(work); err != nil {
-				errs[i] = fmt.Errorf("parent: link to %s: %w", [...]string{"mda", "mfa"}[i], err)
-			}
-			// Without one of its peers parent is of no use; when all stop, mfa
-			// may go first.
-			if conn == c.MDA || ctx.Err() == nil {
-				cancel()
+			// When all stop, mfa may go first.
+			if e.open == 0 || generation == e.latest && (name == "mda" || e.stopping.Err() == nil) {
+				e.cancel()
 			}
 		})
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	run("mda", u.MDA, e.handle, func() {})
+	run("mfa", u.MFA, func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+		if m.Type == typeProgram {
+			return filters.handle(m)
+		}
+		return e.handle(ctx, m)
+	}, filters.stop)
 }
 
 // An agent acts for users.

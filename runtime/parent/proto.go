@@ -10,6 +10,8 @@ const (
 	typeDeliver uint32 = iota + 1
 	typeForward
 	typeProgram // mfa: start a filter; answered with a descriptor
+	typeReload  // control: read the configuration anew; answered with a Reloaded
+	typeStop    // control: end the daemon
 )
 
 // An Account is an identity that files and commands belong to.

@@ -37,8 +37,8 @@ const (
 	rootFlag = "--root="
 )
 
-// args returns the command line of o.
-func (o Order) args() []string {
+// CommandLine returns the arguments of this program that say o.
+func (o Order) CommandLine() []string {
 	args := []string{"smtpd", roleFlag + o.Role}
 	if o.As.UID != 0 {
 		args = append(args, asFlag+o.As.ids())
@@ -135,6 +135,14 @@ func ParentConn() (imsg.Conn, error) {
 type Child struct {
 	Files map[string]*os.File // what it was given, by name
 
+	// Retired is closed when it is to take no more work, and to end when all
+	// is done.
+	Retired chan struct{}
+
+	// Updates brings what has changed. Updated says that it is in force.
+	Updates chan map[string]*os.File
+
+	given map[string]*os.File // for the next update
 	conn  imsg.Conn
 	mu    sync.Mutex
 	links map[string]*imsg.Link
@@ -151,7 +159,10 @@ func Join(role string) (*Child, error) {
 }
 
 func join(conn imsg.Conn, role string) (*Child, error) {
-	c := &Child{Files: make(map[string]*os.File), conn: conn, links: make(map[string]*imsg.Link)}
+	c := &Child{
+		Retired: make(chan struct{}), Updates: make(chan map[string]*os.File, 1),
+		conn: conn, links: make(map[string]*imsg.Link),
+	}
 	hello := greeting{role, buildID()}
 	if err := conn.Send(imsg.Frame{Type: frameHello, Data: hello.append(nil)}); err != nil {
 		return nil, err
@@ -161,28 +172,36 @@ func join(conn imsg.Conn, role string) (*Child, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch f.Type {
-		case frameStart:
+		if f.Type == frameStart {
+			c.Files, c.given = c.given, nil
 			return c, nil
-		case frameFile:
-			name, err := parseName(f.Data)
-			if err != nil || f.File == nil {
-				return nil, fmt.Errorf("file %q: %w", name, imsg.ErrPayload)
-			}
-			c.Files[name] = f.File
-		default:
-			if err := c.obey(f); err != nil {
-				return nil, err
-			}
+		}
+		if err := c.obey(f); err != nil {
+			return nil, err
 		}
 	}
 }
 
 // obey does what a frame says that may come at any time.
 func (c *Child) obey(f imsg.Frame) error {
-	if f.Type != frameLink {
-		return fmt.Errorf("frame of type %d: %w", f.Type, imsg.ErrPayload)
+	switch f.Type {
+	case frameLink:
+		return c.takeLink(f)
+	case frameFile:
+		name, err := parseName(f.Data)
+		if err != nil || f.File == nil {
+			return fmt.Errorf("file %q: %w", name, imsg.ErrPayload)
+		}
+		if c.given == nil {
+			c.given = make(map[string]*os.File)
+		}
+		c.given[name] = f.File
+		return nil
 	}
+	return fmt.Errorf("frame of type %d: %w", f.Type, imsg.ErrPayload)
+}
+
+func (c *Child) takeLink(f imsg.Frame) error {
 	name, err := parseName(f.Data)
 	if err != nil || f.File == nil {
 		return fmt.Errorf("link %q: %w", name, imsg.ErrPayload)
@@ -232,6 +251,9 @@ func (c *Child) link(name string) *imsg.Link {
 // Ready says that the component serves.
 func (c *Child) Ready() { c.conn.Send(imsg.Frame{Type: frameReady}) }
 
+// Updated says that the component goes by the last update.
+func (c *Child) Updated() { c.conn.Send(imsg.Frame{Type: frameUpdated}) }
+
 // ErrOrphan is the error of Run when the process that started this one is
 // gone.
 var ErrOrphan = errors.New("the parent is gone")
@@ -261,6 +283,17 @@ func (c *Child) listen(stop func()) error {
 			c.finish()
 			stop()
 			continue
+		case f.Type == frameRetire:
+			close(c.Retired)
+			continue
+		case f.Type == frameUpdate:
+			select {
+			case c.Updates <- c.given:
+				c.given = nil
+				continue
+			default:
+				return errors.New("parent: an update before the last is in force")
+			}
 		}
 		if err := c.obey(f); err != nil {
 			return fmt.Errorf("parent: %w", err)

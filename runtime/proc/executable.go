@@ -122,3 +122,20 @@ func buildNote(path string) string {
 	}
 	return string(b)
 }
+
+// A Program is this program, held open.
+type Program struct {
+	Path string // it can be started here, also by a user who could not reach it
+
+	exe *executable
+}
+
+// Hold returns the program of this process. It is to be called before the
+// process becomes another.
+func Hold() (*Program, error) {
+	e, err := openExecutable()
+	if err != nil {
+		return nil, err
+	}
+	return &Program{e.path, e}, nil
+}

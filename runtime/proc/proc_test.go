@@ -53,6 +53,48 @@ func TestPrepareRefusesFile(t *testing.T) {
 	}
 }
 
+func runLocals(ctx context.Context, front, rest []Component) error {
+	l := NewLocals(ctx)
+	l.Start(front, rest)
+	return l.Wait()
+}
+
+// TestRetire starts a second generation: the first ends, its front when it
+// likes and then its rest, and nothing else does.
+func TestRetire(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan string, 10)
+	part := func(name string, done <-chan struct{}) Component {
+		return Component{name, func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+			case <-done:
+			}
+			ended <- name
+			return nil
+		}}
+	}
+	l := NewLocals(ctx)
+	over := make(chan struct{})
+	first := l.Start([]Component{part("smtp", over)}, []Component{part("mfa", nil)})
+	l.Start([]Component{part("smtp.2", nil)}, []Component{part("mfa.2", nil)})
+	first.Retire()
+	close(over)
+	for _, want := range []string{"smtp", "mfa"} {
+		if got := <-ended; got != want {
+			t.Errorf("%s ended, want %s", got, want)
+		}
+	}
+	cancel()
+	if err := l.Wait(); err != nil {
+		t.Error(err)
+	}
+	if got := <-ended + " " + <-ended; got != "smtp.2 mfa.2" {
+		t.Errorf("then %s", got)
+	}
+}
+
 // TestLocalOrder checks that the rest outlives the front.
 func TestLocalOrder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -65,7 +107,7 @@ func TestLocalOrder(t *testing.T) {
 		}}
 	}
 	cancel()
-	if err := Local(ctx, []Component{part("smtp")}, []Component{part("queue")}); err != nil {
+	if err := runLocals(ctx, []Component{part("smtp")}, []Component{part("queue")}); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Join(order, " ") != "smtp queue" {
@@ -77,11 +119,11 @@ func TestLocalOrder(t *testing.T) {
 func TestLocalFailure(t *testing.T) {
 	waits := Component{"smtp", func(ctx context.Context) error { <-ctx.Done(); return nil }}
 	broken := errors.New("disk full")
-	err := Local(t.Context(), []Component{waits}, []Component{{"queue", func(context.Context) error { return broken }}})
+	err := runLocals(t.Context(), []Component{waits}, []Component{{"queue", func(context.Context) error { return broken }}})
 	if !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "queue: ") {
 		t.Errorf("got %v", err)
 	}
-	err = Local(t.Context(), []Component{waits}, []Component{{"queue", func(context.Context) error { return nil }}})
+	err = runLocals(t.Context(), []Component{waits}, []Component{{"queue", func(context.Context) error { return nil }}})
 	if err == nil {
 		t.Error("a component that ends by itself is no failure")
 	}

@@ -8,15 +8,18 @@ import (
 // side reads them in their order.
 const (
 	// To the process. Its first Start ends what it is given at first.
-	frameLink  uint32 = iota + 1 // a name, and the connection to the component of that name
-	frameFile                    // a name, and what it stands for
-	frameStart                   //
-	frameStop                    // end in good order
+	frameLink   uint32 = iota + 1 // a name, and the connection to the component of that name
+	frameFile                     // a name, and what it stands for
+	frameStart                    //
+	frameStop                     // end in good order
+	frameRetire                   // take no more work, and end when all is done
+	frameUpdate                   // go by the files that came before it
 
 	// From the process.
-	frameHello // a greeting
-	frameReady // it serves
-	frameLost  // a name: the connection to that component has ended
+	frameHello   // a greeting
+	frameReady   // it serves
+	frameLost    // a name: the connection to that component has ended
+	frameUpdated // it goes by what it was given
 )
 
 // A greeting is the first that a process says.

@@ -25,6 +25,7 @@ type Process struct {
 	Root  string // its root directory; "" is that of the system
 	Args  []string
 	Front bool // takes work from outside: it is stopped first
+	Stays bool // is not of a generation, but there for all of them
 
 	// Files returns what the process is given each time that it is started.
 	Files func() ([]NamedFile, error)
@@ -62,12 +63,17 @@ type Supervisor struct {
 	plan   Plan
 	exe    *executable
 	procs  []*process
+	ownMu  sync.Mutex
 	own    map[string]*imsg.Link // of this process, by the other's name
 	pairs  map[[2]string]int     // how often each has been linked
 	events chan func() error
 	done   chan struct{} // closed when events are not taken any more
 	phase  phase
 	ready  func() // called once, when all serve
+
+	generation int         // of the newest processes
+	template   [][2]string // the links of each
+	joining    *joining    // a generation that does not serve yet
 }
 
 type phase int
@@ -82,12 +88,19 @@ const (
 // A process is a component and the process that it has at present.
 type process struct {
 	Process
+	role       string // the name without its generation
+	generation int    // 0 for those that stay
+	retired    bool   // not started again if it is at the front
+	leaving    bool   // not started again, and forgotten when it has ended
+
 	cmd     *exec.Cmd // nil: there is none
 	conn    imsg.Conn
 	greeted bool // it may be linked with others
 	ready   bool
 	born    time.Time
 	deaths  int // not made up for
+
+	updated func() // called when it goes by what has changed
 }
 
 // NewSupervisor prepares p.
@@ -97,25 +110,40 @@ func NewSupervisor(p Plan) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{
-		plan: p, exe: exe,
+		plan: p, exe: exe, template: p.Links, generation: 1,
 		own: make(map[string]*imsg.Link), pairs: make(map[[2]string]int),
 		events: make(chan func() error), done: make(chan struct{}),
 	}
 	for _, q := range p.Processes {
-		s.procs = append(s.procs, &process{Process: q})
+		r := &process{Process: q, role: q.Name, generation: 1}
+		if q.Stays {
+			r.generation = 0
+		}
+		s.procs = append(s.procs, r)
 	}
 	for _, pair := range p.Links {
-		for i, name := range pair {
-			if other := pair[1-i]; name == Self {
-				s.own[other] = imsg.NewLink(func(error) { s.post(func() error { return s.linkLost(Self, other) }) })
-			}
-		}
+		s.linkOwn(pair)
 	}
 	return s, nil
 }
 
+// linkOwn prepares a link of this process, if pair is one.
+func (s *Supervisor) linkOwn(pair [2]string) {
+	for i, name := range pair {
+		if other := pair[1-i]; name == Self {
+			s.ownMu.Lock()
+			s.own[other] = imsg.NewLink(func(error) { s.post(func() error { return s.linkLost(Self, other) }) })
+			s.ownMu.Unlock()
+		}
+	}
+}
+
 // Link returns this process's connection to the component called name.
-func (s *Supervisor) Link(name string) imsg.Conn { return s.own[name] }
+func (s *Supervisor) Link(name string) imsg.Conn {
+	s.ownMu.Lock()
+	defer s.ownMu.Unlock()
+	return s.own[name]
+}
 
 // post has f called by Run, one at a time with all others.
 func (s *Supervisor) post(f func() error) {
@@ -193,8 +221,8 @@ func (s *Supervisor) named(name string) *process {
 
 // spawn starts the process of p. What it is given follows its greeting.
 func (s *Supervisor) spawn(p *process) error {
-	o := Order{Role: p.Name, As: p.As, Root: p.Root, Args: p.Args}
-	cmd, conn, err := s.launch(o.args(), s.plan.Lock.f, nil)
+	o := Order{Role: p.role, As: p.As, Root: p.Root, Args: p.Args}
+	cmd, conn, err := s.launch(o.CommandLine(), s.plan.Lock.f, nil)
 	if err != nil {
 		return err
 	}
@@ -286,13 +314,17 @@ func (s *Supervisor) serve(p *process, f imsg.Frame) error {
 		if err := g.parse(f.Data); err != nil {
 			return err
 		}
-		if p.greeted || g.Role != p.Name || g.Build != buildID() {
+		if p.greeted || g.Role != p.role || g.Build != buildID() {
 			return fmt.Errorf("greets as %s of another build", g.Role)
 		}
 		p.greeted = true
 		return s.give(p)
 	case frameReady:
 		p.ready = true
+		if s.joining != nil && s.joining.generation == p.generation {
+			s.joined()
+			return nil
+		}
 		if s.phase == serving {
 			s.plan.Log.Info("restarted child", "component", p.Name)
 		}
@@ -303,7 +335,14 @@ func (s *Supervisor) serve(p *process, f imsg.Frame) error {
 		if err != nil {
 			return err
 		}
-		return s.linkLost(p.Name, name)
+		return s.linkLost(p.Name, s.meant(p, name))
+	case frameUpdated:
+		if p.updated == nil {
+			return errors.New("goes by what it was not told")
+		}
+		p.updated()
+		p.updated = nil
+		return nil
 	}
 	return fmt.Errorf("frame of type %d", f.Type)
 }
@@ -336,12 +375,21 @@ func (s *Supervisor) send(p *process, frames ...imsg.Frame) error {
 	return p.conn.Send(frames...)
 }
 
-// link introduces two components to each other, if both are there.
+// link introduces two components to each other, if both are there. One that
+// stays and was started anew has nothing of those that are retired.
 func (s *Supervisor) link(pair [2]string) error {
+	var retired, stays bool
 	for _, name := range pair {
-		if p := s.named(name); name != Self && (p == nil || !p.greeted) {
+		p := s.named(name)
+		if name != Self && (p == nil || !p.greeted) {
 			return nil
 		}
+		if p != nil {
+			retired, stays = retired || p.retired, stays || p.Stays
+		}
+	}
+	if retired && stays {
+		return nil
 	}
 	a, b, err := socketpair()
 	if err != nil {
@@ -356,7 +404,7 @@ func (s *Supervisor) link(pair [2]string) error {
 func (s *Supervisor) introduce(name, other string, end *os.File) error {
 	if name != Self {
 		p := s.named(name)
-		if s.send(p, imsg.Frame{Type: frameLink, Data: appendName(nil, other), File: end}) != nil {
+		if s.send(p, imsg.Frame{Type: frameLink, Data: appendName(nil, s.shown(p, other)), File: end}) != nil {
 			p.cmd.Process.Kill() // its death is dealt with as any other
 		}
 		return nil
@@ -386,7 +434,7 @@ func (s *Supervisor) linkLost(name, other string) error {
 		})
 		return nil
 	}
-	return fmt.Errorf("%s has no link to %q", name, other)
+	return nil // the other one has left
 }
 
 // announce tells that all serve, once.
@@ -418,6 +466,17 @@ func (s *Supervisor) died(p *process, cmd *exec.Cmd, err error) error {
 			s.plan.Log.Warn("lost child while stopping", "component", p.Name, "how", how)
 		}
 		return nil
+	case p.leaving:
+		s.forget(p)
+		return nil
+	case s.joining != nil && s.joining.generation == p.generation:
+		s.forget(p)
+		s.abort(fmt.Errorf("%s did not start: %s", p.role, how))
+		return nil
+	case p.retired && p.Front:
+		s.forget(p)
+		s.dissolve(p.generation)
+		return nil
 	}
 	pause := p.pause(time.Since(p.born))
 	s.plan.Log.Warn("lost child", "component", p.Name, "how", how, "restart", pause)
@@ -441,6 +500,10 @@ func (s *Supervisor) restart(p *process, pause time.Duration) {
 	time.AfterFunc(pause, func() {
 		s.post(func() error {
 			if s.phase > serving {
+				return nil
+			}
+			if p.leaving {
+				s.forget(p)
 				return nil
 			}
 			if err := s.spawn(p); err != nil {
@@ -522,7 +585,7 @@ func (s *Supervisor) StartUser(role string, uid, gid uint32, args ...string) (*U
 	if uid == 0 {
 		return nil, errors.New("nothing is done as user id 0")
 	}
-	cmd, conn, err := s.launch(Order{Role: role, Args: args}.args(), nil,
+	cmd, conn, err := s.launch(Order{Role: role, Args: args}.CommandLine(), nil,
 		&syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}})
 	if err != nil {
 		return nil, err

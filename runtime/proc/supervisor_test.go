@@ -20,12 +20,12 @@ func TestOrder(t *testing.T) {
 		{Role: "lka", As: Account{Name: "user 7", UID: 7, GID: 8, Groups: []int{9, 10}}, Args: []string{"programs"}},
 		{Role: "deliver", Args: []string{"mx.example"}},
 	} {
-		got, ok, err := ParseOrder(o.args())
+		got, ok, err := ParseOrder(o.CommandLine())
 		if len(got.As.Groups) == 0 {
 			got.As.Groups = nil
 		}
 		if !ok || err != nil || !reflect.DeepEqual(got, o) {
-			t.Errorf("%v gave %+v, %v, %v", o.args(), got, ok, err)
+			t.Errorf("%v gave %+v, %v, %v", o.CommandLine(), got, ok, err)
 		}
 	}
 	for _, args := range [][]string{{"smtpd"}, {"smtpd", "-d"}, {"smtpd", "-d", "--role=queue"}} {

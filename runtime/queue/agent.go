@@ -137,7 +137,7 @@ func Main(ctx context.Context, c Config) (err error) {
 		from := new(client)
 		run("smtp", u.SMTP, from.handler(a), func() { a.reception.abandon(from) })
 		t := a.newTerms(u.Rules)
-		t.submitter = remoteSubmitter{run("mfa", u.MFA, a.serveMFA, nothing)}
+		t.submitter = remoteSubmitter{run("mfa", u.MFA, a.mfaHandler(t), nothing)}
 		t.carriers = map[envelope.Type]Deliverer{
 			envelope.MDA: remoteDeliverer{run("mda", u.MDA, a.serveAgents, nothing)},
 			envelope.MTA: remoteDeliverer{run("mta", u.MTA, a.serveAgents, nothing)},
@@ -193,7 +193,6 @@ func newAgent(c *Config) *agent {
 	a := &agent{log: c.Log}
 	a.current.Store(a.newTerms(c.Rules))
 	a.reception = reception{
-		terms: a.current.Load,
 		space: func() error { return nil },
 		open:  make(map[envelope.MessageID]*incoming),
 	}
@@ -283,27 +282,41 @@ func (from *client) handler(a *agent) imsg.Handler {
 // serveSMTP answers smtp.
 func (a *agent) serveSMTP(from *client, m imsg.Message) (imsg.Message, error) {
 	closeFile(m.File)
-	if m.Type == msgCreate {
-		return a.create(from)
-	}
-	var ref messageRef
-	if err := ref.parse(m.Data); err != nil {
-		return imsg.Message{}, err
-	}
 	switch m.Type {
+	case msgCreate:
+		return a.create(from)
 	case msgCommit:
-		evs, err := a.reception.commit(envelope.MessageID(ref), nil)
-		if err != nil {
-			a.log.Error("queue: message is not accepted", "msgid", envelope.MessageID(ref), "error", err)
+		var q commitRequest
+		if err := q.parse(m.Data); err != nil {
 			return imsg.Message{}, err
 		}
-		a.scheduler.add(evs)
-		return imsg.Message{}, nil
+		return a.commit(from, &q)
 	case msgRollback:
+		var ref messageRef
+		if err := ref.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
 		a.reception.rollback(envelope.MessageID(ref))
 		return imsg.Message{}, nil
 	}
 	return imsg.Message{}, errUnknown(m.Type)
+}
+
+func (a *agent) commit(from *client, q *commitRequest) (imsg.Message, error) {
+	evs, err := a.reception.commit(q.Message, nil)
+	if err != nil {
+		a.log.Error("queue: message is not accepted", "msgid", q.Message, "error", err)
+		return imsg.Message{}, err
+	}
+	a.scheduler.add(evs)
+	if !q.Next {
+		return imsg.Message{}, nil
+	}
+	next, err := a.create(from)
+	if err != nil {
+		return imsg.Message{}, nil // whoever needs one will ask, and be told
+	}
+	return next, nil
 }
 
 func (a *agent) create(from *client) (imsg.Message, error) {
@@ -320,18 +333,21 @@ func (a *agent) create(from *client) (imsg.Message, error) {
 	return imsg.Message{Data: messageRef(in.id).append(nil), File: f}, nil
 }
 
-// serveMFA answers mfa.
-func (a *agent) serveMFA(_ context.Context, m imsg.Message) (imsg.Message, error) {
-	closeFile(m.File)
-	if m.Type != msgSubmit {
-		return imsg.Message{}, errUnknown(m.Type)
+// mfaHandler answers an mfa, which decides by its own terms: those that were
+// in force when it came.
+func (a *agent) mfaHandler(t *terms) imsg.Handler {
+	return func(_ context.Context, m imsg.Message) (imsg.Message, error) {
+		closeFile(m.File)
+		if m.Type != msgSubmit {
+			return imsg.Message{}, errUnknown(m.Type)
+		}
+		var s submission
+		if err := s.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		l, err := a.reception.submit(s.Message, s.Envelopes, t.life)
+		return imsg.Message{Data: ids(l).append(nil)}, err
 	}
-	var s submission
-	if err := s.parse(m.Data); err != nil {
-		return imsg.Message{}, err
-	}
-	l, err := a.reception.submit(s.Message, s.Envelopes)
-	return imsg.Message{Data: ids(l).append(nil)}, err
 }
 
 // serveAgents answers mda and mta.

@@ -15,7 +15,6 @@ import (
 // only: what does not come to its commit leaves nothing behind.
 type reception struct {
 	store Store
-	terms func() *terms
 	space func() error // why nothing can be taken now; nil: it can
 
 	mu   sync.Mutex
@@ -76,8 +75,9 @@ func (r *reception) enter(id envelope.MessageID, in *incoming) bool {
 	return true
 }
 
-// submit adds envelopes to a message, all of them or none.
-func (r *reception) submit(msg envelope.MessageID, evs []envelope.Envelope) ([]envelope.ID, error) {
+// submit adds envelopes to a message, all of them or none. life is how long
+// they live, by action: of each that there is.
+func (r *reception) submit(msg envelope.MessageID, evs []envelope.Envelope, life map[string]time.Duration) ([]envelope.ID, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	in := r.open[msg]
@@ -87,12 +87,18 @@ func (r *reception) submit(msg envelope.MessageID, evs []envelope.Envelope) ([]e
 	if len(in.evs)+len(evs) > maxEnvelopes {
 		return nil, fmt.Errorf("submit to message %v: more than %d envelopes", msg, maxEnvelopes)
 	}
-	life := r.terms().life
 	for i := range evs {
 		ev := &evs[i]
 		if _, ok := life[ev.Action]; !ok || ev.Type != envelope.MDA && ev.Type != envelope.MTA {
 			return nil, fmt.Errorf("submit to message %v: no %v action %q", msg, ev.Type, ev.Action)
 		}
+	}
+	if len(in.evs) == 0 {
+		// It may have been begun long ago, and kept for this.
+		if err := r.space(); err != nil {
+			return nil, err
+		}
+		in.created = time.Now()
 	}
 	ids := make([]envelope.ID, len(evs))
 	for i := range evs {

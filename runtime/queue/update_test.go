@@ -82,6 +82,9 @@ func TestUpdate(t *testing.T) {
 		if err := oldSMTP.Commit(ctx, msg); err != nil {
 			t.Errorf("what was under way: %v", err)
 		}
+		if _, err := begin(oldSMTP, oldMFA, local("u@here")); err == nil {
+			t.Error("the old mfa submits to an action that it cannot know")
+		}
 		msg, err = begin(newSMTP, newMFA, local("u@here"))
 		if err == nil {
 			err = newSMTP.Commit(ctx, msg)
