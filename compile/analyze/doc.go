@@ -1,7 +1,8 @@
 // Package analyze answers questions about a rule table: why a transaction is
 // decided as it is (Explainer) and what its recipient comes to (Expand), which
-// rules can never decide anything (Reachable), and who can send mail out
-// through the host (Relay).
+// rules can never decide anything (Reachable), who can send mail out through
+// the host (Relay), and what two tables decide differently (Diff). What the
+// last two call proved, package certificate has agreed to.
 //
 // A question about all transactions is answered by splitting regions. A
 // region is what some transactions have in common: criteria of rules that

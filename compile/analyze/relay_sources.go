@@ -128,11 +128,8 @@ func (c *classes) name(own []certificate.Range) {
 	for _, a := range usual {
 		add(c.at(a), a)
 	}
-	for k, a := range c.edges {
-		if next := a.Next(); a.IsUnspecified() && c.at(next) == k {
-			a = next // nobody connects from the unspecified address
-		}
-		add(k, a)
+	for k := range c.edges {
+		add(k, c.within(k))
 	}
 	c.parts = make([][]int, len(c.samples))
 	for k := range c.class {
@@ -158,6 +155,15 @@ func (c *classes) at(a netip.Addr) int {
 		k--
 	}
 	return k
+}
+
+// within returns an address of a range, the second one if there is one: the
+// first is often that of a network and not of a host.
+func (c *classes) within(k int) netip.Addr {
+	if next := c.edges[k].Next(); next.IsValid() && c.at(next) == k {
+		return next
+	}
+	return c.edges[k]
 }
 
 // rangeAt returns a range of the classes.
@@ -225,7 +231,7 @@ func (c *classes) large(set map[int]bool) map[int]netip.Addr {
 			if k == c.at(c.samples[n]) {
 				large[n] = c.samples[n]
 			} else if _, ok := large[n]; !ok {
-				large[n] = c.edges[k]
+				large[n] = c.within(k)
 			}
 		}
 	}

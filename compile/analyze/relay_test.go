@@ -219,3 +219,23 @@ func isStranger(c *certificate.Certificate, rs *compile.Ruleset, tx *engine.Tran
 	}
 	return true
 }
+
+// TestRelayRewriters checks that filters which may change a recipient are
+// named, through chains too, if strangers meet them.
+func TestRelayRewriters(t *testing.T) {
+	rs := load(t, `filter harmless phase connect match fcrdns reject "550 no"
+filter rewriter phase rcpt-to match fcrdns rewrite "x@a.example"
+filter program proc-exec "filter-x"
+filter both chain { harmless, rewriter }
+listen on eth0 filter both
+listen on lo filter program
+match from any auth for any action out
+`)
+	var names []string
+	for _, id := range Relay(rs, RelayOptions{}).Rewriters {
+		names = append(names, rs.Filter(id).Name)
+	}
+	if got := fmt.Sprint(names); got != "[rewriter]" {
+		t.Errorf("filters %s, want [rewriter]", got)
+	}
+}
