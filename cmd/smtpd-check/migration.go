@@ -239,7 +239,7 @@ func (m *migration) prove() error {
 func (m *migration) proof() string {
 	switch {
 	case m.old == nil:
-		return ""
+		return "not proved"
 	case m.rules == nil && m.before != nil && len(m.before.Rules) == 0:
 		return "no rules, nothing to prove"
 	case m.diff == nil:

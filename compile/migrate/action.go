@@ -61,6 +61,7 @@ func (c *converter) usersOf(r *old.Rule, virtual *old.TableArg) string {
 		if r.Userbase != nil {
 			c.note(diag.Warning, "migrate-user", "user %q was looked up in the userbase; now it must be a user of the system", r.Action.User.Text)
 		}
+		c.once(diag.Warning, "migrate-forward", "the .forward of every recipient was read here; with `user` now only that user's own is")
 		text += " user " + c.str(r.Action.User)
 	}
 	return text

@@ -30,11 +30,19 @@ func (c *converter) keys(t *old.TableArg) (keys []string, known bool) {
 
 // mapping reports whether the elements of a table in the text have values.
 func (c *converter) mapping(t *old.TableArg) bool {
-	elems := t.Elems
-	if t.Ref != nil && c.tables[t.Ref.Text] != nil && c.tables[t.Ref.Text].Elems != nil {
-		elems = c.tables[t.Ref.Text].Elems.Elems
-	}
+	elems := c.elems(t)
 	return len(elems) > 0 && elems[0].Value != nil
+}
+
+// elems returns the elements of a table that is in the text.
+func (c *converter) elems(t *old.TableArg) []*old.Elem {
+	if t.Ref == nil {
+		return t.Elems
+	}
+	if decl := c.tables[t.Ref.Text]; decl != nil && decl.Elems != nil {
+		return decl.Elems.Elems
+	}
+	return nil
 }
 
 // fileKeys reads the keys of a table from its file.

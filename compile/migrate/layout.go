@@ -98,6 +98,19 @@ func (c *converter) commentAt(file string, line int) *old.Comment {
 	return c.comments[lineOf{file, line}]
 }
 
+// line returns a line of a file, from 1.
+func (c *converter) line(file string, n int) string {
+	lines, ok := c.text[file]
+	if !ok {
+		lines = strings.Split(c.file.Set.Text(file), "\n")
+		c.text[file] = lines
+	}
+	if n < 1 || n > len(lines) {
+		return ""
+	}
+	return lines[n-1]
+}
+
 // A writer writes the result of one text.
 type writer struct {
 	c       *converter
@@ -162,10 +175,7 @@ func (w *writer) rest(name string, line int, first bool) {
 // between writes the comments and empty lines of lines from to to.
 func (w *writer) between(name string, from, to int, comments bool) {
 	for n := from; n <= to; n++ {
-		text, ok := w.c.file.Set.Line(name, n)
-		if !ok {
-			return
-		}
+		text := w.c.line(name, n)
 		if k := w.c.commentAt(name, n); k != nil && comments {
 			w.lines(strings.Split(k.Text, "\n"))
 			n = max(n, k.End.Line)

@@ -88,6 +88,7 @@ func (c *converter) listenLine(l *old.Listen, tls, pki, name string) string {
 		add(l.Auth)
 		if l.AuthTable != nil {
 			add(c.arg(l.AuthTable))
+			c.passwords(l.AuthTable)
 		}
 	}
 	if l.Hostname != nil {
@@ -116,6 +117,24 @@ func (c *converter) listenLine(l *old.Listen, tls, pki, name string) string {
 		add("tag", tag)
 	}
 	return strings.Join(words, " ")
+}
+
+// passwords warns of what is no hash that can be trusted, as far as the table
+// is in the text.
+func (c *converter) passwords(t *old.TableArg) {
+	for _, e := range c.elems(t) {
+		if e.Value == nil {
+			continue
+		}
+		hash := e.Value.Text[strings.LastIndexByte(e.Value.Text, ':')+1:]
+		strong := false
+		for _, prefix := range []string{"$2a$", "$2b$", "$2y$", "$5$", "$6$", "$y$"} {
+			strong = strong || strings.HasPrefix(hash, prefix)
+		}
+		if !strong {
+			c.once(diag.Security, "migrate-password", "the password of %q is in no form that is safe: make a hash of it that begins with $2b$ or $6$", e.Key.Text)
+		}
+	}
 }
 
 // listenerTag returns the tag of a listener. In generation 1 it was the name

@@ -83,6 +83,7 @@ type converter struct {
 	done  []piece
 
 	comments map[lineOf]*old.Comment // see commentAt
+	text     map[string][]string     // lines of the files
 	facts
 	macros map[string]*old.Macro // defined so far, and kept
 	inline bool                  // the statement in hand keeps no macro
@@ -97,7 +98,7 @@ type converter struct {
 func newConverter(f *old.File, opts Options) *converter {
 	return &converter{
 		file: f, opts: opts,
-		said:   make(map[diag.Code]bool),
+		said: make(map[diag.Code]bool), text: make(map[string][]string),
 		macros: make(map[string]*old.Macro),
 		pki:    make(map[string]bool), declared: make(map[string]bool),
 		names: newNames(),
@@ -202,7 +203,7 @@ func (c *converter) comment(why string) {
 func (c *converter) source() string {
 	var words []string
 	for n := c.stmt.Start.Line; n <= c.stmt.End.Line; n++ {
-		line, _ := c.file.Set.Line(c.stmt.Start.Filename, n)
+		line := c.line(c.stmt.Start.Filename, n)
 		if k := c.commentAt(c.stmt.Start.Filename, n); k != nil {
 			line = line[:min(k.Pos.Column-1, len(line))]
 		}
@@ -224,6 +225,10 @@ func (c *converter) closing() {
 	if c.file.Dialect.Generation() == 1 {
 		if !c.sized && c.file.Dialect < old.D1E {
 			c.whole(diag.Warning, "migrate-defaults", "no size was the limit of a message; now 35 MiB are")
+		}
+		if c.file.Dialect < old.D1E && c.expands && !c.catchAll {
+			c.whole(diag.Warning, "migrate-unmatched", "an address that an alias gave and no rule matched was relayed; now it is refused").
+				Help = []string{"if there are such aliases, add a rule at the end: match from local for any action, with an action that relays"}
 		}
 		c.whole(diag.Warning, "migrate-defaults", "a sender is told of a delay after four hours; this generation told nothing")
 	}

@@ -17,6 +17,8 @@ type facts struct {
 	socket    bool                  // there is a line for the socket
 	hostnames bool                  // a listener has a name of its own
 	sized     bool                  // there is a limit for messages
+	expands   bool                  // a rule has aliases
+	catchAll  bool                  // a rule is for all mail of this host
 	server    string                // hostname of generation 1
 	longest   time.Duration         // of what mail may stay in the queue
 	tables    map[string]*old.Table // all that are declared
@@ -85,6 +87,11 @@ func (c *converter) surveyRule(r *old.Rule) {
 	}
 	if r.Expire != nil {
 		c.outlive(r.Expire)
+	}
+	c.expands = c.expands || r.Alias != nil || r.Virtual != nil
+	for _, f := range r.For {
+		c.expands = c.expands || f.Virtual != nil
+		c.catchAll = c.catchAll || f.Any && !r.Reject && r.Tag == nil && (r.From == nil || r.From.Local || r.From.Any)
 	}
 }
 

@@ -119,6 +119,10 @@ func (m *modernizer) statement(toks []lang.Token) {
 	case is(toks, "filter", "*", "builtin", "*"):
 		m.replace(&toks[2], "phase")
 		m.before(&toks[4], "match ")
+	case is(toks, "action", "*", "relay"):
+		m.unverified(toks)
+	case is(toks, "table", "*", "*") && toks[2].IsString():
+		m.backend(toks)
 	case is(toks, "listen", "on") && !is(toks, "listen", "on", "socket"):
 		m.listenerPKI(toks)
 	}
@@ -130,6 +134,38 @@ func (m *modernizer) statement(toks []lang.Token) {
 			}
 		}
 	}
+}
+
+// unverified keeps what 6.9 and 7.0 did: they looked at the certificate of a
+// host only where tls said so.
+func (m *modernizer) unverified(toks []lang.Token) {
+	host := after(toks, "host")
+	if m.Release != "6.9" && m.Release != "7.0" || host == nil || slices.ContainsFunc(toks, func(t lang.Token) bool { return t.Is("tls") }) {
+		return
+	}
+	if scheme, _, _ := strings.Cut(host.Text, "://"); scheme != "smtps" && scheme != "smtp+tls" {
+		return
+	}
+	m.note(diag.Portability, toks, "migrate-verify", "releases 6.9 and 7.0 did not check the certificate of this host without `tls`; `tls no-verify` keeps that").Help =
+		[]string{"take `tls no-verify` away if the host has a certificate that can be checked"}
+	if ttl := slices.IndexFunc(toks, func(t lang.Token) bool { return t.Is("ttl") }); ttl > 0 {
+		m.before(&toks[ttl], "tls no-verify ") // nothing follows ttl
+		return
+	}
+	m.after(toks, " tls no-verify")
+}
+
+// builtin are the backends of tables that need no program.
+var builtin = []string{"file", "db", "static", "getpwnam"}
+
+// backend says that a program which serves a table must speak the protocol of
+// 7.6.
+func (m *modernizer) backend(toks []lang.Token) {
+	name, _, ok := strings.Cut(toks[2].Text, ":")
+	if !ok || strings.HasPrefix(toks[2].Text, "/") || slices.Contains(builtin, name) || (m.Release == "" || m.Release >= "7.6") && !m.early {
+		return
+	}
+	m.note(diag.Warning, toks, "migrate-backend", "tables of type `"+name+"` are served by the program table-"+name+", which speaks another protocol since 7.6: install its present release")
 }
 
 // listenerPKI names the certificate of a listener that has TLS and names
