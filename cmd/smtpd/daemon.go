@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"smtpd/compile"
 	"smtpd/compile/oshost"
 	"smtpd/lang"
@@ -39,6 +41,8 @@ type daemon struct {
 	submit  *net.UnixListener
 	admin   *net.UnixListener
 	keys    []crypto.Key // where not separated
+
+	keyFiles map[string]*os.File // by keyName
 
 	separated    bool // each component is a process
 	account      proc.Account
@@ -238,15 +242,21 @@ func (d *daemon) enter() error {
 	return fmt.Errorf("user %s cannot enter the current folder, below which the spool is: start smtpd elsewhere: %w", d.account.Name, err)
 }
 
-// loadCertificates reads certificates and authorities. Private keys are for
-// crypto to read.
+// loadCertificates reads certificates and authorities, and opens private keys,
+// which are for crypto to read.
 func (d *daemon) loadCertificates() error {
+	d.keyFiles = make(map[string]*os.File)
 	server, client := usedKeys(d.rules)
 	for _, p := range d.rules.PKI {
 		text, err := os.ReadFile(p.Cert)
 		if err != nil {
 			return fmt.Errorf("%s:%d: pki %s: %w", p.Origin.File, p.Origin.Line, p.Name, err)
 		}
+		key, err := crypto.Open(p.Key)
+		if err != nil {
+			return fmt.Errorf("%s:%d: pki %s: %w", p.Origin.File, p.Origin.Line, p.Name, err)
+		}
+		d.keyFiles[keyName(p.Name)] = key
 		d.all.Certs = append(d.all.Certs, certificate{p.Name, text, server[p.Name], client[p.Name]})
 		if p.DHE == "auto" || p.DHE == "legacy" {
 			d.log.Warn("pki dhe: only elliptic curves are offered", "pki", p.Name)
@@ -294,14 +304,19 @@ func usedKeys(rs *compile.Ruleset) (server, client map[string]bool) {
 	return server, client
 }
 
-// openKey opens the private key that a process would be given under a name.
+// openKey returns the private key that a process is given under a name: that
+// which belonged to the certificate when that was read, whatever has been put
+// in its place since.
 func (d *daemon) openKey(name string) (*os.File, error) {
-	for _, p := range d.rules.PKI {
-		if keyName(p.Name) == name {
-			return crypto.Open(p.Key)
-		}
+	held := d.keyFiles[name]
+	if held == nil {
+		return nil, fmt.Errorf("no pki for %s", name)
 	}
-	return nil, fmt.Errorf("no pki for %s", name)
+	fd, err := unix.FcntlInt(held.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // bind listens where l says. IPv6 sockets take no IPv4: an address of each

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"smtpd/runtime/crypto"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/proc"
@@ -168,7 +167,7 @@ func (d *daemon) files(name string, s *setup) (l []proc.NamedFile, err error) {
 		add(adminName, f, e)
 	case "crypto":
 		for _, p := range d.rules.PKI {
-			f, e := crypto.Open(p.Key)
+			f, e := d.openKey(keyName(p.Name))
 			add(keyName(p.Name), f, e)
 		}
 	}
