@@ -252,7 +252,7 @@ func (r *relayed) limits() []string {
 		list = append(list, fmt.Sprintf("filter %q (%s:%d) may give mail another recipient before the rules see it", f.Name, f.Origin.File, f.Origin.Line))
 	}
 	for i := range r.rules.Rules {
-		if a := r.rules.Rules[i].Action; a != 0 && (r.rules.Action(a).Alias != 0 || r.rules.Action(a).Virtual != 0) {
+		if a := r.rules.Rules[i].Action; a != 0 && r.rules.Action(a).Method != compile.Relay {
 			return append(list, "where aliases and forward files send mail on to")
 		}
 	}

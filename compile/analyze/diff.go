@@ -82,7 +82,7 @@ func Diff(before, after *compile.Ruleset) DiffReport {
 	// same whatever either configuration calls it.
 	before, after = bySource(before), bySource(after)
 	m := certificate.NewMeaning()
-	d := differ{budget: maxDiffRegions, work: 10 * maxWork}
+	d := differ{budget: maxDiffRegions, work: 3 * maxWork}
 	d.certificate = &certificate.Certificate{Version: certificate.Version, Claim: certificate.Equal}
 	d.sides = [2]side{newSide(before, m), newSide(after, m)}
 	d.sides[0].place, d.sides[1].place = common(d.sides[0].meanings.Rules, d.sides[1].meanings.Rules)

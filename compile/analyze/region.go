@@ -21,12 +21,8 @@ var ErrNotAsked = fmt.Errorf("its content is %w", expand.ErrUnknown)
 // the answer is unknown.
 const maxRegions = 2000
 
-// maxCandidates is how many values of one field are tried for one region,
-// and maxCertified how many where a certificate has to go the same way.
-const (
-	maxCandidates = 1_000_000
-	maxCertified  = 20_000
-)
+// maxCandidates is how many values of one field are tried for one region.
+const maxCandidates = 1_000_000
 
 // A table is a rule table with what is needed to ask it.
 type table struct {
@@ -387,12 +383,9 @@ func (s *search) choose(group *group, conditions region, tx *engine.Transaction,
 		return empty
 	}
 	v := newValues(conditions)
-	tried, limit := 0, maxCertified
-	if s.automata {
-		limit = maxCandidates
-	}
+	tried := 0
 	for candidate := range group.candidates(s, v, *tx) {
-		if tried++; tried > limit || !s.spend(1) {
+		if tried++; tried > maxCandidates || !s.spend(1) {
 			v.inexact, v.finite = true, false
 			break
 		}

@@ -239,3 +239,31 @@ match from any auth for any action out
 		t.Errorf("filters %s, want [rewriter]", got)
 	}
 }
+
+// TestLongTables checks that tables of the size that hosts have are settled,
+// by the search and by the checker.
+func TestLongTables(t *testing.T) {
+	list := func(format string) string {
+		var entries []string
+		for i := range 20_000 {
+			entries = append(entries, fmt.Sprintf(format, i, i%250))
+		}
+		return "{ " + strings.Join(entries, ", ") + " }"
+	}
+	nets, domains, users := list(`"2001:db8:%x:%x::1"`), list(`"d%d-%d.example"`), list(`"u%d@d%d.example"`)
+	for _, conf := range []string{
+		"match from src " + nets + " for any action out",
+		"match from any for domain " + domains + " reject\nmatch from any for domain " + domains + " action out",
+		"match from any !for domain " + domains + " reject\nmatch from any for domain " + domains + " reject\nmatch from any for any action out",
+		"match from any for any rcpt-to " + users + " reject\nmatch from any for any rcpt-to " + users + " action out",
+	} {
+		rs := load(t, "listen on eth0\n"+conf)
+		if r := Relay(rs, RelayOptions{}); r.Verdict != Proved {
+			t.Errorf("%.60s…: relay %v, %s", conf, r.Verdict, r.Unproved)
+		}
+		edited := load(t, "listen on eth0\nmatch from any for domain \"d7-7.example\" rcpt-to \"nobody@a.example\" action out\n"+conf)
+		if d := Diff(rs, edited); d.Verdict != Proved {
+			t.Errorf("%.60s…: diff %v, %s", conf, d.Verdict, d.Unproved)
+		}
+	}
+}
