@@ -10,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/diff"
 
+	"smtpd/compile/analyze"
 	"smtpd/lang"
 	"smtpd/lang/diag"
 )
@@ -21,7 +22,11 @@ type migrateCmd struct {
 	Diff       bool   `short:"d" xor:"what" help:"Show what would change."`
 	Write      bool   `short:"w" xor:"what" help:"Write the results into the files, and into those that they include."`
 	Output     string `short:"o" xor:"what" placeholder:"PATH" help:"Write the result into a file, or into a directory with the files that are included."`
-	NoProof    bool   `help:"Do not prove that the result decides the same."`
+	NoProof    bool   `xor:"proof" help:"Do not prove that the result decides the same."`
+
+	Against     string `placeholder:"FILE" xor:"what" help:"Convert nothing: say what this configuration decides otherwise than the old one that it was made of."`
+	Certificate string `placeholder:"FILE" xor:"proof" help:"Write the proof to this file, if there is one."`
+	Verify      string `placeholder:"FILE" xor:"proof" help:"With --against: check this certificate, and search for nothing."`
 
 	Files []string `arg:"" name:"file" help:"Configurations; - is standard input."`
 }
@@ -30,6 +35,12 @@ type migrateCmd struct {
 // the result means exactly the same, 3 if there is something to say of it, and
 // 1 if there is something that only a person can decide.
 func (c *migrateCmd) Run(s *streams) error {
+	switch {
+	case c.Verify != "" && c.Against == "":
+		return errors.New("a certificate is about two configurations: name the new one with --against")
+	case len(c.Files) > 1 && c.Certificate+c.Output+c.Against != "" && !c.intoDirectory():
+		return errors.New("one configuration at a time, please, with -o FILE, --against and --certificate")
+	}
 	status := good
 	for _, path := range c.Files {
 		one, err := c.file(s, path)
@@ -62,7 +73,17 @@ func (c *migrateCmd) file(s *streams, path string) (int, error) {
 	case len(m.report.List) > 0:
 		status = remarks
 	}
-	if len(m.texts) == 0 {
+	if c.Certificate != "" && m.diff != nil && m.diff.Certificate != nil {
+		if err := writeCertificate(c.Certificate, m.diff.Certificate); err != nil {
+			return broken, err
+		}
+	}
+	switch {
+	case c.Against != "" && m.diff != nil && m.diff.Verdict == analyze.Refuted:
+		return bad, nil
+	case c.Against != "":
+		return status, nil
+	case len(m.texts) == 0:
 		return bad, nil
 	}
 	return status, c.put(s, m, status)
@@ -143,7 +164,7 @@ func (c *migrateCmd) migrate(s *streams, path string) (*migration, error) {
 		text = []byte{}
 	}
 	m := &migration{name: name, text: text, defines: c.defines(s), host: host, noProof: c.NoProof,
-		separate: c.Write || c.Diff || c.intoDirectory()}
+		separate: c.Write || c.Diff || c.intoDirectory(), against: c.Against, verify: c.Verify}
 	if err := m.force(c.Generation); err != nil {
 		return nil, err
 	}
@@ -166,6 +187,8 @@ func (m *migration) summary() string {
 		text += fmt.Sprintf(" (line %d: %s)", m.guess.Mark.Start.Line, m.guess.Why)
 	}
 	switch n := len(m.report.List); {
+	case m.against != "" && m.old != nil:
+		return text + ": compared with " + m.against + ", " + m.proof()
 	case m.guess.Generation == 3 && n == 0 && m.unchanged():
 		return "in the present language already"
 	case m.report.List.Has(diag.Language):

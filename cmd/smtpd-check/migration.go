@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"smtpd/ast/old"
 	"smtpd/compile"
 	"smtpd/compile/analyze"
+	"smtpd/compile/analyze/certificate"
 	"smtpd/compile/engine"
 	"smtpd/compile/legacy"
 	"smtpd/compile/migrate"
@@ -28,6 +30,8 @@ type migration struct {
 	host     compile.Host
 	separate bool // each file has a result of its own
 	noProof  bool
+	against  string // a configuration to compare with in place of the result
+	verify   string // a certificate that proves them equal
 
 	forced  int         // the generation that was said; 0: none
 	dialect old.Dialect // the same, closer; 0: not said
@@ -88,7 +92,46 @@ func (m *migration) convert() error {
 	if list.Has(diag.Language) {
 		return nil
 	}
+	if m.against != "" {
+		return m.compare()
+	}
 	return m.present()
+}
+
+// compare compares the old file with one that somebody made of it.
+func (m *migration) compare() error {
+	text, err := os.ReadFile(m.against)
+	if err != nil {
+		return err
+	}
+	f, list := lang.Parse(m.against, lang.Options{Defines: m.defines, Text: append([]byte{}, text...)})
+	rules, more := compile.Draft(f, m.host)
+	for _, d := range append(list, more...) {
+		if d.Class == diag.Language {
+			return fmt.Errorf("%s is bad: %w", m.against, d)
+		}
+	}
+	m.rules = rules
+	return m.prove()
+}
+
+// certified checks the certificate that was given.
+func (m *migration) certified() error {
+	f, err := os.Open(m.verify)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	cert, err := certificate.Read(f)
+	if err == nil {
+		err = certificate.VerifyEqual(m.before, m.rules, cert)
+	}
+	if err != nil {
+		m.report.List.Errorf(token.Span{}, "migrate-unproved", "%s proves nothing: %v", m.verify, err)
+		return nil
+	}
+	m.diff = &analyze.DiffReport{Verdict: analyze.Proved}
+	return nil
 }
 
 // read makes the tree of a text of the generation that it is taken for.
@@ -179,7 +222,7 @@ func (m *migration) present() error {
 
 // compile compiles the result.
 func (m *migration) compile() error {
-	f, parsed := lang.Parse(m.name, lang.Options{Defines: m.defines, Text: m.texts[0].Data, Open: m.open})
+	f, parsed := lang.Parse(m.name+" (converted)", lang.Options{Defines: m.defines, Text: m.texts[0].Data, Open: m.open})
 	rules, compiled := compile.Draft(f, m.host)
 	for _, d := range append(parsed, compiled...) {
 		if d.Class == diag.Language && d.Code != "no-rules" {
@@ -213,6 +256,9 @@ func (m *migration) prove() error {
 	if m.rules == nil || m.noProof {
 		m.report.List.Reportf(diag.Warning, token.Span{}, "migrate-unproved", "that the result decides the same is not proved")
 		return nil
+	}
+	if m.verify != "" {
+		return m.certified()
 	}
 	d := analyze.Diff(m.before, m.rules)
 	m.diff = &d
