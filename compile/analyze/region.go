@@ -79,6 +79,18 @@ func (t *table) static(id compile.TableID) *engine.Static {
 	return t.statics[id]
 }
 
+// longTable is how many entries make it worth while to index a table.
+const longTable = 16
+
+// holds reports whether a table that is known holds what is asked.
+func (t *table) holds(q *engine.Question) (bool, error) {
+	if len(t.rules.Table(q.Table).Entries) >= longTable {
+		return t.static(q.Table).Check(q.Service, q.Key)
+	}
+	ok, err := t.linear.Answer(context.Background(), *q, nil)
+	return ok == (q.Sign == compile.Is), err
+}
+
 // A condition is a criterion that must hold, or must not.
 type condition struct {
 	of    *table
@@ -279,7 +291,7 @@ func (c *condition) true(tx *engine.Transaction, a *assumptions) bool {
 	case q.Answer != engine.Ask:
 	case c.of.rules.Table(q.Table).Kind != compile.Dynamic:
 		var err error
-		if found, err = c.of.static(q.Table).Check(q.Service, q.Key); err != nil {
+		if found, err = c.of.holds(&q); err != nil {
 			return false
 		}
 	case !a.lacks(c.of.rules.Table(q.Table), q.Service, q.Key):
@@ -379,6 +391,9 @@ func (s *search) pickFrom(g region) (engine.Transaction, *assumptions, finding) 
 
 // choose chooses the fields of a group.
 func (s *search) choose(group *group, conditions region, tx *engine.Transaction, a *assumptions) finding {
+	if s.stranger == nil && s.suits(tx, conditions, a, group.always) {
+		return found // as it is, which is what is tried first
+	}
 	if conditions.contradict() {
 		return empty
 	}

@@ -261,6 +261,9 @@ func sources(s *search, v *values, tx engine.Transaction) iter.Seq[engine.Transa
 		addrs = slices.Values(s.stranger.addrs)
 	} else if v.looks[compile.FromSrc] {
 		addrs = inTurn(one(tx.Addr), slices.Values(usualAddrs), v.edges)
+		if c := &v.conditions[0]; c.holds && c.rule.From.Kind == compile.FromSrc && c.rule.From.Sign == compile.Is {
+			addrs = inTurn(v.edges, slices.Values(usualAddrs)) // it is in there, or nowhere
+		}
 	}
 	return func(yield func(engine.Transaction) bool) {
 		for addr := range addrs {

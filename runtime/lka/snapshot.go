@@ -24,6 +24,9 @@ const partSize = 1 << 20
 // while it travelled.
 const maxMoved = 10
 
+// maxReserved bounds for how many entries room is made before they come.
+const maxReserved = 1 << 21
+
 var errMoved = errors.New("the table changes faster than it can be sent")
 
 // Snapshot returns what table t holds. If that is the version that the
@@ -52,7 +55,7 @@ func (c *Client) snapshot(ctx context.Context, t compile.TableID, have Version) 
 		case p.Version == have:
 			return Snapshot{Version: have}, nil
 		case q.From == 0:
-			s = Snapshot{p.Version, []compile.Entry{}}
+			s = Snapshot{p.Version, make([]compile.Entry, 0, min(p.Total, maxReserved))}
 		}
 		for _, key := range p.Keys {
 			s.Entries = append(s.Entries, compile.Entry{Key: key})

@@ -267,3 +267,30 @@ func TestPart(t *testing.T) {
 		t.Error("two contents have one version")
 	}
 }
+
+// BenchmarkSnapshot measures what it takes to hand a table of a million
+// domains to mfa.
+func BenchmarkSnapshot(b *testing.B) {
+	entries := make([]compile.Entry, 1_000_000)
+	for i := range entries {
+		entries[i].Key = fmt.Sprintf("d%07d.example", i)
+	}
+	rs := &compile.Ruleset{Tables: []compile.Table{{Name: "t", Kind: compile.List, Backend: "static", Entries: entries}}}
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	ours, theirs := imsg.Pipe()
+	peer := imsg.NewPeer(theirs, nil)
+	done := make(chan error, 2)
+	go func() { done <- peer.Run(ctx) }()
+	go func() { done <- Main(ctx, Config{Rules: rs, MFA: ours, Resolver: "127.0.0.1:9"}) }()
+	c := NewClient(peer)
+	b.ReportAllocs()
+	for b.Loop() {
+		if s, err := c.Snapshot(ctx, 1, 0); err != nil || len(s.Entries) != len(entries) {
+			b.Fatal(len(s.Entries), err)
+		}
+	}
+	cancel()
+	<-done
+	<-done
+}
