@@ -15,6 +15,10 @@ type File struct {
 	Name  string
 	Stmts []*Stmt
 	Set   *token.FileSet
+
+	// Lost says that text was not read, and that this was reported: what is
+	// missing may have been there.
+	Lost bool
 }
 
 // A Stmt is one statement; exactly one of its parts is set. EndPos is the

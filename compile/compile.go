@@ -214,6 +214,7 @@ func (c *compiler) include(i *ast.Include) {
 // finish makes the checks that need the whole file, in OpenSMTPD's order.
 func (c *compiler) finish() {
 	c.stmt = nil
+	c.lost = c.lost || c.file.Lost
 	c.resolveTTL()
 	if !c.matched && c.errors == 0 && !c.lost {
 		d := c.errorf(token.Span{}, token.Pos{}, "no-rules", "no rules: without a match statement no mail is accepted from anybody")

@@ -101,18 +101,25 @@ func (p *parser) reject(toks []tok, i int, known *diag.Diagnostic) {
 	for j := range toks {
 		if d := toks[j].diag; d != nil && !p.saidBefore(d) {
 			p.report(d)
+			p.file.Lost = p.file.Lost || d.Code == "macro-size"
 		}
 	}
 }
 
 // saidBefore reports whether d is about a macro, and was said where that was
-// first used.
+// first used, or about a file that is no text.
 func (p *parser) saidBefore(d *diag.Diagnostic) bool {
-	if d.Code != "undefined-macro" && d.Code != "macro-name" && d.Code != "macro-size" {
+	key := d.Message
+	switch d.Code {
+	case "undefined-macro", "macro-name", "macro-size":
+	case "nul-byte":
+		p.binary = true
+		key = "NUL in " + d.Span.Start.Filename
+	default:
 		return false
 	}
-	before := p.said[d.Message]
-	p.said[d.Message] = true
+	before := p.said[key]
+	p.said[key] = true
 	return before
 }
 
@@ -277,7 +284,7 @@ func (p *parser) explainFirst(d *diag.Diagnostic, toks []tok) (known, said bool)
 		d.Message = fmt.Sprintf("keyword `%s` does not begin a statement", t.text)
 	case t.kind == quoted && opensStatement(t.text):
 		d.Help = append(d.Help, fmt.Sprintf("a quoted word is never a keyword: write `%s` without quotes", t.text))
-	case t.kind == word:
+	case t.kind == word && p.explained <= maxExplained:
 		p.suggest(d, toks, 0, theGrammar().firsts(theGrammar().rules["Stmt"]))
 	}
 	if toks[1].is(punct, "=>") {

@@ -70,6 +70,7 @@ type parser struct {
 	read      int // bytes of all sources
 	includes  int
 	full      bool             // there was too much
+	binary    bool             // there was a NUL byte where none may be
 	explained int              // statements that were refused
 	old       *diag.Diagnostic // the finding about an older generation
 	oldMore   int              // statements that it speaks for besides its own
@@ -122,8 +123,11 @@ func (p *parser) enter(name string, text []byte, include token.Pos) {
 	}
 	base := p.set.AddSource(name, text, include)
 	src := &source{name: name, text: p.set.Text(name), base: base, line: 1}
-	if strings.HasPrefix(src.text, "\xef\xbb\xbf") {
+	switch {
+	case strings.HasPrefix(src.text, "\xef\xbb\xbf"):
 		p.byteOrderMark(src)
+	case strings.HasPrefix(src.text, "\xff\xfe"), strings.HasPrefix(src.text, "\xfe\xff"):
+		p.utf16(src)
 	}
 	p.push(src)
 }
@@ -133,7 +137,7 @@ func (p *parser) tooMuch(name string, include token.Pos) {
 	if p.full {
 		return
 	}
-	p.full = true
+	p.full, p.file.Lost = true, true
 	d := &diag.Diagnostic{Code: "too-large"}
 	if include.IsValid() {
 		d.Span = token.At(include)
@@ -163,6 +167,18 @@ func (p *parser) byteOrderMark(src *source) {
 	})
 }
 
+// utf16 reports a text of which nothing can be read.
+func (p *parser) utf16(src *source) {
+	p.report(&diag.Diagnostic{
+		Span:    token.At(src.pos()),
+		Code:    "byte-order-mark",
+		Message: "file is in UTF-16",
+		Help:    []string{"save the file as UTF-8, without a byte order mark"},
+	})
+	p.file.Lost = true
+	src.text = ""
+}
+
 // statement reads one statement and reports whether there may be another.
 func (p *parser) statement() bool {
 	start := p.state()
@@ -185,23 +201,44 @@ func (p *parser) statement() bool {
 	}
 	p.file.Stmts = append(p.file.Stmts, st)
 	p.carryOut(st)
-	return true
+	if p.explained <= maxErrors && (p.explained <= maxBinary || !p.binary) {
+		return true
+	}
+	p.giveUp(st)
+	return false
+}
+
+// giveUp says why reading ends before the text does.
+func (p *parser) giveUp(last *ast.Stmt) {
+	p.file.Lost = true
+	d := &diag.Diagnostic{
+		Span:    token.At(last.Pos),
+		Code:    "too-many-errors",
+		Message: fmt.Sprintf("more than %d statements are wrong, what follows this one is not read", maxErrors),
+	}
+	if p.binary {
+		d.Message = "this is no text, what follows is not read"
+	}
+	p.report(d)
 }
 
 // collect reads the tokens of one statement, with the one that ends it, and
 // returns the place among them of the one that bad numbers. Of a statement
 // that is too long to be explained from the grammar it keeps only as many as
-// that, and those that messages are about.
+// that, and some of those that messages are about.
 func (p *parser) collect(bad int) int {
 	p.toks = p.toks[:0]
-	at := 0
+	at, more := 0, 0
 	for n := 0; ; n++ {
 		t := p.next()
 		last := t.kind == endOfInput || t.kind == unclosed || t.kind == newline
 		if n == bad {
 			at = len(p.toks)
 		}
-		if n <= maxReference || p.older || n == bad-1 || n == bad || t.diag != nil || last {
+		if t.diag != nil {
+			more++
+		}
+		if n <= maxReference || p.older || n == bad-1 || n == bad || t.diag != nil && more < maxReference || last {
 			p.toks = append(p.toks, t)
 		}
 		switch {
@@ -265,6 +302,7 @@ func (p *parser) include(path *ast.Str) {
 	fail := func(code diag.Code, format string, args ...any) *diag.Diagnostic {
 		d := &diag.Diagnostic{Span: span, Code: code, Message: fmt.Sprintf(format, args...)}
 		p.report(d)
+		p.file.Lost = true
 		return d
 	}
 	if p.includes++; p.includes > maxIncludes {

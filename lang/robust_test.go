@@ -2,6 +2,7 @@ package lang
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,11 @@ func TestOneMessage(t *testing.T) {
 		{"carriage returns in comments", "# c\r\nmatch reject\n", ""},
 		{"NUL in a string", "admd \"a\x00b\"\nmatch reject\n", "nul-byte"},
 		{"NUL outside", "admd a\n\x00\nmatch reject\n", "nul-byte"},
+		{"NULs all over", strings.Repeat("admd \"\x00\"\n\x00\x00\n", 4), "nul-byte"},
+		{"NULs alone", strings.Repeat("\x00", 1<<20), "nul-byte"},
+		{"dollars alone", strings.Repeat("$", 1<<20), "macro-name"},
+		{"UTF-16", "\xff\xfem\x00a\x00t\x00c\x00h\x00\n\x00\n\x00", "byte-order-mark"},
+		{"UTF-16, the other way round", "\xfe\xff\x00m\x00\n", "byte-order-mark"},
 		{"NUL in a comment", "# \x00\nmatch reject\n", ""},
 		{"expansion marks", "adm\x01d\x02 a\n\x01\nmatch reject\n", ""},
 		{"no text", "", ""},
@@ -126,5 +132,25 @@ func TestFiles(t *testing.T) {
 	_, diags := Parse("main", Options{Text: []byte("include \"" + dir + "\"\ninclude \"" + large + "\"\n")})
 	if len(diags) != 1 || diags[0].Code != "include" || diags[0].Span.Start.Line != 2 {
 		t.Errorf("includes: %v", diags)
+	}
+}
+
+// TestGivesUp gives the parser a file that is something else.
+func TestGivesUp(t *testing.T) {
+	for _, line := range []string{"mtach for any reject\n", "match action x y\n", "\x00\n", "$\n", "{\n", "admd \"a\nb\" c\n"} {
+		f, diags := Parse("f", Options{Text: []byte(strings.Repeat(line, 3*maxErrors))})
+		last := diags[len(diags)-1]
+		if len(diags) > maxErrors+2 || len(diags) > 1 && last.Code != "too-many-errors" || !f.Lost && len(diags) > 1 {
+			t.Errorf("%q: %d findings, the last is %v", line, len(diags), last)
+		}
+	}
+}
+
+// TestBinary gives the parser bytes that are no text at all.
+func TestBinary(t *testing.T) {
+	text := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(text)
+	if _, diags := Parse("f", Options{Text: text}); len(diags) > 50 || diags[len(diags)-1].Code != "too-many-errors" {
+		t.Errorf("%d findings, the last is %v", len(diags), diags[len(diags)-1])
 	}
 }

@@ -61,14 +61,24 @@ func (c *source) defines(s *streams) []lang.Define {
 const stdinName = "(standard input)"
 
 // read returns the name and the text of a configuration; "-" is standard
-// input.
+// input. Of what is too large, or has no end, it reads as much as makes the
+// parser say so.
 func (s *streams) read(path string) (name string, text []byte, err error) {
 	if path == "-" {
-		text, err = io.ReadAll(s.in)
+		text, err = readSome(s.in)
 		return stdinName, text, err
 	}
-	text, err = os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return path, nil, err
+	}
+	defer f.Close()
+	text, err = readSome(f)
 	return path, text, err
+}
+
+func readSome(r io.Reader) ([]byte, error) {
+	return io.ReadAll(io.LimitReader(r, lang.MaxInput+1))
 }
 
 // A loaded is a configuration that was read and compiled as far as it goes.
