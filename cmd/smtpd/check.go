@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"smtpd/compile"
@@ -46,10 +47,6 @@ func collectLate() {
 func checkTo(w io.Writer, path string, defines []lang.Define, host compile.Host, strict bool) int {
 	opts := lang.Options{Defines: defines}
 	f, parsed := lang.Parse(path, opts)
-	if old := generation.Refuse(parsed, path, opts); old != nil {
-		fmt.Fprintf(w, "%s: syntax error: %s; %s\n", place(old), diag.Printable(old.Message), diag.Printable(old.Help[0]))
-		return 1
-	}
 	var compiled diag.List
 	if _, read := f.Set.Source(path); read {
 		var rs *compile.Ruleset
@@ -64,10 +61,16 @@ func checkTo(w io.Writer, path string, defines []lang.Define, host compile.Host,
 	for _, d := range parsed {
 		syntax[d] = !named[d.Code]
 	}
+	list := diag.Merge(f.Set, parsed, compiled)
+	if old := generation.Refuse(parsed, path, opts); old != nil {
+		old.Message += "; " + old.Help[0]
+		syntax[old] = true
+		list = upTo(f.Set, list, old)
+	}
 	out := bufio.NewWriter(w)
 	defer out.Flush()
 	status := 0
-	for _, d := range diag.Merge(f.Set, parsed, compiled) {
+	for _, d := range list {
 		if d.Class == diag.Language || d.Class == diag.Host {
 			status = 1
 			complain(out, d, syntax[d])
@@ -79,6 +82,14 @@ func checkTo(w io.Writer, path string, defines []lang.Define, host compile.Host,
 		fmt.Fprintln(out, "configuration OK")
 	}
 	return status
+}
+
+// upTo returns what is found before old, the finding about an older
+// configuration, and that: it stands for all that comes after.
+func upTo(set *token.FileSet, list diag.List, old *diag.Diagnostic) diag.List {
+	list = slices.DeleteFunc(list, func(d *diag.Diagnostic) bool { return d.AtEnd || d.Span.Start == old.Span.Start })
+	list = diag.Merge(set, list, diag.List{old})
+	return list[:slices.Index(list, old)+1]
 }
 
 // onlyChecked returns what OpenSMTPD refuses under -n though it starts with
