@@ -80,8 +80,11 @@ func NewPeer(c Conn, h Handler) *Peer {
 
 // OnLoss has f called each time that a connection has ended and the handlers
 // of its requests have returned: the other side has forgotten what it began.
-// It must be called before Run.
-func (p *Peer) OnLoss(f func()) { p.lost = f }
+func (p *Peer) OnLoss(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = f
+}
 
 // Run reads and writes until ctx is done or the connection ends, and waits
 // for the handlers that it started. It returns nil if ctx ended it or the
@@ -110,8 +113,11 @@ func (p *Peer) converse(ctx context.Context, conn Conn) error {
 	stop()
 	conn.Close()
 	wg.Wait()
-	if p.lost != nil {
-		p.lost()
+	p.mu.Lock()
+	lost := p.lost
+	p.mu.Unlock()
+	if lost != nil {
+		lost()
 	}
 	return err
 }

@@ -6,20 +6,83 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"sync"
 
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
 )
 
 // A Client asks the queue.
-type Client struct{ peer *imsg.Peer }
+type Client struct {
+	peer *imsg.Peer
+
+	mu    sync.Mutex
+	stock []begun // messages that came with the answers to commits
+	round int     // goes up when the queue has forgotten them
+}
+
+// A begun message is one that nothing was put into.
+type begun struct {
+	id   envelope.MessageID
+	file *os.File
+}
+
+// maxStock bounds how many messages a client has begun and not used.
+const maxStock = 16
 
 // NewClient returns a Client that asks over p.
-func NewClient(p *imsg.Peer) *Client { return &Client{p} }
+func NewClient(p *imsg.Peer) *Client {
+	c := &Client{peer: p}
+	p.OnLoss(c.forget)
+	return c
+}
+
+// forget drops the stock.
+func (c *Client) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range c.stock {
+		b.file.Close()
+	}
+	c.stock = nil
+	c.round++
+}
+
+// take returns a message of the stock.
+func (c *Client) take() (b begun, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.stock); n > 0 {
+		b = c.stock[n-1]
+		c.stock = c.stock[:n-1]
+		return b, true
+	}
+	return b, false
+}
+
+// keep puts what came with an answer into the stock, unless the queue that
+// gave it is gone.
+func (c *Client) keep(m imsg.Message, round int) {
+	var ref messageRef
+	if m.File == nil || ref.parse(m.Data) != nil {
+		closeFile(m.File)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.round != round {
+		m.File.Close()
+		return
+	}
+	c.stock = append(c.stock, begun{envelope.MessageID(ref), m.File})
+}
 
 // Create begins a message. The descriptor takes the content, with LF line
 // ends, written from its beginning; the caller closes it.
 func (c *Client) Create(ctx context.Context) (envelope.MessageID, *os.File, error) {
+	if b, ok := c.take(); ok {
+		return b.id, b.file, nil
+	}
 	m, err := c.peer.Call(ctx, imsg.Message{Type: msgCreate})
 	if err != nil {
 		return 0, nil, err
@@ -51,8 +114,13 @@ func (c *Client) Submit(ctx context.Context, msg envelope.MessageID, evs []envel
 // Commit takes what was written into the message's descriptor and returns
 // when it and all envelopes are on disk. After an error the message is gone.
 func (c *Client) Commit(ctx context.Context, msg envelope.MessageID) error {
-	m, err := c.peer.Call(ctx, imsg.Message{Type: msgCommit, Data: messageRef(msg).append(nil)})
-	closeFile(m.File)
+	c.mu.Lock()
+	round, next := c.round, len(c.stock) < maxStock
+	c.mu.Unlock()
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgCommit, Data: commitRequest{msg, next}.append(nil)})
+	if err == nil {
+		c.keep(m, round)
+	}
 	return err
 }
 

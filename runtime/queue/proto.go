@@ -180,7 +180,24 @@ func (l *ids) parse(b []byte) error {
 	return r.Close()
 }
 
-// A messageRef names a message: the request of Commit, Rollback and Open,
+// A commitRequest asks for a message to be made durable, and, if Next is set,
+// for the beginning of another: a session that sends much then has it already.
+type commitRequest struct {
+	Message envelope.MessageID
+	Next    bool
+}
+
+func (c commitRequest) append(b []byte) []byte {
+	return imsg.AppendBool(imsg.AppendUint32(b, uint32(c.Message)), c.Next)
+}
+
+func (c *commitRequest) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*c = commitRequest{envelope.MessageID(r.Uint32()), r.Bool()}
+	return r.Close()
+}
+
+// A messageRef names a message: the request of Rollback and Open,
 // and the answer to Create.
 type messageRef envelope.MessageID
 
