@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	cryptorand "crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -102,6 +103,7 @@ func runScripts(t *testing.T, args []string) {
 			"relays":    relays,
 			"queueid":   queueID,
 			"hold":      hold,
+			"served":    served,
 			"resume":    resume,
 		},
 		Condition: func(cond string) (bool, error) {
@@ -421,6 +423,21 @@ func keyPair(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	for name, b := range map[string]*pem.Block{".crt": {Type: "CERTIFICATE", Bytes: cert}, ".key": {Type: "PRIVATE KEY", Bytes: der}} {
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]+name), pem.EncodeToMemory(b), 0o600))
+	}
+}
+
+// served ADDR FILE: the server at ADDR speaks TLS from the start with the
+// certificate in FILE.
+func served(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: served addr file")
+	}
+	conn, err := tls.Dial("tcp", args[0], &tls.Config{InsecureSkipVerify: true})
+	ts.Check(err)
+	defer conn.Close()
+	got := conn.ConnectionState().PeerCertificates[0].Raw
+	if want, _ := pem.Decode([]byte(ts.ReadFile(args[1]))); !bytes.Equal(got, want.Bytes) {
+		ts.Fatalf("%s serves another certificate", args[0])
 	}
 }
 

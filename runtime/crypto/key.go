@@ -36,17 +36,25 @@ const most = 0o740
 
 // Open opens the file of a private key, for a process that must not read it.
 // It judges the open file, not the path, which could name another one a moment
-// later: a regular file that belongs to root and that others cannot touch.
+// later: a regular file that belongs to root and that others cannot touch. What
+// is written to the file afterwards does not change what was opened.
 func Open(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold us up
 	if err != nil {
 		return nil, err
 	}
-	if err := judge(f); err != nil {
+	held := f
+	if err = judge(f); err == nil {
+		held, err = freeze(f)
+	}
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s %w", path, err)
 	}
-	return f, nil
+	if held != f {
+		f.Close()
+	}
+	return held, nil
 }
 
 func judge(f *os.File) error {
