@@ -126,6 +126,10 @@ func (r *relayed) place(rule int) string {
 func (r *relayed) text(w io.Writer) {
 	for i := range r.Open {
 		o := &r.Open[i]
+		if i > 0 && r.Open[i-1].Rule == o.Rule && r.code(&r.Open[i-1]) == r.code(o) {
+			fmt.Fprintf(w, "\talso %s\n", r.listener(o))
+			continue
+		}
 		fmt.Fprintf(w, "%s: %s: %s\n", r.place(o.Rule), r.code(o), r.describeOpen(o))
 		for _, text := range conditions(o.Witness.Assumed) {
 			fmt.Fprintf(w, "\tif %s\n", text)
@@ -154,23 +158,30 @@ func (r *relayed) code(o *analyze.Open) diag.Code { return openRelayBy(r.rules, 
 
 // describeOpen says who can relay, and through which listener.
 func (r *relayed) describeOpen(o *analyze.Open) string {
-	tx, l := &o.Witness.Transaction, &r.rules.Listeners[o.Listener]
+	tx := &o.Witness.Transaction
 	text := fmt.Sprintf("rule %d relays for %v", o.Rule+1, tx.Addr)
 	if tx.RDNS != "" {
 		text += fmt.Sprintf(", reverse name %q", tx.RDNS)
 	}
+	text += ", " + r.listener(o)
+	if o.Gate == analyze.ForgedGate {
+		text += "; whoever connects chooses " + strings.Join(forged(&r.rules.Rules[o.Rule]), ", ")
+	}
+	return text
+}
+
+// listener says through which listener a stranger relays, and how.
+func (r *relayed) listener(o *analyze.Open) string {
+	l := &r.rules.Listeners[o.Listener]
+	text := fmt.Sprintf("through the listener of line %d", l.Origin.Line)
 	switch {
 	case l.TLS == compile.SMTPS:
 		text += ", over TLS"
-	case tx.TLS:
+	case o.Witness.Transaction.TLS:
 		text += ", after STARTTLS"
 	}
 	if l.ProxyV2 {
-		text += ", which it claims in a PROXY header"
-	}
-	text += fmt.Sprintf(", through the listener of line %d", l.Origin.Line)
-	if o.Gate == analyze.ForgedGate {
-		text += "; whoever connects chooses " + strings.Join(forged(&r.rules.Rules[o.Rule]), ", ")
+		text += ", which believes the address in a PROXY header"
 	}
 	return text
 }
