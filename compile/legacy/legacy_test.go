@@ -47,6 +47,7 @@ func TestRules(t *testing.T) {
 		{"in generation 1 no network stops it", old.D1D, "listen on lo tls enable auth\naccept from 10.0.0.0/8 for all relay\n", 2, true},
 		{"a block from its end", old.D1B, "accept for { local, all, network 10.0.0.0/8 } relay\n", 2, true},
 		{"reject did nothing", old.D1B, "reject for local deliver to mbox\n", 1, true},
+		{"a sender without domain", old.D1C, "accept for all relay as user\n", 0, false},
 		{"reject", old.D1E, "reject for local\n", 1, false},
 		{"recipients that there are", old.D53, "accept for any virtual { a } relay\n", 2, true},
 		{"nobody", old.D603, "accept from ! any for any relay\naccept for ! any relay\n", 0, false},

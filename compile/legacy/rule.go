@@ -21,6 +21,9 @@ const (
 // rule adds the rules that decide what an old rule decided: one for each
 // destination and for each kind of session that it let pass.
 func (c *compiler) rule(r *old.Rule) {
+	if a := r.Action; a != nil && a.As != nil && c.file.Dialect.Generation() == 1 && !strings.Contains(a.As.Text, "@") {
+		return // the parser dropped it without a word
+	}
 	destinations := r.For
 	if len(destinations) == 0 {
 		destinations = []*old.For{{Local: true}}

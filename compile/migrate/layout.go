@@ -57,8 +57,11 @@ func (c *converter) moveListeners() {
 		for j := i; j < last; j++ {
 			q := &c.done[j]
 			if q.stmt != nil && q.stmt.Listen != nil && q.stmt.Start.Filename == c.done[last].stmt.Start.Filename {
-				lines = append(lines, c.above(q.stmt)...)
-				lines = append(lines, q.lines...)
+				above := c.above(q.stmt)
+				if len(above) > 0 || len(lines) == 0 {
+					lines = append(lines, "")
+				}
+				lines = append(append(lines, above...), q.lines...)
 				q.lines, q.moved = nil, true
 			}
 		}

@@ -91,6 +91,7 @@ type converter struct {
 	pki    map[string]bool // certificates that were written though the file names none
 
 	declared map[string]bool // tables of lists that maps were
+	backends map[string]bool // that something was said of
 	rules    int             // rules so far
 	matched  bool            // one of them is in the result
 }
@@ -100,7 +101,7 @@ func newConverter(f *old.File, opts Options) *converter {
 		file: f, opts: opts,
 		said: make(map[diag.Code]bool), text: make(map[string][]string),
 		macros: make(map[string]*old.Macro),
-		pki:    make(map[string]bool), declared: make(map[string]bool),
+		pki:    make(map[string]bool), declared: make(map[string]bool), backends: make(map[string]bool),
 		names: newNames(),
 	}
 }

@@ -42,7 +42,7 @@ func candidates(r *old.Rule) func(yield func(string) bool) {
 		if !yield(name) {
 			return
 		}
-		for _, more := range []string{users(r), domainOf(r)} {
+		for _, more := range []string{portOf(r), users(r), domainOf(r)} {
 			if more == "" {
 				continue
 			}
@@ -81,6 +81,17 @@ func method(r *old.Rule) string {
 		}
 	}
 	return "relay"
+}
+
+// portOf names the port of the host that mail is relayed to.
+func portOf(r *old.Rule) string {
+	if r.Action == nil || r.Action.Method != old.RelayVia {
+		return ""
+	}
+	if r.Action.Port != nil {
+		return tidy(r.Action.Port.Text)
+	}
+	return strings.TrimPrefix(parseURL(r.Action.Arg.Text).port, ":")
 }
 
 // users names where the users are found, or who gets the mail.

@@ -56,6 +56,9 @@ type destination struct {
 
 // ways converts the conditions of a rule, or says why no mail meets them.
 func (c *converter) ways(r *old.Rule) (w ways, dead string) {
+	if as := r.Action; as != nil && as.As != nil && c.file.Dialect.Generation() == 1 && !strings.Contains(as.As.Text, "@") {
+		return w, "a user alone after `as` made the parser drop the rule"
+	}
 	w.tag = c.tag(r)
 	if w.sources, dead = c.sources(r); dead != "" {
 		return w, dead

@@ -112,7 +112,8 @@ func (c *converter) table(t *old.Table) {
 		c.emit("table %s %s", name, c.spec(t.Path, "file:"+t.Path.Text))
 	case t.Spec != nil:
 		backend, _, ok := strings.Cut(t.Spec.Text, ":")
-		if ok && !builtin[backend] && !strings.HasPrefix(t.Spec.Text, "/") {
+		if ok && !builtin[backend] && !strings.HasPrefix(t.Spec.Text, "/") && !c.backends[backend] {
+			c.backends[backend] = true
 			c.note(diag.Warning, "migrate-backend", "tables of type %q are served by the program table-%s, which speaks another protocol now: install its present release", backend, backend).
 				Help = []string{"its own file of settings may have changed too"}
 		}

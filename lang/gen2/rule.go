@@ -1,8 +1,6 @@
 package gen2
 
 import (
-	"strings"
-
 	"smtpd/ast/old"
 	"smtpd/lang/generation"
 )
@@ -210,9 +208,6 @@ func (g *grammar) relayOption(a *old.Action) bool {
 	switch g.TakeOneOf("as", "source", "helo", "hostname", "hostnames", "pki", "ca", "certificate") {
 	case "as":
 		a.As = g.Str()
-		if !strings.Contains(a.As.Text, "@") && g.Dialect < old.D53 {
-			g.Misplaced()
-		}
 	case "source":
 		a.Source = g.tableArg()
 	case "helo", "hostnames":

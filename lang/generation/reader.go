@@ -116,14 +116,6 @@ func (r *Reader) Finish() {
 	}
 }
 
-// Misplaced refuses the statement at the token taken last.
-func (r *Reader) Misplaced() {
-	if !r.failed {
-		r.at--
-		r.fail()
-	}
-}
-
 // Refuse reports what is wrong with the token taken last, in words.
 func (r *Reader) Refuse(code diag.Code, format string, args ...any) {
 	if r.failed {
