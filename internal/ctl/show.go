@@ -80,6 +80,7 @@ func flagWords(f envelope.Flags) []string {
 	}{
 		{envelope.IsBounce, "bounce"}, {envelope.Authenticated, "auth"},
 		{envelope.Internal, "internal"}, {envelope.Suspended, "suspend"},
+		{envelope.SMTPUTF8, "smtputf8"}, {envelope.RequireTLS, "requiretls"},
 	} {
 		if f&w.flag != 0 {
 			words = append(words, w.word)
