@@ -205,7 +205,7 @@ func (m *migration) present() error {
 	for _, inline := range []bool{false, true} {
 		var err error
 		m.texts, notes = migrate.Convert(m.old, migrate.Options{
-			Host: m.host, ServerName: serverName(m.host), Reserved: lang.Keyword, Inline: inline, Separate: m.separate,
+			Host: m.host, ServerName: serverName(m.host), Guessed: m.forced == 0, Reserved: lang.Keyword, Inline: inline, Separate: m.separate,
 		})
 		if err = layOut(m.texts); err == nil {
 			if err = m.compile(); err == nil {

@@ -28,6 +28,10 @@ var expansion = regexp.MustCompile(`%\{([a-z.]+)(\[[^\]}]*\])?(:[^}]*)?\}`)
 
 // expand53 converts the expansions of 5.3, whose values were in lower case.
 func (c *converter) expand53(text string) string {
+	if c.opts.Guessed && strings.Contains(text, "%{") {
+		c.once(diag.Portability, "migrate-lower-case", "release 5.3 put values into paths and commands in lower case, which is kept; 5.4 did not").
+			Help = []string{"if the file was written for 5.4, say --generation 5.4"}
+	}
 	return expansion.ReplaceAllStringFunc(text, func(e string) string {
 		part := expansion.FindStringSubmatch(e)
 		switch {

@@ -134,10 +134,13 @@ func (w *writer) file(name string) {
 	for w.at < len(w.c.done) {
 		p := w.c.done[w.at]
 		switch {
-		case p.stmt == nil:
-			w.lines(p.lines)
-			w.at++
-			continue
+		case p.stmt == nil: // what closes the main file
+			w.rest(name, line, first)
+			if name == w.c.file.Name {
+				w.lines(p.lines)
+				w.at++
+			}
+			return
 		case p.stmt.Start.Filename != name && w.c.opts.Separate:
 			w.at++
 			continue

@@ -28,6 +28,10 @@ type Options struct {
 	// ServerName is the name of the host; "" if it is not known.
 	ServerName string
 
+	// Guessed says that the release was taken from the text, and is one of
+	// those that the text could be for.
+	Guessed bool
+
 	// Reserved reports whether a word is a keyword of the present language.
 	Reserved func(word string) bool
 
