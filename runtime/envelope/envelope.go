@@ -94,6 +94,8 @@ const (
 	IsBounce            // it carries a report
 	Suspended
 	Junk
+	SMTPUTF8   // the sender said so (RFC 6531): addresses and header may be UTF-8
+	RequireTLS // the sender said so (RFC 8689): no hop without verified TLS
 )
 
 // Notify is the set of reports that a sender asked for (RFC 3461, section 4.1).

@@ -273,7 +273,7 @@ var execute = [...]envelope.Execute{
 func newEnvelope(q *Rcpt, action *compile.Action, d expand.Delivery, flags envelope.Flags) envelope.Envelope {
 	s := &q.Session
 	ev := envelope.Envelope{
-		Type: envelope.MDA, Flags: flags, Action: action.Name, Tag: s.Tag,
+		Type: envelope.MDA, Flags: q.Flags | flags, Action: action.Name, Tag: s.Tag,
 		SMTPName: s.SMTPName, Helo: s.Helo, RDNS: s.RDNS, Source: source(s), User: s.User,
 		Sender: q.Sender, Rcpt: q.Rcpt, Dest: envelope.Address(d.Dest),
 		Notify: q.Notify, Ret: q.Ret, EnvID: q.EnvID, ORcpt: q.ORcpt,

@@ -41,6 +41,7 @@ type Rcpt struct {
 	Session Session
 	Sender  envelope.Address
 	Rcpt    envelope.Address
+	Flags   envelope.Flags // that the client's parameters stand for
 	Notify  envelope.Notify
 	Ret     string
 	EnvID   string
@@ -95,7 +96,7 @@ func (q *Rcpt) append(b []byte) []byte {
 	b = q.Session.append(b)
 	b = appendAddress(b, q.Sender)
 	b = appendAddress(b, q.Rcpt)
-	b = append(b, byte(q.Notify))
+	b = append(b, byte(q.Flags), byte(q.Notify))
 	for _, v := range [...]string{q.Ret, q.EnvID, q.ORcpt} {
 		b = imsg.AppendString(b, v)
 	}
@@ -108,6 +109,10 @@ func (q *Rcpt) parse(b []byte) error {
 	q.Session.read(r)
 	q.Sender = readAddress(r)
 	q.Rcpt = readAddress(r)
+	q.Flags = envelope.Flags(r.Byte())
+	if q.Flags&^(envelope.SMTPUTF8|envelope.RequireTLS) != 0 {
+		r.Fail() // all else is not the client's to say
+	}
 	q.Notify = envelope.Notify(r.Byte())
 	for _, v := range [...]*string{&q.Ret, &q.EnvID, &q.ORcpt} {
 		*v = r.String()

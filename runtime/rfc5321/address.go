@@ -4,6 +4,10 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // Lengths of the parts of an address in bytes. RFC 5321, section 4.5.3.1 asks
@@ -13,8 +17,10 @@ const (
 	MaxDomain    = 255
 )
 
-// A Mailbox is a mail address as the grammar of SMTP has it. The null sender
-// has neither part.
+// A Mailbox is a mail address as the grammar of SMTP has it, with what RFC
+// 6531, section 3.3 adds: the local part may be UTF-8. The domain is ASCII: one
+// in other letters has become its A-labels, so that rules, tables, the DNS and
+// the next host all see one name. The null sender has neither part.
 type Mailbox struct {
 	User, Domain string
 }
@@ -85,7 +91,7 @@ func dropRoute(s string) (string, error) {
 	}
 	for hop := range strings.SplitSeq(route, ",") {
 		domain, ok := strings.CutPrefix(hop, "@")
-		if !ok || !ValidDomain(domain) {
+		if _, valid := parseDomain(domain); !ok || !valid {
 			return "", ErrAddress
 		}
 	}
@@ -123,10 +129,24 @@ func ParseMailbox(s, defaultDomain string) (Mailbox, error) {
 		return Mailbox{User: local, Domain: defaultDomain}, nil
 	}
 	domain, ok := strings.CutPrefix(rest, "@")
-	if !ok || !ValidDomain(domain) {
-		return Mailbox{}, ErrAddress
+	if domain, valid := parseDomain(domain); ok && valid {
+		return Mailbox{User: local, Domain: domain}, nil
 	}
-	return Mailbox{User: local, Domain: domain}, nil
+	return Mailbox{}, ErrAddress
+}
+
+// parseDomain returns a domain in ASCII.
+func parseDomain(s string) (string, bool) {
+	if !IsASCII(s) {
+		if !graphic(s) {
+			return "", false
+		}
+		var err error
+		if s, err = idna.Lookup.ToASCII(s); err != nil {
+			return "", false
+		}
+	}
+	return s, ValidDomain(s)
 }
 
 // localPart reads the local part at the start of s.
@@ -143,10 +163,21 @@ func localPart(s string) (local, rest string, err error) {
 			err = ErrAddress
 		}
 	}
-	if len(local) > MaxLocalPart {
+	if len(local) > MaxLocalPart || !graphic(local) {
 		err = ErrAddress
 	}
 	return local, rest, err
+}
+
+// graphic reports whether all of s that is not ASCII is text that can be seen:
+// no control, format or space character, and no byte that is not UTF-8.
+func graphic(s string) bool {
+	for _, r := range s {
+		if r == utf8.RuneError || r >= utf8.RuneSelf && (!unicode.IsGraphic(r) || unicode.IsSpace(r)) {
+			return false
+		}
+	}
+	return true
 }
 
 // quotedString reads a quoted local part in its canonical spelling: a
@@ -167,7 +198,7 @@ func quotedString(s string) (local, rest string, err error) {
 			}
 			c = s[i]
 		}
-		if c < ' ' || c > '~' {
+		if c < ' ' || c == 0x7f {
 			break
 		}
 		plain.WriteByte(c)
@@ -203,9 +234,10 @@ func alphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// atext reports whether c may stand in an atom (RFC 5322, section 3.2.3).
+// atext reports whether c may stand in an atom (RFC 5322, section 3.2.3;
+// RFC 6531, section 3.3).
 func atext(c byte) bool {
-	return alphanumeric(c) || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0
+	return alphanumeric(c) || c >= utf8.RuneSelf || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0
 }
 
 // ValidDomain reports whether s can be the domain of an address or the

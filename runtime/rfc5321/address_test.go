@@ -3,6 +3,8 @@ package rfc5321
 import (
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
 func TestParsePath(t *testing.T) {
@@ -33,6 +35,12 @@ func TestParsePath(t *testing.T) {
 		{`<"a\"b\\c"@d>`, Mailbox{User: `"a\"b\\c"`, Domain: "d"}, ""},
 		{`<""@c>`, Mailbox{User: `""`, Domain: "c"}, ""},
 		{"<a@under_score.example>", Mailbox{User: "a", Domain: "under_score.example"}, ""},
+		{"<ünï.x@b>", Mailbox{User: "ünï.x", Domain: "b"}, ""},
+		{`<"ü x"@b>`, Mailbox{User: `"ü x"`, Domain: "b"}, ""},
+		{`<"\ü"@b>`, Mailbox{User: "ü", Domain: "b"}, ""},
+		{"<a@BÜCHER.example>", Mailbox{User: "a", Domain: "xn--bcher-kva.example"}, ""},
+		{"<a@bu\u0308cher\u3002example>", Mailbox{User: "a", Domain: "xn--bcher-kva.example"}, ""},
+		{"<@bücher.example:a@b>", Mailbox{User: "a", Domain: "b"}, ""},
 		{"<" + long + "@e>", Mailbox{User: long, Domain: "e"}, ""},
 		{"<a@" + domain + ">", Mailbox{User: "a", Domain: domain}, ""},
 	} {
@@ -48,7 +56,7 @@ func TestParsePathRefuses(t *testing.T) {
 	for _, in := range []string{
 		"", "a@b", "<a@b", "a@b>", " <a@b>", "<a b@c>", "<a@b c>", "< a@b>", "<a@b >",
 		"<@b>", "<a@>", "<.a@b>", "<a.@b>", "<a..b@c>", "<a@b@c>", "<a@.b>", "<a@b.>", "<a@b..c>", "<a@-b>", "<a@b->",
-		"<a@b\x00>", "<\x80@b>", "<ä@b>", "<a@b\r\n>", "<a\tb@c>",
+		"<a@b\x00>", "<\x80@b>", "<a\u00a0b@c>", "<a\u202eb@c>", "<a\u0085b@c>", "<\ufffd@b>", "<\"\x80\"@b>", "<a@\x80>", "<a@-ü.example>", "<a@\u2488com>", "<a@b\r\n>", "<a\tb@c>",
 		"<(c)a@b>", "<a,b@c>", "<a:b@c>", "<a;b@c>", "<a<b@c>", "<[a]@b>", `<a\b@c>`,
 		`<"a@b>`, `<"a"b@c>`, `<"a" @b>`, "<\"\x01\"@b>", "<\"\x7f\"@b>", `<"a\`, `<"a\"@b>`,
 		"<@a:>", "<@a>", "<@a,b:c@d>", "<@:c@d>", "<@a,:c@d>", "<@a@b:c@d>",
@@ -83,6 +91,7 @@ func FuzzParsePath(f *testing.F) {
 	f.Add("<@a,@b:c@d>")
 	f.Add("<>")
 	f.Add("<postmaster>")
+	f.Add("<ünï@bücher.example>")
 	f.Fuzz(func(t *testing.T, in string) {
 		a, rest, err := ParsePath(in, "default.example")
 		if err != nil {
@@ -91,10 +100,13 @@ func FuzzParsePath(f *testing.F) {
 		if !strings.HasSuffix(in, rest) {
 			t.Fatalf("rest %q is not the end of %q", rest, in)
 		}
-		for _, c := range []byte(a.String()) {
-			if c < ' ' || c > '~' {
-				t.Fatalf("%q has byte %#x in it", a, c)
+		for _, c := range a.String() {
+			if c < ' ' || c == 0x7f || c == utf8.RuneError || c > '~' && !unicode.IsGraphic(c) {
+				t.Fatalf("%q has %#x in it", a, c)
 			}
+		}
+		if !IsASCII(a.Domain) {
+			t.Fatalf("domain %q", a.Domain)
 		}
 		if len(a.User) > MaxLocalPart || len(a.Domain) > MaxDomain {
 			t.Fatalf("%q is too long", a)

@@ -2,24 +2,44 @@ package rfc5321
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // ErrSyntax is returned for a command line that is none.
 var ErrSyntax = errors.New("syntax error")
 
 // Split takes a command line without its line end apart: the verb in upper
-// case and what follows the first space. A line with a control character or a
-// byte above 126 in it is no command: SMTPUTF8 is not offered.
+// case and what follows the first space. A line with a control character in it
+// is no command. One with a byte beyond ASCII is MAIL or RCPT, and UTF-8
+// (RFC 6531, section 3.3).
 func Split(line string) (verb, arg string, err error) {
 	for i := range len(line) {
-		if c := line[i]; (c < ' ' && c != '\t') || c > '~' {
+		if c := line[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return "", "", ErrSyntax
 		}
 	}
 	verb, arg, _ = strings.Cut(line, " ")
-	return strings.ToUpper(verb), arg, nil
+	if !IsASCII(verb) { // before its case is changed: a dotless i would become I
+		return "", "", ErrSyntax
+	}
+	verb = strings.ToUpper(verb)
+	if !IsASCII(arg) && (verb != "MAIL" && verb != "RCPT" || !utf8.ValidString(arg)) {
+		return "", "", ErrSyntax
+	}
+	return verb, arg, nil
+}
+
+// IsASCII reports whether every byte of s is ASCII.
+func IsASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // A Param is one parameter of MAIL or RCPT. Name is in upper case.
@@ -72,9 +92,14 @@ func keyword(s string) bool {
 	return s != ""
 }
 
+// paramValue takes what RFC 6531, section 3.3 makes of esmtp-value; most
+// parameters are defined for ASCII alone.
 func paramValue(s string) bool {
+	if !graphic(s) {
+		return false
+	}
 	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' || s[i] == '=' && i == 0 {
+		if s[i] <= ' ' || s[i] == 0x7f || s[i] == '=' && i == 0 {
 			return false
 		}
 	}
@@ -89,10 +114,12 @@ func ParseSize(s string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return 1<<63 - 1, nil
+		return maxSize, nil
 	}
 	return n, nil
 }
+
+const maxSize = math.MaxInt64
 
 // ErrNotify is returned for NEVER together with another value.
 var ErrNotify = errors.New("NEVER stands alone")
@@ -125,11 +152,48 @@ func ParseNotify(s string) (Notify, error) {
 	return n, nil
 }
 
-// ValidORcpt reports whether s is an original recipient, type;xtext
-// (RFC 3461, section 4.2).
-func ValidORcpt(s string) bool {
+// ParseORcpt reads the value of ORCPT, type;xtext (RFC 3461, section 4.2). An
+// address of type utf-8 may have characters beyond ASCII; they come back in
+// the form that every host can take, \x{…} (RFC 6533, section 3).
+func ParseORcpt(s string) (string, error) {
 	kind, value, ok := strings.Cut(s, ";")
-	return ok && keyword(kind) && value != "" && ValidXtext(value)
+	if strings.EqualFold(kind, "utf-8") {
+		value = escape(value)
+	}
+	if !ok || !keyword(kind) || value == "" || !ValidXtext(value) {
+		return "", ErrSyntax
+	}
+	return kind + ";" + value, nil
+}
+
+// escape replaces what is not ASCII.
+func escape(s string) string {
+	if IsASCII(s) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if r < utf8.RuneSelf {
+			b.WriteRune(r)
+			continue
+		}
+		b.WriteString(`\x{` + strings.ToUpper(strconv.FormatInt(int64(r), 16)) + "}")
+	}
+	return b.String()
+}
+
+// ParseChunk reads the argument of BDAT: how many bytes follow, and whether
+// they are the last of the message (RFC 3030, section 2).
+func ParseChunk(s string) (size int64, last bool, err error) {
+	digits, rest, has := strings.Cut(s, " ")
+	if last = strings.EqualFold(rest, "LAST"); has && !last {
+		return 0, false, ErrSyntax
+	}
+	size, err = ParseSize(digits)
+	if err == nil && size == maxSize {
+		err = ErrSyntax // nobody can count what follows
+	}
+	return size, last, err
 }
 
 // ValidXtext reports whether every byte of s is one that xtext may have, and

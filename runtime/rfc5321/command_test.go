@@ -16,13 +16,14 @@ func TestSplit(t *testing.T) {
 		{"MAIL  FROM:<a@b>", "MAIL", " FROM:<a@b>"},
 		{"", "", ""},
 		{"QUIT ", "QUIT", ""},
+		{"MAIL FROM:<ü@b>", "MAIL", "FROM:<ü@b>"},
 	} {
 		verb, arg, err := Split(c.in)
 		if err != nil || verb != c.verb || arg != c.arg {
 			t.Errorf("Split(%q) = %q, %q, %v", c.in, verb, arg, err)
 		}
 	}
-	for _, in := range []string{"NOOP\r", "NO\x00OP", "\x16\x03\x01", "EHLO ü"} {
+	for _, in := range []string{"NOOP\r", "NO\x00OP", "\x16\x03\x01", "EHLO ü", "NOOP ü", "MAIL FROM:<\xff@b>", "ma\u0131l FROM:<a@b>", "MAIL FROM:<a\x7f@b>"} {
 		if _, _, err := Split(in); err == nil {
 			t.Errorf("Split(%q) accepts it", in)
 		}
@@ -71,13 +72,35 @@ func TestParseNotify(t *testing.T) {
 	}
 }
 
-func TestValidORcpt(t *testing.T) {
-	for in, want := range map[string]bool{
-		"rfc822;a@b": true, "rfc822;a+2Bb@c": true, "utf-8;x": true,
-		"": false, "a@b": false, ";a": false, "rfc822;": false, "rfc822;a b": false, "rfc822;a+2b": false, "rfc822;a+2": false, "rfc822;a=b": false,
+func TestParseORcpt(t *testing.T) {
+	for in, want := range map[string]string{
+		"rfc822;a@b": "rfc822;a@b", "rfc822;a+2Bb@c": "rfc822;a+2Bb@c", "utf-8;x": "utf-8;x",
+		"utf-8;ü@x.example": `utf-8;\x{FC}@x.example`, `UTF-8;\x{FC}@x`: `UTF-8;\x{FC}@x`,
+		"": "", "a@b": "", ";a": "", "rfc822;": "", "rfc822;a b": "", "rfc822;a+2b": "", "rfc822;a+2": "", "rfc822;a=b": "",
+		"rfc822;ü@b": "", "utf-8;": "", "utf-8;ü =": "",
 	} {
-		if got := ValidORcpt(in); got != want {
-			t.Errorf("ValidORcpt(%q) = %v", in, got)
+		got, err := ParseORcpt(in)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("ParseORcpt(%q) = %q, %v", in, got, err)
+		}
+	}
+}
+
+func TestParseChunk(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		size int64
+		last bool
+		ok   bool
+	}{
+		{"0", 0, false, true}, {"86", 86, false, true}, {"0 LAST", 0, true, true}, {"10 last", 10, true, true},
+		{"", 0, false, false}, {"-1", 0, false, false}, {"+1", 0, false, false}, {"1 ", 0, false, false}, {"1  LAST", 0, false, false},
+		{"1 LAST x", 0, false, false}, {"x", 0, false, false}, {"99999999999999999999", 0, false, false}, {"9223372036854775807", 0, false, false},
+		{"1\tLAST", 0, false, false}, {"0x10", 0, false, false},
+	} {
+		size, last, err := ParseChunk(c.in)
+		if (err == nil) != c.ok || c.ok && (size != c.size || last != c.last) {
+			t.Errorf("ParseChunk(%q) = %d, %v, %v", c.in, size, last, err)
 		}
 	}
 }
@@ -102,7 +125,9 @@ func FuzzCommand(f *testing.F) {
 			}
 			ParseSize(p.Value)
 			ParseNotify(p.Value)
-			ValidORcpt(p.Value)
+			if o, err := ParseORcpt(p.Value); err == nil && !IsASCII(o) {
+				t.Fatalf("ORCPT %q of %q", o, line)
+			}
 		}
 	})
 }

@@ -32,6 +32,10 @@ var (
 // for the true end, that the session can say why, and gives up at anything
 // that another server might have taken for the end.
 type DataReader struct {
+	// BareLF takes LF for a line end as well, the one before and after the last
+	// dot too, for clients that know no better.
+	BareLF bool
+
 	r     *bufio.Reader
 	inner bool // in the middle of a line
 	line  int  // length of the line so far
@@ -62,7 +66,7 @@ func (d *DataReader) Next() (text []byte, eol bool, err error) {
 	}
 	d.r.Discard(len(text))
 	if eol {
-		text = text[:len(text)-2]
+		text = bytes.TrimSuffix(text[:len(text)-1], []byte("\r"))
 	}
 	if !d.inner && len(text) > 0 && text[0] == '.' {
 		if text = text[1:]; eol && len(text) == 0 {
@@ -106,7 +110,11 @@ func (d *DataReader) piece() (b []byte, eol bool, err error) {
 	case err != nil:
 		return nil, false, err
 	}
-	if line, ok := bytes.CutSuffix(b, []byte("\r\n")); eol != ok || bytes.IndexByte(line, '\r') >= 0 {
+	line, ok := bytes.CutSuffix(b, []byte("\r\n"))
+	if !ok && eol && d.BareLF {
+		line, ok = b[:len(b)-1], true
+	}
+	if eol != ok || bytes.IndexByte(line, '\r') >= 0 {
 		return nil, false, ErrLineEnd
 	}
 	return b, eol, nil

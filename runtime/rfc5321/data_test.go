@@ -14,7 +14,10 @@ import (
 // readAll reads a message of in and returns its text with LF line ends, and
 // what follows it.
 func readAll(r *bufio.Reader) (text string, size int64, err error) {
-	d := NewDataReader(r)
+	return drain(NewDataReader(r))
+}
+
+func drain(d *DataReader) (text string, size int64, err error) {
 	var b strings.Builder
 	for {
 		piece, eol, err := d.Next()
@@ -111,6 +114,32 @@ func TestDataReaderLineEnds(t *testing.T) {
 				t.Errorf("%q %s: left %q", in, how, rest)
 			}
 		}
+	}
+}
+
+// TestDataReaderBareLF has the line ends that old devices send.
+func TestDataReaderBareLF(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\nb\n.\n":              "a\nb\n",
+		"a\r\nb\n..c\n.\r\n":     "a\nb\n.c\n",
+		"\n.\n":                  "\n",
+		".\n":                    "",
+		"seventeen bytes..\n.\n": "seventeen bytes..\n",
+	} {
+		for how, r := range readers(in + "QUIT\n") {
+			d := NewDataReader(r)
+			d.BareLF = true
+			text, _, err := drain(d)
+			rest, _ := io.ReadAll(r)
+			if err != nil || text != want || string(rest) != "QUIT\n" {
+				t.Errorf("%q %s: got %q, %v, rest %q", in, how, text, err, rest)
+			}
+		}
+	}
+	d := NewDataReader(bufio.NewReader(strings.NewReader("a\rb\n.\n")))
+	d.BareLF = true
+	if _, _, err := drain(d); err == nil {
+		t.Error("a bare CR is accepted")
 	}
 }
 

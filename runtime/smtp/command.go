@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"smtpd/compile"
+	"smtpd/compile/expand"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/mfa"
 	"smtpd/runtime/rfc5321"
@@ -39,8 +40,35 @@ func (s *session) ehlo(arg string) {
 	if s.offersAuth() && !s.authed {
 		s.reply("250-AUTH PLAIN LOGIN")
 	}
+	for _, line := range s.ownExtensions() {
+		s.reply("250-" + line)
+	}
 	s.reply("250 HELP")
 }
+
+// ownExtensions returns the lines that OpenSMTPD does not have.
+func (s *session) ownExtensions() []string {
+	lines := []string{"CHUNKING", "SMTPUTF8"}
+	if s.tls != nil {
+		lines = append(lines, "REQUIRETLS")
+	}
+	l := &s.srv.rules.SMTP
+	limits := "LIMITS"
+	for _, v := range [...]struct {
+		name  string
+		value int
+	}{{"MAILMAX", l.MaxMails}, {"RCPTMAX", l.MaxRcpt}} {
+		if v.value > 0 && v.value <= maxDeclaredLimit {
+			limits += fmt.Sprintf(" %s=%d", v.name, v.value)
+		}
+	}
+	if limits != "LIMITS" {
+		lines = append(lines, limits)
+	}
+	return lines
+}
+
+const maxDeclaredLimit = 999999 // RFC 9422, section 3: six digits
 
 func (s *session) greeting() string {
 	return s.name + " Hello " + s.client + " " + rfc5322.Bracket(s.addr) + ", pleased to meet you"
@@ -122,6 +150,16 @@ func (s *session) parseMail(path string) bool {
 		s.fail("%s", refusal)
 		return false
 	}
+	return s.mayWrite(path, rest)
+}
+
+// mayWrite refuses a path that is not ASCII in a transaction which is. Rest is
+// what follows the path (RFC 6531, section 3.5).
+func (s *session) mayWrite(path, rest string) bool {
+	if s.tx.flags&envelope.SMTPUTF8 == 0 && !rfc5321.IsASCII(strings.TrimSuffix(path, rest)) {
+		s.fail(replyNeedsUTF8)
+		return false
+	}
 	return true
 }
 
@@ -143,6 +181,10 @@ func (s *session) mailParams(tx *message, text string) (refusal string) {
 		case p.Name == "SIZE":
 			refusal = s.declaredSize(p)
 		case p.Name == "BODY" && (strings.EqualFold(p.Value, "7BIT") || strings.EqualFold(p.Value, "8BITMIME")):
+		case p.Name == "SMTPUTF8" && !p.HasValue && s.esmtp:
+			tx.flags |= envelope.SMTPUTF8
+		case p.Name == "REQUIRETLS" && !p.HasValue && s.tls != nil:
+			tx.flags |= envelope.RequireTLS
 		case p.Name == "AUTH" && (p.Value == "<>" || rfc5321.ValidXtext(p.Value)):
 		case p.Name == "RET" && !s.at.noDSN:
 			if tx.ret = strings.ToUpper(p.Value); tx.ret != "FULL" && tx.ret != "HDRS" {
@@ -225,12 +267,12 @@ func (s *session) parseRcpt(path string) (r mfa.Rcpt, ok bool) {
 		s.fail(replyRcptSyntax)
 		return r, false
 	}
-	r = mfa.Rcpt{Sender: s.tx.sender, Rcpt: envelope.Address(to), Ret: s.tx.ret, EnvID: s.tx.envID}
+	r = mfa.Rcpt{Sender: s.tx.sender, Rcpt: envelope.Address(to), Flags: s.tx.flags, Ret: s.tx.ret, EnvID: s.tx.envID}
 	if refusal := s.rcptParams(&r, rest); refusal != "" {
 		s.fail("%s", refusal)
 		return r, false
 	}
-	return r, true
+	return r, s.mayWrite(path, rest)
 }
 
 // rcptParams reads the parameters of one RCPT; nothing of them stays for the
@@ -251,7 +293,8 @@ func (s *session) rcptParams(r *mfa.Rcpt, text string) (refusal string) {
 				return fmt.Sprintf(replyBadOption, p.Name)
 			}
 		case p.Name == "ORCPT" && !s.at.noDSN:
-			if r.ORcpt = p.Value; len(p.Value) > maxORcpt || !rfc5321.ValidORcpt(p.Value) {
+			if r.ORcpt, err = rfc5321.ParseORcpt(p.Value); err != nil || len(r.ORcpt) > maxORcpt ||
+				!rfc5321.IsASCII(p.Value) && s.tx.flags&envelope.SMTPUTF8 == 0 {
 				return replyORcpt
 			}
 		default:
@@ -314,12 +357,23 @@ func (s *session) resolve(r mfa.Rcpt) {
 		return
 	}
 	s.replied("tx-rcpt", refusal, r.Rcpt)
-	refusal += ": <" + r.Rcpt.String() + ">"
+	refusal = coded(refusal) + ": <" + r.Rcpt.String() + ">"
 	if strings.HasPrefix(refusal, "421") {
 		s.end(refusal)
 		return
 	}
 	s.refuse(refusal)
+}
+
+// coded returns a refusal of mfa with the enhanced code that it lacks.
+func coded(refusal string) string {
+	switch refusal {
+	case expand.ReplyInvalid:
+		return replyInvalid
+	case expand.ReplyTemporary:
+		return replyUnresolved
+	}
+	return refusal
 }
 
 func (s *session) rset(string) {

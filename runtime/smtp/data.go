@@ -1,21 +1,16 @@
 package smtp
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"io"
 	"log/slog"
 	"strconv"
-	"sync"
 	"time"
 
+	"smtpd/runtime/envelope"
 	"smtpd/runtime/rfc5321"
 	"smtpd/runtime/rfc5322"
 )
-
-// writers are what message content is gathered in before it is written.
-var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
 
 var errTooBig = errors.New("message too big")
 
@@ -28,7 +23,8 @@ func (e contentError) Unwrap() error { return e.err }
 // data takes the content and answers once for the whole message.
 func (s *session) data(string) {
 	if len(s.tx.accepted) == 0 {
-		s.refuseData()
+		s.fail(replyNoRecipient)
+		s.afterRefusedData()
 		return
 	}
 	if !s.filterSimple(phaseData) {
@@ -44,21 +40,19 @@ func (s *session) data(string) {
 	}
 	size, err := s.receive()
 	s.line = "DATA"
-	if err != nil {
-		s.refuseContent(err)
-		return
-	}
-	if !s.filterSimple(phaseCommit) {
-		s.rollback()
-		return
-	}
-	s.commit(size)
+	s.conclude(size, err)
 }
 
-// refuseData refuses DATA without a recipient.
-func (s *session) refuseData() {
-	s.fail(replyNoRecipient)
-	s.afterRefusedData()
+// conclude answers for a message that has been read to its end.
+func (s *session) conclude(size int64, err error) {
+	switch {
+	case err != nil:
+		s.refuseContent(err)
+	case !s.filterSimple(phaseCommit):
+		s.rollback()
+	default:
+		s.commit(size)
+	}
 }
 
 // afterRefusedData closes the session of a client that has already sent more:
@@ -69,36 +63,15 @@ func (s *session) afterRefusedData() {
 	}
 }
 
-// receive writes the content into the message's file, behind the Received
-// field. It returns how many bytes were stored. Whatever is wrong with the
-// content, all of it is read, so that the session can go on.
+// receive takes the message behind DATA and returns how many bytes were
+// stored.
 func (s *session) receive() (size int64, err error) {
-	w := writers.Get().(*bufio.Writer)
-	defer writers.Put(w)
-	c := &counter{w: s.tx.file}
-	w.Reset(c)
-	h := rfc5322.NewWriter(w, s.completion())
-	if s.at.masquerade && s.holdsToSenders() && !s.tx.sender.IsNull() {
-		h.Masquerade(s.tx.sender.String())
-	}
-	if s.asks(phaseDataLine) {
-		err = s.copyThrough(h)
-	} else {
-		w.Write(s.trace())
-		err = s.copy(h)
-	}
-	if err != nil {
+	c := s.openContent()
+	defer c.release()
+	if err := s.copy(c); err != nil {
 		return 0, err
 	}
-	if err := w.Flush(); err != nil {
-		return 0, contentError{err}
-	}
-	err = s.tx.file.Close()
-	s.tx.file = nil
-	if err != nil {
-		return 0, contentError{err}
-	}
-	return c.n, nil
+	return c.size(), nil
 }
 
 // trace returns the fields that stand before the message.
@@ -111,32 +84,9 @@ func (s *session) trace() []byte {
 	return received.Append(b)
 }
 
-// copyThrough is copy by way of the programs, which see the fields that stand
-// before the message too.
-func (s *session) copyThrough(h *rfc5322.Writer) error {
-	d, err := s.newDetour(h)
-	if err != nil {
-		if end := s.copy(nowhere{}); end != nil {
-			return end
-		}
-		return contentError{err}
-	}
-	defer d.end()
-	for line := range bytes.Lines(s.trace()) {
-		if err := d.Write(bytes.TrimSuffix(line, []byte("\n")), true); err != nil {
-			break // copy finds out too
-		}
-	}
-	return s.copy(d)
-}
-
-// nowhere takes what is not kept.
-type nowhere struct{}
-
-func (nowhere) Write([]byte, bool) error { return nil }
-func (nowhere) Close() error             { return nil }
-
 // copy reads the message to its end and passes it to h.
+// Whatever is wrong with the content, all of it is read, so that the session
+// can go on.
 func (s *session) copy(h sink) error {
 	s.conn.begin()
 	var refusal error
@@ -215,9 +165,13 @@ func (s *session) commit(size int64) {
 	s.reply("250 2.0.0 " + id.String() + " Message accepted for delivery")
 }
 
-// protocol returns the word for how the client speaks, without TLS and AUTH.
+// protocol returns the word for how the client speaks, without TLS and AUTH
+// (RFC 6531, section 4.3).
 func (s *session) protocol() string {
-	if s.esmtp {
+	switch {
+	case s.tx.flags&envelope.SMTPUTF8 != 0:
+		return "UTF8SMTP"
+	case s.esmtp:
 		return "ESMTP"
 	}
 	return "SMTP"
@@ -275,19 +229,4 @@ func (s *session) completion() *rfc5322.Completion {
 		return nil
 	}
 	return &rfc5322.Completion{Domain: s.name, Date: time.Now()}
-}
-
-// A counter counts what is written, and marks errors as those of storing.
-type counter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	if err != nil {
-		err = contentError{err}
-	}
-	return n, err
 }

@@ -93,7 +93,7 @@ func TestFilterVerdicts(t *testing.T) {
 		{"mail-from", disconnect, hello + "C: MAIL FROM:<a@b>\nS: 550 go away\nclosed\n"},
 		{"mail-from", rewrite("no brackets"), hello + "C: MAIL FROM:<a@b>\nS: 553 5.1.0\nC: RCPT TO:<b@c>\nS: 503\n"},
 		{"rcpt-to", reject, hello + "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<b@c>\nS: 550 no\nC: DATA\nS: 503 5.5.4\n"},
-		{"rcpt-to", rewrite("<nobody@c>"), hello + "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<b@c>\nS: 550 Invalid recipient: <nobody@c>\n"},
+		{"rcpt-to", rewrite("<nobody@c>"), hello + "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<b@c>\nS: 550 5.1.1 Invalid recipient: <nobody@c>\n"},
 		{"rcpt-to", rewrite("<>"), hello + "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<b@c>\nS: 501 5.1.3\n"},
 		{"data", reject, hello + "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<b@c>\nS: 250\nC: DATA\nS: 550 no\nC: RSET\nS: 250\n"},
 		{"commit", reject, upToData + "C: .\nS: 550 no\nC: MAIL FROM:<a@b>\nS: 250\n"},

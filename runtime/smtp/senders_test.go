@@ -22,9 +22,9 @@ S: 250
 C: AUTH PLAIN ` + plain("", "Alice", "secret") + `
 S: 235
 C: MAIL FROM:<bob@example.org>
-S: 530 Sender rejected
+S: 530 5.7.1 Sender rejected
 C: MAIL FROM:<>
-S: 530 Sender rejected
+S: 530 5.7.1 Sender rejected
 C: RCPT TO:<b@c>
 S: 503
 C: MAIL FROM:<Alice+news@EXAMPLE.org>

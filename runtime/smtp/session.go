@@ -65,6 +65,8 @@ type session struct {
 	said    int // commands since the last accepted message
 	rejects int // failed authentications
 
+	bareLF bool // the client may end lines in LF
+
 	tx message
 
 	audience *audience // nil without programs
@@ -73,12 +75,14 @@ type session struct {
 // A message is a mail transaction.
 type message struct {
 	sender   envelope.Address
+	flags    envelope.Flags // SMTPUTF8 and RequireTLS
 	ret      string
 	envID    string
 	spam     bool               // a filter marked it
 	id       envelope.MessageID // 0 before the first RCPT
 	file     *os.File           // takes the content
 	accepted []acceptance
+	chunks   *chunks // after the first BDAT
 }
 
 // An acceptance is a recipient with the last of its envelopes.
@@ -210,6 +214,7 @@ func (s *session) execute(line string) {
 
 // reply queues one line of a reply.
 func (s *session) reply(line string) {
+	line = printable(line)
 	s.happened("protocol-server", line)
 	s.out = append(append(s.out, line...), "\r\n"...)
 	if len(s.out) > outputBuffer {
@@ -293,6 +298,7 @@ func (s *session) close() {
 
 // rollback forgets the transaction and what the queue holds of it.
 func (s *session) rollback() {
+	s.tx.chunks.release()
 	if s.tx.file != nil {
 		s.tx.file.Close()
 	}
@@ -306,6 +312,7 @@ func (s *session) rollback() {
 
 // forget clears the transaction.
 func (s *session) forget() {
+	s.tx.chunks.release()
 	kept := s.tx.accepted[:0]
 	if cap(kept) > 16 {
 		kept = nil // an idle session keeps little

@@ -45,6 +45,9 @@ S: 250-ENHANCEDSTATUSCODES
 S: 250-PIPELINING
 S: 250-SIZE 36700160
 S: 250-DSN
+S: 250-CHUNKING
+S: 250-SMTPUTF8
+S: 250-LIMITS MAILMAX=100 RCPTMAX=1000
 S: 250 HELP
 C: HELO client.example
 S: 250 mx.example Hello client.example [127.0.0.1], pleased to meet you
@@ -74,7 +77,7 @@ S: 503 5.5.4 Invalid command arguments: Unsupported option ENVID=x
 C: MAIL FROM:<a@b>
 S: 250
 C: RCPT TO:<a@b> NOTIFY=NEVER
-S: 503 Unsupported option NOTIFY=NEVER
+S: 503 5.5.4 Unsupported option NOTIFY=NEVER
 `)
 }
 
@@ -121,8 +124,8 @@ C: WIZ
 S: 500 5.5.1 Invalid command: this feature is not supported yet ;-)
 C: VRFY a@b
 S: 500 5.5.1 Invalid command: Command unrecognized
-C: BDAT 5 LAST
-S: 500 5.5.1 Invalid command: Command unrecognized
+c: BDAT 5 LAST\r\nQUIT!
+S: 503 5.5.1 Invalid command: Command not allowed at this point.
 C: STARTTLS
 S: 503 5.5.1 Invalid command: Command not supported
 C: STARTTLS x
@@ -140,13 +143,13 @@ S: 503 5.5.1 Invalid command: Command not allowed at this point.
 C: DATA
 S: 503 5.5.4 Invalid command arguments: No recipient specified
 C: RCPT TO:<nobody@b>
-S: 550 Invalid recipient: <nobody@b>
+S: 550 5.1.1 Invalid recipient: <nobody@b>
 C: DATA
 S: 503 5.5.4 Invalid command arguments: No recipient specified
 C: RCPT TO:<later@b>
-S: 451 Temporary failure: <later@b>
+S: 451 4.3.0 Temporary failure: <later@b>
 C: RCPT TO:<broken@b>
-S: 451 Temporary failure: <broken@b>
+S: 451 4.3.0 Temporary failure: <broken@b>
 C: rcpt to:<c@d>
 S: 250 2.1.5 Destination address valid: Recipient ok
 C: RSET
@@ -171,8 +174,10 @@ C: MAIL FROM:<a@b> SIZE=many
 S: 501 5.5.4 Invalid command arguments: bad value of SIZE
 C: MAIL FROM:<a@b> BODY=BINARYMIME
 S: 503 5.5.4 Invalid command arguments: Unsupported option BODY=BINARYMIME
-C: MAIL FROM:<a@b> SMTPUTF8
-S: 503 5.5.4 Invalid command arguments: Unsupported option SMTPUTF8
+C: MAIL FROM:<a@b> SMTPUTF8=1
+S: 503 5.5.4 Invalid command arguments: Unsupported option SMTPUTF8=1
+C: MAIL FROM:<a@b> REQUIRETLS
+S: 503 5.5.4 Invalid command arguments: Unsupported option REQUIRETLS
 C: MAIL FROM:<a@b> RET=PART
 S: 501 5.5.4 Invalid command arguments: bad value of RET
 C: MAIL FROM:<a@b> RET=FULL RET=HDRS
@@ -184,11 +189,11 @@ S: 250 2.0.0 Ok
 C: RCPT TO:<>
 S: 501 5.1.3 Recipient address syntax error
 C: RCPT TO:<a@b> NOTIFY=NEVER,SUCCESS
-S: 553 NOTIFY option NEVER cannot be combined with other options
+S: 553 5.5.4 NOTIFY option NEVER cannot be combined with other options
 C: RCPT TO:<a@b> ORCPT=a@b
-S: 553 ORCPT address syntax error
+S: 553 5.5.4 ORCPT address syntax error
 C: RCPT TO:<a@b> SIZE=1
-S: 503 Unsupported option SIZE=1
+S: 503 5.5.4 Unsupported option SIZE=1
 C: RCPT TO:<a@b> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;c@d
 S: 250
 C: RCPT TO:<postmaster>

@@ -8,11 +8,13 @@ const (
 	greeted                     // HELO or EHLO
 	sender                      // MAIL
 	recipient                   // at least one RCPT accepted
+	chunking                    // at least one BDAT, and not the last
 	unwelcome                   // a filter refused the connection
 	closing                     // nothing more is read
 
-	transaction = sender | recipient
-	anywhere    = connected | greeted | sender | recipient
+	addressing  = sender | recipient
+	transaction = addressing | chunking
+	anywhere    = connected | greeted | transaction
 )
 
 // A command is how the server takes one verb.
@@ -33,8 +35,9 @@ func init() {
 		"STARTTLS": {greeted, false, (*session).starttls},
 		"AUTH":     {greeted, false, (*session).auth},
 		"MAIL":     {greeted, false, (*session).mail},
-		"RCPT":     {transaction, false, (*session).rcpt},
-		"DATA":     {transaction, true, (*session).data},
+		"RCPT":     {addressing, false, (*session).rcpt},
+		"DATA":     {addressing, true, (*session).data},
+		"BDAT":     {anywhere | unwelcome, false, (*session).bdat}, // its bytes follow, in order or not
 		"RSET":     {greeted | transaction, true, (*session).rset},
 		"NOOP":     {anywhere | unwelcome, false, (*session).noop},
 		"HELP":     {anywhere, true, (*session).help},

@@ -1,0 +1,72 @@
+package rfc5321
+
+import "bytes"
+
+// A ChunkReader takes the text of one message that comes in chunks (RFC 3030,
+// section 2): lines that end in CRLF, without dots added to them. Where a chunk
+// ends says nothing of the text; a line, and even its CRLF, may be cut there.
+type ChunkReader struct {
+	// BareLF takes LF for a line end as well.
+	BareLF bool
+
+	cr    bool // the last byte was a CR, whose LF is to come
+	inner bool // in the middle of a line
+	line  int  // length of the line so far
+	size  int64
+}
+
+// Size returns how many bytes the message has so far.
+func (c *ChunkReader) Size() int64 { return c.size }
+
+// Take passes part of a chunk on to write in pieces as DataReader.Next returns
+// them. After an error the message cannot be had any more.
+func (c *ChunkReader) Take(p []byte, write func(text []byte, eol bool) error) error {
+	c.size += int64(len(p))
+	if c.cr && len(p) > 0 {
+		if p[0] != '\n' {
+			return ErrLineEnd
+		}
+		c.cr, p = false, p[1:]
+		if err := c.piece(nil, true, write); err != nil {
+			return err
+		}
+	}
+	for len(p) > 0 {
+		text, rest, eol := bytes.Cut(p, []byte("\n"))
+		p = rest
+		whole, ok := bytes.CutSuffix(text, []byte("\r"))
+		if eol && !ok && !c.BareLF || bytes.IndexByte(whole, '\r') >= 0 {
+			return ErrLineEnd
+		}
+		c.cr = ok && !eol
+		if len(whole) == 0 && !eol {
+			continue
+		}
+		if err := c.piece(whole, eol, write); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// piece passes on one piece.
+func (c *ChunkReader) piece(text []byte, eol bool, write func(text []byte, eol bool) error) error {
+	if c.line += len(text); c.line > MaxTextLine {
+		return ErrLineLength
+	}
+	if c.inner = !eol; eol {
+		c.line = 0
+	}
+	return write(text, eol)
+}
+
+// End completes the last line, which need not end in CRLF.
+func (c *ChunkReader) End(write func(text []byte, eol bool) error) error {
+	switch {
+	case c.cr:
+		return ErrLineEnd
+	case c.inner:
+		return c.piece(nil, true, write)
+	}
+	return nil
+}
