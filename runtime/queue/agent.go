@@ -193,8 +193,9 @@ func newAgent(c *Config) *agent {
 	a := &agent{log: c.Log}
 	a.current.Store(a.newTerms(c.Rules))
 	a.reception = reception{
-		space: func() error { return nil },
-		open:  make(map[envelope.MessageID]*incoming),
+		space:    func() error { return nil },
+		announce: a.scheduler.announce, retract: a.scheduler.retract,
+		open: make(map[envelope.MessageID]*incoming),
 	}
 	a.scheduler = scheduler{
 		terms:   a.current.Load,

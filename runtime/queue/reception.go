@@ -17,6 +17,8 @@ type reception struct {
 	store Store
 	space func() error // why nothing can be taken now; nil: it can
 
+	announce, retract func([]envelope.Envelope) // before a commit, and after one that failed
+
 	mu   sync.Mutex
 	open map[envelope.MessageID]*incoming
 }
@@ -138,7 +140,11 @@ func (r *reception) commit(msg envelope.MessageID, reported []envelope.ID) ([]en
 	if len(in.evs) == 0 {
 		return nil, fmt.Errorf("commit message %v: no envelope", msg)
 	}
+	r.announce(in.evs)
 	err := r.store.Commit(&Message{ID: msg, Content: in.content, Envelopes: in.evs, Reported: reported})
+	if err != nil {
+		r.retract(in.evs)
+	}
 	return in.evs, err
 }
 

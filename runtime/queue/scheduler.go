@@ -82,6 +82,7 @@ type phase uint8
 const (
 	ready    phase = iota + 1 // waits for its turn
 	inFlight                  // with an agent, or its results are being stored
+	arriving                  // is being stored for the first time: no walk takes it
 )
 
 // An order is what is to be done with an envelope when it comes back.
@@ -103,6 +104,25 @@ const (
 // follow a clock that is set. It looks at the time then, and not at the disk.
 const clockCheck = time.Minute
 
+// announce says that evs are about to be stored. A walk that saw one of them
+// before add does would hand it out, and add would do so again.
+func (s *scheduler) announce(evs []envelope.Envelope) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range evs {
+		s.known[evs[i].ID] = arriving
+	}
+}
+
+// retract says that evs were not stored.
+func (s *scheduler) retract(evs []envelope.Envelope) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range evs {
+		delete(s.known, evs[i].ID)
+	}
+}
+
 // add takes envelopes that were stored just now, or stored anew.
 func (s *scheduler) add(evs []envelope.Envelope) {
 	now := time.Now()
@@ -110,6 +130,9 @@ func (s *scheduler) add(evs []envelope.Envelope) {
 	defer s.mu.Unlock()
 	for i := range evs {
 		ev := &evs[i]
+		if s.known[ev.ID] == arriving {
+			delete(s.known, ev.ID)
+		}
 		at, ok := due(ev)
 		if !ok {
 			continue
