@@ -76,7 +76,10 @@ func (m *migration) convert() error {
 		m.report.List = append(m.report.List, d)
 		return nil
 	}
-	if m.guess.Generation == 3 {
+	switch {
+	case m.guess.Generation == 3 && m.against != "":
+		return fmt.Errorf("%s is in the present generation of the language: smtpd-check diff compares it with another", m.name)
+	case m.guess.Generation == 3:
 		return m.modernize(scanned)
 	}
 	m.old, list = read(scanned, &m.guess)
