@@ -140,7 +140,7 @@ func (c *comparison) counts(text string) bool {
 var (
 	newWords   = regexp.MustCompile(`\b(protocols|ciphers|no-dsn)\b`)
 	newLines   = regexp.MustCompile(`[{,][ \t\\]*(#[^\n]*)?(\n|$)|\n[ \t\n]*(#[^\n]*\n[ \t\n]*)*\}`)
-	newMapping = regexp.MustCompile(`^\S*: table "[^"]*" may not be used for (from|mail-from|rcpt-to|auth|source) lookups`)
+	newMapping = regexp.MustCompile(`^\S*: table "[^"]*" may not be used for (for|from|mail-from|rcpt-to|auth|source) lookups`)
 )
 
 // since68 reports whether a difference comes of what has changed from 6.8 to

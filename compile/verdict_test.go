@@ -159,6 +159,7 @@ func TestErrorLines(t *testing.T) {
 		{"filter f phase connect match rdns junk\nfilter f \\\n phase \\\n commitment\nmatch reject\n", "3"},
 		{"filter f phase connect match rdns junk\nfilter f \\\n chain \\\n f\nmatch reject\n", "3"},
 		{"match tls ! tls\\\n\n", "1"},
+		{"\"a b\" = \\\n c\nmatch reject\n", "2"},
 		{"match for any for local \\\n foo\n", "1"},
 		{"match from src <no> \\\n for domian x reject\n", "1"},
 		{"match from any \\\n for any \\\n action x \\\n foo\n", "3"},

@@ -285,12 +285,16 @@ func (p *parser) defineMacro(m *ast.Macro) {
 	name := m.Name.Text
 	// The original does not look at the first byte.
 	if strings.LastIndexAny(name, " \t\n\v\f\r") > 0 {
-		p.report(&diag.Diagnostic{
+		d := &diag.Diagnostic{
 			Span:    token.Span{Start: m.Name.Pos, End: m.Name.EndPos},
 			Code:    "macro-name",
 			Message: fmt.Sprintf("macro name `%s` holds white space", printable(name)),
 			Label:   "use letters, digits and `_`",
-		})
+		}
+		if m.Value.Pos.Line != m.Name.Pos.Line {
+			d.Seen = m.Value.Pos
+		}
+		p.report(d)
 		return
 	}
 	p.define(name, m.Value.Text, m.Name.Pos)
