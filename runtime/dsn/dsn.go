@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/rfc5321"
 )
 
 // A Report is one notification about one message to its sender.
@@ -50,7 +51,9 @@ func New(server string, group []envelope.Envelope) *Report {
 	first := &group[0]
 	r := &Report{
 		Server: server, To: first.Sender, Kind: first.BounceKind,
-		Arrival: first.Arrival, EnvID: first.EnvID, Full: first.Ret == "FULL",
+		Arrival: first.Arrival, EnvID: first.EnvID,
+		// A message that requires TLS does not go back without (RFC 8689, section 5).
+		Full: first.Ret == "FULL" && first.Flags&envelope.RequireTLS == 0,
 	}
 	for i := range group {
 		ev := &group[i]
@@ -155,7 +158,7 @@ func (r *Report) recipient(w io.Writer, c *Recipient) {
 	if kind, addr, ok := strings.Cut(c.Original, ";"); ok {
 		field(w, "Original-Recipient", clean(kind)+"; "+clean(xtext(addr)))
 	}
-	field(w, "Final-Recipient", "rfc822; "+clean(c.Final.String()))
+	field(w, "Final-Recipient", finalRecipient(c.Final))
 	field(w, "Action", actions[r.Kind])
 	field(w, "Status", statusOf(c.Status, r.Kind))
 	if remote := clean(c.Remote); remote != "" {
@@ -174,6 +177,13 @@ func (r *Report) recipient(w io.Writer, c *Recipient) {
 	if r.Kind == envelope.Delayed && !c.Until.IsZero() {
 		field(w, "Will-Retry-Until", date(c.Until))
 	}
+}
+
+func finalRecipient(a envelope.Address) string {
+	if rfc5321.IsASCII(a.User) {
+		return "rfc822; " + clean(a.String())
+	}
+	return "utf-8; " + clean(rfc5321.Escape(a.String()))
 }
 
 // statusOf returns status if it is one (RFC 3463, section 2) whose class

@@ -221,3 +221,19 @@ func FuzzReport(f *testing.F) {
 		}
 	})
 }
+
+// TestParameters has what SMTPUTF8 and REQUIRETLS change in a report.
+func TestParameters(t *testing.T) {
+	ev := envelope.Envelope{
+		Type: envelope.Bounce, BounceKind: envelope.Failed, Ret: "FULL",
+		Sender: envelope.Address{User: "a", Domain: "example.org"}, Dest: envelope.Address{User: "ü", Domain: "example.com"},
+	}
+	r := New("here.example", []envelope.Envelope{ev})
+	if text := string(write(t, r, strings.NewReader(original))); !r.Full || !strings.Contains(text, "\nFinal-Recipient: utf-8; \\x{FC}@example.com\n") {
+		t.Error(text)
+	}
+	ev.Flags = envelope.RequireTLS
+	if r := New("here.example", []envelope.Envelope{ev}); r.Full {
+		t.Error("a message that requires TLS is returned whole")
+	}
+}

@@ -44,6 +44,7 @@ type session struct {
 	stop   func() bool // of closing the connection when the context ends
 	caps   caps
 	tls    bool
+	proven bool          // the host's certificate was verified
 	ptr    <-chan string // the reverse name of the host, once known
 	name   string        // what came from ptr
 
@@ -54,9 +55,9 @@ type session struct {
 
 // caps are what a host offered in its reply to EHLO.
 type caps struct {
-	startTLS, pipelining, dsn, eightBit, utf8 bool
-	authPlain, authLogin                      bool
-	size                                      int64 // 0: no limit known
+	startTLS, pipelining, dsn, eightBit, utf8, requireTLS bool
+	authPlain, authLogin                                  bool
+	size                                                  int64 // 0: no limit known
 }
 
 // errDowngrade is returned, wrapped, when TLS failed where clear text is allowed.
@@ -205,6 +206,8 @@ func parseCaps(lines []string) caps {
 			c.eightBit = true
 		case "SMTPUTF8":
 			c.utf8 = true
+		case "REQUIRETLS":
+			c.requireTLS = true
 		case "SIZE":
 			if n, err := strconv.ParseInt(strings.TrimSpace(args), 10, 64); err == nil && n > 0 {
 				c.size = n
@@ -252,7 +255,7 @@ func (s *session) startTLS(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("TLS: %w", err)
 	}
-	s.tls = true
+	s.tls, s.proven = true, verified
 	s.log(ctx, "mta tls", slog.String("ciphers", tls.VersionName(state.Version)+":"+tls.CipherSuiteName(state.CipherSuite)))
 	result := "unverified"
 	if verified {

@@ -127,8 +127,18 @@ func (x *transaction) suits(b body) bool {
 		x.all(outcome{Result: queue.Result{Outcome: queue.PermFail, Status: "5.3.4", Text: "message too large for peer"}})
 		return false
 	}
+	if x.first().Flags&envelope.RequireTLS != 0 && !(x.proven && x.caps.requireTLS) {
+		// Who asked for it would rather have it back than sent to another
+		// (RFC 8689, section 4.2.1).
+		x.all(outcome{Result: queue.Result{Outcome: queue.PermFail, Status: "5.7.30", Text: "REQUIRETLS support required, with a certificate that can be verified"}})
+		return false
+	}
 	if x.caps.utf8 {
 		return true
+	}
+	if x.first().Flags&envelope.SMTPUTF8 != 0 && b.utf8Header {
+		x.all(outcome{Result: queue.Result{Outcome: queue.PermFail, Status: "5.6.7", Text: "internationalized header not supported by peer"}})
+		return false
 	}
 	left := x.pending[:0]
 	for _, i := range x.pending {
@@ -141,6 +151,9 @@ func (x *transaction) suits(b body) bool {
 	x.pending = left
 	return len(left) > 0
 }
+
+// first returns an envelope for what all envelopes of a message share.
+func (x *transaction) first() *envelope.Envelope { return &x.t.envelopes[x.pending[0]] }
 
 // run says the commands and sends the message.
 func (x *transaction) run(content *os.File, b body) error {
@@ -228,8 +241,7 @@ func (x *transaction) note(s step, r reply) {
 
 // steps returns the commands of the transaction.
 func (x *transaction) steps(b body) []step {
-	first := &x.t.envelopes[x.pending[0]]
-	steps := []step{{verb: verbMail, text: "MAIL FROM:<" + x.t.sender.String() + ">" + x.mailParams(first, b)}}
+	steps := []step{{verb: verbMail, text: "MAIL FROM:<" + x.t.sender.String() + ">" + x.mailParams(x.first(), b)}}
 	for _, i := range x.pending {
 		ev := &x.t.envelopes[i]
 		steps = append(steps, step{verbRcpt, i, "RCPT TO:<" + ev.Dest.String() + ">" + x.rcptParams(ev)})
@@ -246,8 +258,11 @@ func (x *transaction) mailParams(ev *envelope.Envelope, b body) string {
 	if x.caps.eightBit && b.eightBit {
 		p.WriteString(" BODY=8BITMIME")
 	}
-	if x.caps.utf8 && !x.isASCII() {
+	if x.caps.utf8 && (!x.isASCII() || ev.Flags&envelope.SMTPUTF8 != 0 && b.utf8Header) {
 		p.WriteString(" SMTPUTF8")
+	}
+	if ev.Flags&envelope.RequireTLS != 0 {
+		p.WriteString(" REQUIRETLS")
 	}
 	if x.caps.dsn && ev.Ret != "" {
 		p.WriteString(" RET=" + ev.Ret)
@@ -360,13 +375,15 @@ func (x *transaction) reset() error {
 
 // A body is what the commands tell of a message.
 type body struct {
-	size     int64 // with CRLF at the ends of lines
-	eightBit bool
+	size       int64 // with CRLF at the ends of lines
+	eightBit   bool
+	utf8Header bool // what is not ASCII is in the header, too
 }
 
 // inspect reads content once.
 func inspect(content *os.File) (body, error) {
 	var b body
+	header, start := true, true // still in the header, at the start of a line
 	r := getReader(io.NewSectionReader(content, 0, math.MaxInt64))
 	defer putReader(r)
 	for {
@@ -378,8 +395,26 @@ func inspect(content *os.File) (body, error) {
 		p, _ := r.Peek(r.Buffered())
 		b.size += int64(len(p) + bytes.Count(p, []byte("\n")))
 		b.eightBit = b.eightBit || !isASCIIBytes(p)
+		if header {
+			var part []byte
+			part, header = headerPart(p, start)
+			b.utf8Header = b.utf8Header || !isASCIIBytes(part)
+			start = p[len(p)-1] == '\n'
+		}
 		r.Discard(len(p))
 	}
+}
+
+// headerPart returns how much of p belongs to the header, and whether that goes
+// on behind it. Start says that p begins with a line.
+func headerPart(p []byte, start bool) (part []byte, more bool) {
+	if start && p[0] == '\n' {
+		return nil, false
+	}
+	if i := bytes.Index(p, []byte("\n\n")); i >= 0 {
+		return p[:i], false
+	}
+	return p, true
 }
 
 // readers holds the buffers through which contents are read, each of them twice

@@ -158,7 +158,7 @@ func ParseNotify(s string) (Notify, error) {
 func ParseORcpt(s string) (string, error) {
 	kind, value, ok := strings.Cut(s, ";")
 	if strings.EqualFold(kind, "utf-8") {
-		value = escape(value)
+		value = Escape(value)
 	}
 	if !ok || !keyword(kind) || value == "" || !ValidXtext(value) {
 		return "", ErrSyntax
@@ -166,8 +166,9 @@ func ParseORcpt(s string) (string, error) {
 	return kind + ";" + value, nil
 }
 
-// escape replaces what is not ASCII.
-func escape(s string) string {
+// Escape returns an address with what is not ASCII in it as \x{…}, the form of
+// type utf-8 that stands where only ASCII may (RFC 6533, section 3).
+func Escape(s string) string {
 	if IsASCII(s) {
 		return s
 	}
