@@ -13,6 +13,9 @@
 // the same grammar does the everyday work because it is some thirty times as
 // fast; a fuzz test holds the two together.
 //
+// Scan hands out the tokens of the older generations of the language, whose
+// grammars are in packages below this one.
+//
 // The package knows no meaning: a name is a string here, and whether it was
 // declared is for package compile to say. It reads no file but the ones that
 // it is given and that are included.
