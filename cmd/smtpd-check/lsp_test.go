@@ -47,6 +47,23 @@ func TestLSP(t *testing.T) {
 	}
 }
 
+// TestLSPOlderGeneration opens an old configuration: the editor shows one
+// finding, whatever the parser of the present language made of it.
+func TestLSPOlderGeneration(t *testing.T) {
+	const uri = "file:///etc/mail/smtpd.conf"
+	text := "table t { a }\nlisten on lo tls certificate x\nlimit mta inet4\naccept for any relay\nreject from any for any\n"
+	got := converse(t, []string{
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}`,
+		`{"jsonrpc":"2.0","method":"initialized","params":{}}`,
+		fmt.Sprintf(`{"jsonrpc":"2.0","method":"textDocument/didOpen","params":{"textDocument":{"uri":%q,"languageId":"smtpd","version":1,"text":%q}}}`, uri, text),
+		`{"jsonrpc":"2.0","id":2,"method":"shutdown"}`,
+		`{"jsonrpc":"2.0","method":"exit"}`,
+	})
+	if len(got) < 2 || strings.Count(got[1], `"code":"`) != 1 || !strings.Contains(got[1], `"code":"old-generation"`) {
+		t.Errorf("got %q, want one finding, old-generation", got)
+	}
+}
+
 // converse says everything to the program and returns what it answers.
 func converse(t *testing.T, talk []string) []string {
 	t.Helper()
