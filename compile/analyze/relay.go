@@ -1,6 +1,7 @@
 package analyze
 
 import (
+	"cmp"
 	"context"
 	"math/big"
 	"net/netip"
@@ -30,7 +31,7 @@ func (v Verdict) String() string { return verdictNames[v] }
 // A RelayReport says who can send mail out through the host.
 type RelayReport struct {
 	Verdict Verdict
-	Open    []Open // at most one for each rule and listener
+	Open    []Open // at most one for each rule and listener; the first of very many
 	// Declared are the rules that relay for strangers, but only to domains
 	// that they name.
 	Declared []int
@@ -120,56 +121,93 @@ type relaying struct {
 	work    *int
 	classes classes
 	found   []way
+	gaveUp  bool // before all ways were found
 	report  RelayReport
 }
 
 // A way is that addresses of a class can relay, or that it is not known
-// whether they can.
+// whether they can. The witness may have an address of another class.
 type way struct {
 	rule, listener, class int
 	verdict               Verdict
-	witness               Witness
+	witness               *Witness
 }
 
 // ways finds all ways to relay. Of listeners that look alike to the rules
-// only the first is tried.
+// only the first is tried. The usual addresses come before all others, so
+// that a rule which is open to anybody is found within the budget.
 func (r *relaying) ways() {
 	alike := r.alike()
-	for i := range r.rules.Rules {
-		if !r.relays(i) {
-			continue
-		}
-		declared := false
-		for l, first := range alike {
-			if first != l {
+	shown := make(map[[2]int]*Witness)
+	declared := make(map[int]bool)
+	for _, first := range []bool{true, false} {
+		for i := range r.rules.Rules {
+			if !r.relays(i) {
 				continue
 			}
 			for _, class := range r.classes.of(r.rules, &r.rules.Rules[i]) {
-				s := r.search(i, l, r.classes.samples[class:class+1])
-				v, w, _ := r.relayBy(&s, i)
-				if v >= Conditional && !r.replayed(&s, &w, i) {
-					v = Unknown
+				if class < len(usual) != first {
+					continue
 				}
-				if v != Proved {
-					r.found = append(r.found, way{i, l, class, v, w})
+				for l, same := range alike {
+					if same == l {
+						r.way(i, l, class, shown)
+						declared[i] = declared[i] || r.relaysToDeclared(i, l, class)
+					}
 				}
-				declared = declared || r.relaysToDeclared(i, l, class)
 			}
 		}
-		if declared {
+	}
+	for i := range declared {
+		if declared[i] {
 			r.report.Declared = append(r.report.Declared, i)
 		}
 	}
+	slices.Sort(r.report.Declared)
+	slices.SortFunc(r.found, func(a, b way) int {
+		return cmp.Or(cmp.Compare(a.rule, b.rule), cmp.Compare(a.listener, b.listener), cmp.Compare(a.class, b.class))
+	})
 }
 
-// replayed reports whether the linear engine agrees that rule i relays. It
-// looks at all rules, which has its price.
-func (r *relaying) replayed(s *search, w *Witness, i int) bool {
-	var trusted []string
-	if !s.stranger.listener.ProxyV2 {
-		trusted = s.stranger.trusted
+// way finds out whether addresses of a class can relay. Most often mail that
+// is shown to be relayed for one class is relayed for another one as well.
+func (r *relaying) way(i, l, class int, shown map[[2]int]*Witness) {
+	s := r.search(i, l, r.classes.samples[class:class+1])
+	key := [2]int{i, l}
+	if !s.spend(workOfDecision) {
+		r.gaveUp = true
+		return
 	}
-	return s.spend(len(r.rules.Rules)) && r.replays(w, engine.Decision{Outcome: engine.Accept, Rule: i}, trusted)
+	if w := shown[key]; w != nil {
+		tx := w.Transaction
+		tx.Addr = r.classes.samples[class]
+		if d := r.engine.Decide(context.Background(), &tx, nil); d.Outcome == engine.Accept && d.Rule == i {
+			r.found = append(r.found, way{i, l, class, Refuted, w})
+			return
+		}
+	}
+	v, w, _ := r.relayBy(&s, i)
+	if v == Refuted {
+		shown[key] = &w
+	}
+	if v != Proved {
+		r.found = append(r.found, way{i, l, class, v, &w})
+	}
+}
+
+// What is charged for work that is not trying values.
+const (
+	workOfDecision = 100
+	maxReplayed    = 20_000_000 // rules that the linear engine looks at
+)
+
+// replayed reports whether the linear engine agrees that rule i relays.
+func (r *relaying) replayed(o *Open) bool {
+	var trusted []string
+	if !r.rules.Listeners[o.Listener].ProxyV2 {
+		trusted = r.options.Trusted
+	}
+	return r.table.replays(&o.Witness, engine.Decision{Outcome: engine.Accept, Rule: o.Rule}, trusted)
 }
 
 // alike returns for each listener the first one that looks the same to the
@@ -240,7 +278,7 @@ func (r *relaying) relayBy(s *search, i int) (Verdict, Witness, *certificate.Nod
 	work := []job{{r.covered(i), root}}
 	verdict, witness := Proved, Witness{}
 	for n := 0; len(work) > 0; n++ {
-		if n == maxRegions {
+		if n == maxRegions || !s.spend(workOfDecision) {
 			return max(verdict, Unknown), witness, root
 		}
 		j := work[len(work)-1]

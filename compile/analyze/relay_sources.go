@@ -276,7 +276,7 @@ func (r *relaying) count() {
 		}
 	}
 	r.report.Total, r.report.everybody = size(r.classes.ranges(total)), size(r.classes.ranges(all))
-	if r.classes.err != "" || *r.work < 0 {
+	if r.classes.err != "" || r.gaveUp {
 		r.report.Counted = false
 	}
 }
@@ -331,50 +331,76 @@ func (r *relaying) judge() {
 	for _, v := range []Verdict{Unknown, Conditional, Refuted} {
 		large[v] = r.large(v)
 	}
+	replays := maxReplayed
 	worst := make(map[[2]int]int) // by rule and listener: index of the open way
 	for _, w := range r.found {
 		addr, isLarge := large[w.verdict][[2]int{w.rule, w.class}]
 		if !isLarge && !r.rules.Listeners[w.listener].ProxyV2 {
 			continue
 		}
-		r.report.Verdict = max(r.report.Verdict, w.verdict)
 		if w.verdict == Unknown {
-			r.unproved("the search for rule %d was given up", w.rule+1)
+			r.notKnown("the search for rule %d was given up", w.rule+1)
 			continue
 		}
-		if isLarge && w.verdict == Refuted { // no table was asked for the address
-			w.witness.Transaction.Addr = addr
-		}
-		o := Open{w.rule, w.listener, r.gate(&w, isLarge), w.witness}
 		at, ok := worst[[2]int{w.rule, w.listener}]
-		switch {
-		case !ok:
-			worst[[2]int{w.rule, w.listener}] = len(r.report.Open)
-			r.report.Open = append(r.report.Open, o)
-		case w.verdict == Refuted && len(r.report.Open[at].Witness.Assumed) > 0:
-			r.report.Open[at] = o
+		if ok && (w.verdict < Refuted || len(r.report.Open[at].Witness.Assumed) == 0) {
+			continue
 		}
+		if replays -= len(r.rules.Rules); replays < 0 {
+			break
+		}
+		o := r.open(&w, addr, isLarge)
+		if !r.replayed(&o) {
+			r.notKnown("the engines disagree on rule %d", w.rule+1) // believe neither
+			continue
+		}
+		r.report.Verdict = max(r.report.Verdict, w.verdict)
+		if ok {
+			r.report.Open[at] = o
+			continue
+		}
+		worst[[2]int{w.rule, w.listener}] = len(r.report.Open)
+		r.report.Open = append(r.report.Open, o)
+	}
+	if r.gaveUp {
+		r.notKnown("there are too many rules and networks")
 	}
 	if r.classes.err != "" {
-		r.report.Verdict = max(r.report.Verdict, Unknown)
-		r.unproved("%s", r.classes.err)
+		r.notKnown("%s", r.classes.err)
 	}
 }
 
-func (r *relaying) unproved(format string, args ...any) {
+// notKnown says why the answer is not known, unless it is worse.
+func (r *relaying) notKnown(format string, args ...any) {
+	r.report.Verdict = max(r.report.Verdict, Unknown)
 	if r.report.Unproved == "" {
 		r.report.Unproved = fmt.Sprintf(format, args...)
 	}
 }
 
+// open returns a way as it is shown, from an address in the large range if
+// it is one.
+func (r *relaying) open(w *way, addr netip.Addr, isLarge bool) Open {
+	o := Open{Rule: w.rule, Listener: w.listener, Witness: *w.witness}
+	switch {
+	case w.verdict < Refuted: // a table was asked for the very address
+	case isLarge:
+		o.Witness.Transaction.Addr = addr
+	default:
+		o.Witness.Transaction.Addr = r.classes.samples[w.class]
+	}
+	o.Gate = r.gate(&o, isLarge)
+	return o
+}
+
 // gate says what a stranger has to pass to relay.
-func (r *relaying) gate(w *way, isLarge bool) Gate {
-	rule := &r.rules.Rules[w.rule]
+func (r *relaying) gate(o *Open, isLarge bool) Gate {
+	rule := &r.rules.Rules[o.Rule]
 	from := rule.From.Kind == compile.FromSrc && rule.From.Sign == compile.Is
 	switch {
 	case !isLarge:
 		return ProxyGate
-	case from && w.witness.Transaction.Addr != usual[0]:
+	case from && o.Witness.Transaction.Addr != usual[0]:
 		return NetworkGate
 	case rule.From.Kind == compile.FromRDNS || rule.Tag.Sign|rule.Helo.Sign|rule.MailFrom.Sign != compile.Absent:
 		return ForgedGate
@@ -425,8 +451,7 @@ func (r *relaying) prove() {
 		}
 	}
 	if err := certificate.VerifyClosed(r.rules, c); err != nil {
-		r.report.Verdict = Unknown
-		r.unproved("the checker refuses the proof: %v", err)
+		r.notKnown("the checker refuses the proof: %v", err)
 		return
 	}
 	r.report.Certificate = c

@@ -155,5 +155,8 @@ func (r Range) IsLarge() bool {
 	case r.First.IsPrivate() && r.Last.IsPrivate():
 		bits = 16
 	}
+	if netip.PrefixFrom(r.First, r.First.BitLen()-int(bits)).Contains(r.Last) {
+		return false
+	}
 	return r.Size().Cmp(new(big.Int).Lsh(big.NewInt(1), bits)) > 0
 }
