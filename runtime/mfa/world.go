@@ -42,6 +42,14 @@ func (c *client) Alias(ctx context.Context, t compile.TableID, key string) (stri
 
 // User implements expand.World.
 func (c *client) User(ctx context.Context, t compile.TableID, name string) (expand.Account, bool, error) {
+	if t != 0 && c.inline[t-1] != nil {
+		value, ok, err := c.inline[t-1].Lookup(engine.UserInfo, name)
+		if !ok || err != nil {
+			return expand.Account{}, false, err
+		}
+		u, err := expand.ParseAccount(name, value)
+		return u, true, err
+	}
 	u, ok, err := c.lookups.UserInfo(ctx, t, name)
 	return expand.Account(u), ok, err
 }
