@@ -57,6 +57,7 @@ type cli struct {
 	Verify  verifyCmd  `cmd:"" help:"Check the certificate that nobody can relay."`
 	Diff    diffCmd    `cmd:"" help:"Say what two configurations decide differently."`
 	Migrate migrateCmd `cmd:"" help:"Convert a configuration of an older release to the present language."`
+	Import  importCmd  `cmd:"" help:"Make a configuration of the settings of another mail server."`
 	Test    testCmd    `cmd:"" help:"Run tests of the rules."`
 	Codes   codesCmd   `cmd:"" help:"Explain the codes of findings."`
 	LSP     lspCmd     `cmd:"" name:"lsp" help:"Serve an editor over standard input."`

@@ -130,15 +130,7 @@ func (c *migrateCmd) output(m *migration) error {
 		if c.intoDirectory() {
 			name = filepath.Join(c.Output, filepath.Base(t.Name))
 		}
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
-		if errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("%s exists already; name another file, or use -w", name)
-		}
-		if err != nil {
-			return err
-		}
-		_, err = f.Write(t.Data)
-		if err := errors.Join(err, f.Close()); err != nil {
+		if err := createFile(name, t.Data); err != nil {
 			return err
 		}
 	}

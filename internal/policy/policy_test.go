@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"lsp":               {"ast", "compile", "lang", "lang/token", "lang/diag"},
 	"compile/analyze":   {"ast", "compile", "compile/analyze/certificate", "compile/engine", "compile/ere", "compile/expand", "compile/tablefile", "lang/token", "lang/diag"},
 	"compile/migrate":   {"ast/old", "compile", "compile/tablefile", "lang/token", "lang/diag"},
+	"compile/postfix":   {"compile", "compile/tablefile", "lang/token", "lang/diag"},
 	"compile/legacy":    {"ast", "ast/old", "compile", "compile/tablefile"},
 	// The checker of proofs knows nothing of what finds them.
 	"compile/analyze/certificate": {"compile", "compile/engine"},
