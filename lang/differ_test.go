@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"smtpd/ast"
+	"smtpd/lang/diag"
 	"smtpd/lang/token"
 )
 
@@ -93,6 +95,9 @@ func checkParsers(t *testing.T, text []byte) {
 	}
 	file, diags := Parse("f", opts)
 	want, failed := parseByReference(t, "f", opts)
+	if slices.ContainsFunc(diags, func(d *diag.Diagnostic) bool { return d.Code == "too-many-errors" }) {
+		want = want[:min(len(want), len(file.Stmts))] // Parse gave up where the reference goes on
+	}
 	if diff := cmp.Diff(want, file.Stmts, sameTree); diff != "" {
 		t.Errorf("%q: reference and hand-written parser differ (-want +got):\n%s", clip(string(text)), diff)
 	}
@@ -138,7 +143,7 @@ func FuzzParse(f *testing.F) {
 	for _, text := range samples(f) {
 		f.Add(text)
 	}
-	for _, text := range []string{"a=\"b\"\n$a $a", "table t {\n a\n, b", "x = '\"'\n$x", "\\", "match \\\n !", "\x01\x02$", "table t { a = b,\n\nc }", "1-", "-1", "=>", "listen on $", "admd \"\\\x01\"", "admd a\\\x02b"} {
+	for _, text := range []string{"a=\"b\"\n$a $a", "table t {\n a\n, b", "x = '\"'\n$x", "\\", "match \\\n !", "\x01\x02$", "table t { a = b,\n\nc }", "1-", "-1", "=>", "listen on $", "admd \"\\\x01\"", "admd a\\\x02b", strings.Repeat("admd\x00\n", 12)} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
