@@ -4,8 +4,9 @@
 usage: bench/check.py [RUNS]        (3)
 
 Builds smtpd, writes the configurations into a temporary folder, and prints a
-table: wall and CPU seconds and peak resident memory, medians. OpenSMTPD's is
-/usr/sbin/smtpd where it is installed.
+table: CPU seconds and peak resident memory of each program, medians, and the
+ratio of OpenSMTPD's figure to ours in this run: more than 1 is better for us.
+The programs take turns. OpenSMTPD's is /usr/sbin/smtpd where it is installed.
 """
 import os, statistics, subprocess, sys, tempfile, time
 
@@ -43,19 +44,31 @@ def main():
     with tempfile.TemporaryDirectory() as d:
         ours = d + "/smtpd"
         subprocess.run(["go", "build", "-o", ours, "./cmd/smtpd"], cwd=ROOT, check=True)
-        programs = [("smtpd", ours)] + ([("OpenSMTPD", PEER)] if os.path.exists(PEER) else [])
-        print("| configuration | program | wall s | CPU s | peak MB | exit |\n|---|---|---|---|---|---|")
+        programs = {"smtpd": ours} | ({"OpenSMTPD": PEER} if os.path.exists(PEER) else {})
+        print("| configuration | CPU s, smtpd | OpenSMTPD | ratio | peak MB, smtpd | OpenSMTPD | ratio |\n|---|---|---|---|---|---|---|")
         for name, lines in CASES:
             conf = d + "/smtpd.conf"
             with open(conf, "w") as f:
                 f.writelines(lines)
-            got = {p: [] for p, _ in programs}
+            got = {p: [] for p in programs}
             for _ in range(runs):
-                for p, path in programs:
+                for p, path in programs.items():
                     got[p].append(run([path, "-n", "-f", conf]))
-            for p, _ in programs:
-                wall, cpu, peak, _ = (statistics.median(x) for x in zip(*got[p]))
-                print(f"| {name} | {p} | {wall:.3f} | {cpu:.3f} | {peak:.0f} | {got[p][0][3]} |")
+            print(f"| {name} | {columns(got, 1, '.3f')} | {columns(got, 2, '.0f')} |", flush=True)
+
+
+def columns(got, i, form):
+    """The medians of figure i, ours and theirs, and their ratio."""
+    ours = statistics.median(r[i] for r in got["smtpd"])
+    if any(r[3] for r in got["smtpd"]):
+        return "failed | |"
+    theirs = got.get("OpenSMTPD")
+    if theirs is None:
+        return f"{ours:{form}} | |"
+    if any(r[3] for r in theirs):
+        return f"{ours:{form}} | refused |"
+    median = statistics.median(r[i] for r in theirs)
+    return f"{ours:{form}} | {median:{form}} | {median / ours:.1f}"
 
 
 main()
