@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Mail servers side by side on loopback, in one interleaved run.
 
-usage: peers.py --peers FOLDER [--servers smtpd,opensmtpd,postfix] [--dest queued,relay,local]
+usage: peers.py --peers FOLDER [--servers smtpd,smtpd-one,opensmtpd,postfix] [--dest queued,relay,local]
                 [--sessions 1,10,50] [-n 2000] [--runs 3] [--one] [--pipeline] [--out FILE.jsonl]
 
 FOLDER was made by bench/setup.sh. Needs root. Each run starts one server with
 an empty spool, warms it with 50 messages, sends N messages with smtpload and
 stops it; the servers take turns, so that a busy machine hurts all alike.
+
+smtpd runs as processes with users of their own, smtpd-one in one process.
+CPU and memory are those of all processes of a server; memory is PSS.
 
 queued  accepted and held: OpenSMTPD with its agents paused, Postfix with HOLD, smtpd started with -P mta -P mda
 relay   accepted and sent on to a sink; end to end until the sink has all
@@ -110,12 +113,18 @@ match from any for domain "relay.test" action "relay"
 
 class Smtpd(Server):
     name = "smtpd"
+    more = []
 
     def prepare(self, dest):
-        # One process as root becomes the user that it delivers for.
         open(f"{self.dir}/smtpd.conf", "w").write(CONF % "")
         hold = ["-P", "mta", "-P", "mda"] if dest == "queued" else []
-        return [self.a.smtpd, "-d", "-f", f"{self.dir}/smtpd.conf", "--spool", f"{self.dir}/spool", "--user", USER] + hold, {}
+        return [self.a.smtpd, "-d", "-f", f"{self.dir}/smtpd.conf", "--spool", f"{self.dir}/spool"] + self.more + hold, {}
+
+
+class SmtpdOne(Smtpd):
+    # One process as root becomes the user that it delivers for.
+    name = "smtpd-one"
+    more = ["--one-process", "--user", USER]
 
 
 class OpenSMTPD(Server):
@@ -273,7 +282,7 @@ def table(rows):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--peers", required=True)
-    p.add_argument("--servers", default="smtpd,opensmtpd,postfix")
+    p.add_argument("--servers", default="smtpd,smtpd-one,opensmtpd,postfix")
     p.add_argument("--dest", default="queued")
     p.add_argument("--sessions", default="10")
     p.add_argument("-n", type=int, default=2000)
@@ -286,7 +295,7 @@ def main():
     a.scratch = a.peers + "/run"
     a.smtpd, a.smtpload = a.peers + "/bin/smtpd", a.peers + "/bin/smtpload"
     subprocess.run(["go", "build", "-o", a.peers + "/bin/", "./cmd/smtpd", "./bench/smtpload"], cwd=os.path.dirname(HERE), check=True)
-    kinds = {c.name: c for c in (Smtpd, OpenSMTPD, Postfix)}
+    kinds = {c.name: c for c in (Smtpd, SmtpdOne, OpenSMTPD, Postfix)}
     rows = []
     for run in range(a.runs):
         for dest in a.dest.split(","):
