@@ -187,6 +187,48 @@ func outcomeOf(rs *compile.Ruleset, d engine.Decision) string {
 	return "accept:" + a.Method.String()
 }
 
+// TestMigrateReadsTables converts for a host whose tables can be read, a
+// database among them: what depends on their entries is known then.
+func TestMigrateReadsTables(t *testing.T) {
+	database, err := os.ReadFile("../../compile/tablefile/hashdb/testdata/small.db") // abuse, postmaster
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{"db": database, "list": []byte("192.0.2.0/24\nlocal\n"), "senders": []byte("@a.example\n@b.example\n")}
+	host, err := hostfacts.Parse("facts", recorded+"file /m.db db\nfile /nets list\nfile /senders senders\n", func(name string) ([]byte, error) {
+		return files[name], nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const conf = `table sources db:/m.db
+table nets file:/nets
+table from "/senders"
+pki x certificate "/c" key "/k"
+listen on lo tls pki x auth
+`
+	for rule, want := range map[string]string{
+		"accept from source <sources> for any relay":     "match !auth from src <sources> for any action \"relay\"\n",
+		"accept from source <nets> for any relay":        "match from src <nets> for any action \"relay\"\nmatch auth from any for any action \"relay\"\n",
+		"accept sender <sources> for any relay":          "match from local mail-from <sources> for any",
+		"accept from any sender ! <from> for any relay ": "match from any !mail-from <\"from\"> for any action \"relay\"\n",
+	} {
+		m := converted(t, "smtpd.conf", []byte(conf+rule+"\n"), host)
+		if got := string(m.texts[0].Data); !strings.Contains(got, want) {
+			t.Errorf("%s: %s\nis not in\n%s", rule, want, got)
+		}
+		for _, d := range m.report.List {
+			if d.Code == "migrate-table-unread" {
+				t.Errorf("%s: %v", rule, d)
+			}
+		}
+		entries := slices.ContainsFunc(m.report.List, func(d *diag.Diagnostic) bool { return d.Code == "migrate-entry" })
+		if strings.Contains(rule, "sender <sources>") != entries {
+			t.Errorf("%s: %v", rule, m.report.List)
+		}
+	}
+}
+
 // corpus lists the files of the public corpus that some release took, by
 // generation.
 func corpus(t *testing.T, generations ...string) []string {

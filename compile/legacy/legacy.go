@@ -20,6 +20,7 @@ import (
 	"smtpd/ast/old"
 	"smtpd/compile"
 	"smtpd/compile/tablefile"
+	"smtpd/compile/tablefile/hashdb"
 )
 
 // Compile returns the rule table of f on host h. What the host does not know
@@ -220,4 +221,23 @@ func (c *compiler) known(id compile.TableID) ([]string, bool) {
 		keys = append(keys, e.Key)
 	}
 	return keys, true
+}
+
+// listed returns the keys of a table, those of a database included if it can
+// be read here.
+func (c *compiler) listed(id compile.TableID) []string {
+	keys, ok := c.known(id)
+	t := c.rs.Table(id)
+	if ok || t.Backend != "db" {
+		return keys
+	}
+	file, err := c.host.ReadFile(t.Path)
+	if err != nil {
+		return nil
+	}
+	list, _ := hashdb.Parse(file.Data)
+	for _, e := range list {
+		keys = append(keys, e.Key)
+	}
+	return keys
 }

@@ -169,8 +169,7 @@ func (c *compiler) hasLocal(from *old.From) bool {
 	if from.Any || from.Local {
 		return !from.Not
 	}
-	keys, _ := c.known(c.table(from.Source))
-	return slices.Contains(keys, "local") != from.Not
+	return slices.Contains(c.listed(c.table(from.Source)), "local") != from.Not
 }
 
 // authenticated1 is the rule for an authenticated session in generation 1,

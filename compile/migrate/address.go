@@ -6,6 +6,7 @@ import (
 
 	"smtpd/ast/old"
 	"smtpd/compile/tablefile"
+	"smtpd/compile/tablefile/hashdb"
 	"smtpd/lang/diag"
 )
 
@@ -47,19 +48,44 @@ func (c *converter) elems(t *old.TableArg) []*old.Elem {
 
 // fileKeys reads the keys of a table from its file.
 func (c *converter) fileKeys(t *old.Table) (keys []string, known bool) {
-	path, ok := textFile(t)
-	if !ok || c.opts.Host == nil {
+	if c.opts.Host == nil {
 		return nil, false
+	}
+	path, text := textFile(t)
+	if !text {
+		if path = database(t); path == "" {
+			return nil, false
+		}
 	}
 	f, err := c.opts.Host.ReadFile(path)
 	if err != nil {
 		return nil, false
 	}
-	_, entries, err := tablefile.Parse(path, f.Data)
+	var entries []tablefile.Entry
+	if text {
+		_, entries, err = tablefile.Parse(path, f.Data)
+	} else {
+		entries, err = hashdb.Parse(f.Data)
+	}
 	for _, e := range entries {
 		keys = append(keys, e.Key)
 	}
 	return keys, err == nil
+}
+
+// database returns the path of a table that is a database, or "".
+func database(t *old.Table) string {
+	if t.Source == "db" {
+		return t.Path.Text
+	}
+	if t.Spec == nil {
+		return ""
+	}
+	path, ok := strings.CutPrefix(t.Spec.Text, "db:")
+	if !ok {
+		return ""
+	}
+	return path
 }
 
 // textFile returns the path of a table that is a text file.
@@ -88,8 +114,8 @@ func (c *converter) addresses(a *old.Addresses, word string) (ways []string, dea
 	}
 	plain := word + " " + c.arg(a.Table)
 	keys, known := c.keys(a.Table)
-	if !known {
-		c.note(diag.Warning, "migrate-table-unread", "entries of table <%s> without an @ matched nothing before, and match any domain now", a.Table.Ref.Text)
+	if a.Table.Ref != nil && c.elems(a.Table) == nil {
+		c.fileEntries(a.Table.Ref.Text, keys, known)
 		return []string{plain}, ""
 	}
 	rest, null := c.meaningful(keys)
@@ -111,6 +137,20 @@ func (c *converter) addresses(a *old.Addresses, word string) (ways []string, dea
 		ways = append(ways, word+` regex "^@$"`)
 	}
 	return ways, ""
+}
+
+// fileEntries says what of a table that is no part of the text means something
+// else now. It cannot be changed here.
+func (c *converter) fileEntries(table string, keys []string, known bool) {
+	if !known {
+		c.note(diag.Warning, "migrate-table-unread", "entries of table <%s> without an @ matched nothing before, and match any domain now", table)
+		return
+	}
+	for _, k := range keys {
+		if d := c.file.Dialect; !strings.Contains(k, "@") || k == "@" && d < old.D57 || d < old.D541 && strings.Contains(k, "*") {
+			c.note(diag.Warning, "migrate-entry", "entry %q of table <%s> matches more than it did: see whether it is meant to", k, table)
+		}
+	}
 }
 
 // meaningful returns the entries that could match an address and mean the
@@ -185,7 +225,7 @@ func (c *converter) recipientList(r *old.Rule) string {
 // keys.
 func (c *converter) virtualDomains(m *old.TableArg) (text, dead string) {
 	decl := c.tables[m.Ref.Text]
-	if decl != nil && (decl.Source == "db" || decl.Spec != nil && strings.HasPrefix(decl.Spec.Text, "db:")) {
+	if decl != nil && database(decl) != "" {
 		return "for domain " + c.arg(m), ""
 	}
 	keys, known := c.keys(m)

@@ -32,9 +32,9 @@ var arrows = map[string][]string{
 	"compile/expand":    {"compile", "compile/engine"},
 	"lsp":               {"ast", "compile", "lang", "lang/token", "lang/diag"},
 	"compile/analyze":   {"ast", "compile", "compile/analyze/certificate", "compile/engine", "compile/ere", "compile/expand", "compile/tablefile", "lang/token", "lang/diag"},
-	"compile/migrate":   {"ast/old", "compile", "compile/tablefile", "lang/token", "lang/diag"},
+	"compile/migrate":   {"ast/old", "compile", "compile/tablefile", "compile/tablefile/hashdb", "lang/token", "lang/diag"},
 	"compile/postfix":   {"compile", "compile/tablefile", "lang/token", "lang/diag"},
-	"compile/legacy":    {"ast", "ast/old", "compile", "compile/tablefile"},
+	"compile/legacy":    {"ast", "ast/old", "compile", "compile/tablefile", "compile/tablefile/hashdb"},
 	// The checker of proofs knows nothing of what finds them.
 	"compile/analyze/certificate": {"compile", "compile/engine"},
 	"compile/policy":              {"compile", "compile/engine", "compile/expand", "compile/tablefile", "lang/token", "lang/diag"},
