@@ -213,7 +213,14 @@ type SMTP struct {
 	Limit          *Limits `parser:"'smtp':Keyword ( 'limit':Keyword @@"`
 	Ciphers        *Str    `parser:"| 'ciphers':Keyword @@"`
 	MaxMessageSize *Size   `parser:"| 'max-message-size':Keyword @@"`
-	SubAddrDelim   *Str    `parser:"| 'sub-addr-delim':Keyword @@ )"`
+	SubAddrDelim   *Str    `parser:"| 'sub-addr-delim':Keyword @@"`
+	BareLF         *BareLF `parser:"| @@ )"`
+}
+
+// A BareLF names the sources whose lines may end in LF alone.
+type BareLF struct {
+	Pos  token.Pos
+	From *TableArg `parser:"'bare-lf-from':Word @@"`
 }
 
 // A Size is a number or a string with a unit.

@@ -20,6 +20,31 @@ var Extensions = []Extension{
 		Syntax:  `"smtp" "limit" "max-conn-per-source" number`,
 		Example: "smtp limit max-conn-per-source 20",
 	},
+	{
+		Word:    "max-errors",
+		Syntax:  `"smtp" "limit" "max-errors" number`,
+		Example: "smtp limit max-errors 20",
+	},
+	{
+		Word:    "max-commands",
+		Syntax:  `"smtp" "limit" "max-commands" number`,
+		Example: "smtp limit max-commands 200",
+	},
+	{
+		Word:    "max-auth-failures",
+		Syntax:  `"smtp" "limit" "max-auth-failures" number`,
+		Example: "smtp limit max-auth-failures 1",
+	},
+	{
+		Word:    "max-time-without-mail",
+		Syntax:  `"smtp" "limit" "max-time-without-mail" number`,
+		Example: "smtp limit max-time-without-mail 600",
+	},
+	{
+		Word:    "bare-lf-from",
+		Syntax:  `"smtp" "bare-lf-from" table`,
+		Example: "smtp bare-lf-from { 192.0.2.7, 192.0.2.64/28 }",
+	},
 }
 
 // Extends reports whether word is one of ours.

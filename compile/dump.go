@@ -144,14 +144,19 @@ func (d *dumper) settings() {
 	d.line("admd", quoted(rs.ADMD))
 	s := &rs.SMTP
 	limits := smtpLimits(s)
-	if s.MaxConnPerSource > 0 {
-		limits = append(limits, ownSMTPLimits(s)...)
+	for _, l := range ownSMTPLimits(s) {
+		if *l.at > 0 {
+			limits = append(limits, l)
+		}
 	}
 	d.line("smtp limit", limitText(limits))
 	d.line("smtp max-message-size", s.MaxMessageSize)
 	d.line("smtp sub-addr-delim", quoted(string(rune(s.SubAddrDelim))))
 	if s.Ciphers != "" {
 		d.line(opt("smtp ciphers", s.Ciphers))
+	}
+	if s.BareLFFrom != 0 {
+		d.line("smtp", d.tableOpt("bare-lf-from", s.BareLFFrom))
 	}
 	q := &rs.Queue
 	d.line("queue ttl", formatDelay(q.TTL), flag("compression", q.Compression), flag("encryption", q.Encryption), secret("key", q.Key))

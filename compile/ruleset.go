@@ -353,7 +353,14 @@ type SMTP struct {
 	SubAddrDelim   byte
 	Ciphers        string
 
-	MaxConnPerSource int // 0: half of all sessions
+	// Ours. 0 is the default of the server.
+	MaxConnPerSource int // sessions at once
+	MaxErrors        int // of protocol, per session
+	MaxCommands      int // between two messages, besides two for each recipient allowed
+	MaxAuthFailures  int // per session
+	MaxWithoutMail   int // seconds from one message to the next
+
+	BareLFFrom TableID // sources whose lines may end in LF
 }
 
 // Queue says how mail is kept.

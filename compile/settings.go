@@ -83,7 +83,10 @@ func smtpLimits(s *SMTP) []limit {
 
 // ownSMTPLimits are those that OpenSMTPD does not have.
 func ownSMTPLimits(s *SMTP) []limit {
-	return []limit{{"max-conn-per-source", &s.MaxConnPerSource}}
+	return []limit{
+		{"max-conn-per-source", &s.MaxConnPerSource}, {"max-errors", &s.MaxErrors}, {"max-commands", &s.MaxCommands},
+		{"max-auth-failures", &s.MaxAuthFailures}, {"max-time-without-mail", &s.MaxWithoutMail},
+	}
 }
 
 func mdaLimits(m *MDALimits) []limit {
@@ -276,6 +279,9 @@ func (c *compiler) smtp(s *ast.SMTP) {
 		c.messageSize(s.MaxMessageSize)
 	case s.SubAddrDelim != nil:
 		c.subAddrDelim(s.SubAddrDelim)
+	case s.BareLF != nil:
+		c.extension(token.At(s.BareLF.Pos), s.BareLF.Pos, "smtp bare-lf-from")
+		c.rs.SMTP.BareLFFrom = c.use(s.BareLF.From, forBareLF, false)
 	}
 }
 

@@ -65,6 +65,15 @@ func (d *descent) refuse() {
 	d.t = tok{kind: invalid, pos: d.t.pos, end: d.t.end}
 }
 
+// own takes w, a word of ours, and reports whether it was there.
+func (d *descent) own(w string) bool {
+	if t := d.peek(); t.kind == word && t.text == w {
+		d.take()
+		return true
+	}
+	return false
+}
+
 // kw takes keyword w and reports whether it was there.
 func (d *descent) kw(w string) bool {
 	if t := d.peek(); t.kind == keyword && t.text == w {

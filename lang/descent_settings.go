@@ -140,6 +140,7 @@ func (d *descent) queue() *ast.Queue {
 
 func (d *descent) smtp() *ast.SMTP {
 	s := new(ast.SMTP)
+	pos := d.peek().pos
 	switch {
 	case d.kw("limit"):
 		s.Limit = d.limits()
@@ -153,6 +154,8 @@ func (d *descent) smtp() *ast.SMTP {
 		}
 	case d.kw("sub-addr-delim"):
 		s.SubAddrDelim = d.newStr()
+	case d.own("bare-lf-from"):
+		s.BareLF = &ast.BareLF{Pos: pos, From: d.tableArg()}
 	default:
 		d.fail()
 	}

@@ -88,6 +88,8 @@ func (u *uses) statement(s *ast.Stmt) {
 			u.table(o.Domain)
 			u.table(o.Auth)
 		}
+	case s.SMTP != nil && s.SMTP.BareLF != nil:
+		u.table(s.SMTP.BareLF.From)
 	case s.Listen != nil:
 		for _, o := range s.Listen.Options {
 			u.listenOption(o)

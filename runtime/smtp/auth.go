@@ -172,7 +172,7 @@ func (s *session) finishAuth(c credentials, err error) {
 // authFailed refuses, and ends the session of a client that guesses.
 func (s *session) authFailed(reply string) {
 	s.fail("%s", reply)
-	if s.rejects++; s.rejects >= maxAuthFailures && s.state != closing {
+	if s.rejects++; s.rejects >= s.budget.authFailures && s.state != closing {
 		s.end(replyTooManyAuth)
 	}
 }

@@ -91,6 +91,7 @@ func (s *session) copy(h sink) error {
 	s.conn.begin()
 	var refusal error
 	d := rfc5321.NewDataReader(s.in)
+	d.BareLF = s.bareLF
 	for {
 		text, eol, err := d.Next()
 		switch {
@@ -160,7 +161,7 @@ func (s *session) commit(size int64) {
 	s.happened("tx-commit", id.String(), strconv.FormatInt(size, 10))
 	s.happened("tx-reset", id.String())
 	s.mails++
-	s.said = 0
+	s.said, s.since = 0, time.Now()
 	s.forget()
 	s.reply("250 2.0.0 " + id.String() + " Message accepted for delivery")
 }

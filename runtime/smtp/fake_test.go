@@ -161,6 +161,14 @@ func (fakeNames) Lookup(_ context.Context, _ compile.TableID, s engine.Service, 
 	return "", false, nil
 }
 
+// Check knows one network in table 1, and fails in table 2.
+func (fakeNames) Check(_ context.Context, id compile.TableID, s engine.Service, key string) (bool, error) {
+	if id == 2 {
+		return true, errors.New("table is gone")
+	}
+	return s == engine.NetAddr && key == "127.0.0.1", nil
+}
+
 // A rig is a server with one listener, and what stands around it.
 type rig struct {
 	t      *testing.T

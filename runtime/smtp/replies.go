@@ -25,6 +25,8 @@ const (
 	replyFailure       = "421 4.3.0 Temporary failure"
 	replyShutdown      = "421 4.3.2 Service shutting down"
 	replyTooManyConns  = "421 4.7.0 Too many connections from your network"
+	replyTooLong       = "421 4.4.2 Too long without a message"
+	replyEarly         = "421 4.5.1 Client talks before the greeting"
 	replyTooManyErrors = "421 4.7.0 Too many errors"
 	replyTooManyAuth   = "421 4.7.0 Too many failed authentications"
 

@@ -37,6 +37,7 @@ type (
 	lookups interface {
 		PTR(ctx context.Context, addr netip.Addr) (name string, forward lka.FCrDNS, err error)
 		Lookup(ctx context.Context, t compile.TableID, s engine.Service, key string) (value string, ok bool, err error)
+		Check(ctx context.Context, t compile.TableID, s engine.Service, key string) (bool, error)
 	}
 )
 

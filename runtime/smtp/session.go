@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
@@ -26,12 +27,6 @@ const (
 	inputBuffer    = 4096 // what a session reads at once; holds any command
 	outputBuffer   = 8192 // replies that wait for a client which pipelines
 	maxCommandLine = 2047 // without CRLF
-
-	// A client that makes more protocol errors, or sends more commands
-	// without a message being accepted, is told to come back later.
-	maxErrors       = 50
-	spareCommands   = 1000 // besides two for each recipient allowed
-	maxAuthFailures = 3
 )
 
 // A session is one connection and all that was said on it. It belongs to the
@@ -64,6 +59,8 @@ type session struct {
 	errors  int
 	said    int // commands since the last accepted message
 	rejects int // failed authentications
+	budget  budget
+	since   time.Time // the last accepted message, or the begin
 
 	bareLF bool // the client may end lines in LF
 
@@ -100,6 +97,8 @@ func newSession(ctx context.Context, srv *server, at *endpoint, conn net.Conn) *
 		state:  connected,
 		authed: at.local,
 		reason: "disconnect",
+		budget: newBudget(&srv.rules.SMTP),
+		since:  time.Now(),
 	}
 	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		s.addr = a.AddrPort().Addr().Unmap().WithZone("")
@@ -119,6 +118,7 @@ func (s *session) run() {
 		return
 	}
 	defer s.srv.sources.leave(s.addr)
+	s.bareLF = s.mayEndInLF()
 	s.name = s.srv.serverName(s.ctx, s.at, s.conn.LocalAddr())
 	s.reverse = s.srv.lookUpName(s.ctx, s.addr, s.at)
 	s.reverse.wait(greetingPatience)
@@ -126,7 +126,7 @@ func (s *session) run() {
 	if !s.openAudience() || s.at.tls == compile.SMTPS && !s.handshake() {
 		return
 	}
-	if s.filterSimple(phaseConnect) {
+	if s.filterSimple(phaseConnect) && !s.talksEarly() {
 		s.happened("link-greeting", s.name)
 		s.reply("220 " + s.name + " ESMTP OpenSMTPD")
 	}
@@ -181,6 +181,9 @@ func (s *session) readLine() (string, error) {
 	s.conn.begin()
 	b, err := s.in.ReadSlice('\n')
 	line, ok := bytes.CutSuffix(b, []byte("\r\n"))
+	if !ok && err == nil && s.bareLF {
+		line, ok = b[:len(b)-1], true
+	}
 	switch {
 	case err == bufio.ErrBufferFull || len(line) > maxCommandLine:
 		return "", errCommandLength
@@ -194,8 +197,8 @@ func (s *session) readLine() (string, error) {
 
 // execute answers one command.
 func (s *session) execute(line string) {
-	if s.said++; s.said > spareCommands+2*s.srv.rules.SMTP.MaxRcpt {
-		s.end(replyTooManyErrors)
+	if refusal := s.spent(); refusal != "" {
+		s.end(refusal)
 		return
 	}
 	verb, arg, err := rfc5321.Split(line)
@@ -231,7 +234,7 @@ func (s *session) refuse(line string) {
 // fail refuses a command that the client should not have sent.
 func (s *session) fail(format string, args ...any) {
 	s.refuse(fmt.Sprintf(format, args...))
-	if s.errors++; s.errors >= maxErrors {
+	if s.errors++; s.errors >= s.budget.errors {
 		s.end(replyTooManyErrors)
 	}
 }

@@ -393,18 +393,6 @@ S: 250
 	}
 }
 
-func TestErrorBudget(t *testing.T) {
-	r := newRig(t)
-	r.run("S: 220\n" + strings.Repeat("C: BOGUS\nS: 500\n", maxErrors) + "S: 421 4.7.0 Too many errors\nclosed")
-}
-
-func TestCommandBudget(t *testing.T) {
-	r := newRig(t, func(r *rig, _ *compile.Listener) { r.rules.SMTP.MaxRcpt = 1 })
-	d := r.dial()
-	runOn(t, d, hello)
-	runOn(t, d, strings.Repeat("C: NOOP\n", spareCommands+1)+strings.Repeat("S: 250\n", spareCommands+1)+"C: NOOP\nS: 421 4.7.0 Too many errors\nclosed")
-}
-
 func TestQueueFailures(t *testing.T) {
 	t.Run("create", func(t *testing.T) {
 		r := newRig(t, func(r *rig, _ *compile.Listener) { r.queue.createErr = errors.New("full") })

@@ -3,6 +3,8 @@ package smtp
 import (
 	"net/netip"
 	"sync"
+
+	"smtpd/compile/engine"
 )
 
 // A sources counts the sessions of each source, so that one alone cannot keep
@@ -29,6 +31,20 @@ func sourceOf(a netip.Addr) netip.Addr {
 	}
 	p, _ := a.Prefix(64) // an IPv6 address has one
 	return p.Addr()
+}
+
+// mayEndInLF reports whether the client may end lines in LF alone, as old
+// devices do. If the table cannot tell it may not.
+func (s *session) mayEndInLF() bool {
+	from := s.srv.rules.SMTP.BareLFFrom
+	if from == 0 || !s.addr.IsValid() {
+		return false
+	}
+	ok, err := s.srv.names.Check(s.ctx, from, engine.NetAddr, s.addr.String())
+	if err != nil {
+		s.warn("smtp: check bare-lf-from", err)
+	}
+	return ok && err == nil
 }
 
 // enter counts a session, and reports whether the source may have it. This
