@@ -2,6 +2,7 @@ package postfix
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -165,6 +166,7 @@ func (x *expansion) reference(text, of string) (value, rest string, err error) {
 
 // braced expands what stands between ${ and }.
 func (x *expansion) braced(inside, of string) (string, error) {
+	inside = strings.TrimLeft(inside, blanks)
 	n := nameLen(inside)
 	name, rest := inside[:n], strings.TrimLeft(inside[n:], blanks)
 	switch {
@@ -198,9 +200,9 @@ func (x *expansion) choice(text string, yes bool, of string) (string, error) {
 		}
 	}
 	if yes == wanted {
-		return x.text(strings.Trim(first, blanks), of)
+		return x.text(strings.TrimLeft(first, blanks), of)
 	}
-	return x.text(strings.Trim(second, blanks), of)
+	return x.text(strings.TrimLeft(second, blanks), of)
 }
 
 // comparison expands {a} == {b} ? {yes} : {no}.
@@ -233,24 +235,22 @@ func (x *expansion) comparison(text, of string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	yes, ok := compare(a, strings.TrimSuffix(operator, "level"), b)
+	operator, levels := strings.CutSuffix(operator, "level")
+	yes, ok := compare(a, operator, b, levels)
 	if !ok {
 		return "", bad
 	}
 	return x.choice(rest, yes, of)
 }
 
-// compare compares numbers, or versions such as 3.6, as such and all else as
-// text.
-func compare(a, operator, b string) (result, ok bool) {
+// compare compares whole numbers as such, levels of compatibility such as 3.6
+// by their parts, and all else as text.
+func compare(a, operator, b string, levels bool) (result, ok bool) {
 	order := strings.Compare(a, b)
-	x, err1 := version(a)
-	y, err2 := version(b)
-	if err1 == nil && err2 == nil {
-		order = 0
-		for i := 0; i < len(x) && order == 0; i++ {
-			order = x[i] - y[i]
-		}
+	x, err1 := numbers(a)
+	y, err2 := numbers(b)
+	if err1 == nil && err2 == nil && (levels || len(x) == 1 && len(y) == 1) {
+		order = slices.Compare(x, y)
 	}
 	switch operator {
 	case "==":
@@ -269,15 +269,15 @@ func compare(a, operator, b string) (result, ok bool) {
 	return false, false
 }
 
-func version(s string) (v [3]int, err error) {
-	for i, part := range strings.SplitN(s, ".", 3) {
+func numbers(s string) (list []int, err error) {
+	for part := range strings.SplitSeq(s, ".") {
 		n, err := strconv.ParseUint(part, 10, 31)
 		if err != nil {
-			return v, err
+			return nil, err
 		}
-		v[i] = int(n)
+		list = append(list, int(n))
 	}
-	return v, nil
+	return list, nil
 }
 
 // bracketed returns what stands in the brackets that text begins with.

@@ -264,7 +264,7 @@ func (im *importer) login(l *listener) {
 			l.auth = "auth-optional"
 		}
 	}
-	l.words = append(l.words, l.auth+" <"+im.credentials()+">")
+	l.words = append(l.words, l.auth+" <"+im.credentials(l.sv)+">")
 }
 
 // plain reports whether there can be such a client who has not logged in.
@@ -272,14 +272,18 @@ func (l *listener) plain(kind int) bool { return !l.loopback || kind&inNetworks 
 
 // credentials declares the table of those who can log in. Postfix asks SASL,
 // which may know others than the system does: so they have to be named.
-func (im *importer) credentials() string {
+func (im *importer) credentials(sv *service) string {
 	if name, ok := im.tables["credentials"]; ok {
 		return name
 	}
 	name := im.name("credentials")
 	im.tables["credentials"] = name
 	im.decls = append(im.decls, "table "+name+" file:/etc/mail/credentials")
-	im.note(im.main.lookup("smtpd_sasl_type"), diag.Warning, "postfix-login",
+	p := im.main.lookup("smtpd_sasl_type")
+	if p == nil {
+		p = &param{at: sv.at}
+	}
+	im.note(p, diag.Warning, "postfix-login",
 		"who can log in was asked of SASL (%s): write a line with the name and the hash of the password of each into /etc/mail/credentials",
 		clip(im.value("smtpd_sasl_type"))).Help = []string{"if they are the users of the system, leave out `<credentials>` at the listeners, and the table"}
 	return name

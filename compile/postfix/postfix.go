@@ -121,6 +121,7 @@ func (im *importer) note(p *param, class diag.Class, code diag.Code, format stri
 	at := token.Span{}
 	if p != nil {
 		at = token.At(p.at)
+		at.End.Column += len(p.name)
 	}
 	text := fmt.Sprintf(format, args...)
 	key := at.String() + string(code) + text

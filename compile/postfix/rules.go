@@ -243,6 +243,7 @@ func (im *importer) virtual(ours, alias []string) []target {
 	for i, r := range refs {
 		p := im.main.lookup("virtual_alias_maps")
 		table := im.table(p, r, "virtuals", false)
+		im.identities(p, r)
 		method := im.method()
 		if method == rejecting {
 			method = "expand-only"
@@ -262,6 +263,17 @@ func (im *importer) virtual(ours, alias []string) []target {
 		list = append(list, target{alias, rejecting, true})
 	}
 	return list
+}
+
+// identities says which addresses stand for themselves. Postfix stops there,
+// so that a catch-all has exceptions; here such an address never ends.
+func (im *importer) identities(p *param, r mapRef) {
+	entries, _ := im.entries(r)
+	for _, e := range entries {
+		if strings.Contains(e.Key, "@") && slices.ContainsFunc(words(e.Value), func(to string) bool { return strings.EqualFold(to, e.Key) }) {
+			im.note(p, diag.Warning, "postfix-identity", "%s: %s stands for itself there, which refuses its mail here: name the user, or the mailbox, instead", r.name, clip(e.Key))
+		}
+	}
 }
 
 // onward returns the action for domains that are relayed to.
