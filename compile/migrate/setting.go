@@ -2,6 +2,8 @@ package migrate
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,9 +154,9 @@ var counterparts = map[string]string{
 func (c *converter) filter(f *old.Filter) {
 	c.comment("the interface of this filter is gone")
 	d := c.note(diag.Warning, "migrate-filter", "filters of before 6.5 spoke an interface that is gone: the statement is left out")
-	for prog, help := range counterparts {
+	for _, prog := range slices.Sorted(maps.Keys(counterparts)) {
 		if f.Prog == prog || strings.HasSuffix(f.Prog, "/filter-"+prog) || f.Name == prog {
-			d.Help = append(d.Help, fmt.Sprintf("in place of %s there is %s", prog, help))
+			d.Help = append(d.Help, fmt.Sprintf("in place of %s there is %s", prog, counterparts[prog]))
 		}
 	}
 }
