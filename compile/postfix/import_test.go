@@ -140,7 +140,7 @@ func put(a *txtar.Archive, name string, data []byte) {
 
 // decisions holds what the rules decide against lines of
 //
-//	SOURCE[/USER] [port PORT] RECIPIENT: OUTCOME
+//	SOURCE[/USER] [port PORT] [from SENDER] RECIPIENT: OUTCOME
 //
 // where the source is socket, internal or an address, and the outcome reject
 // or what is done.
@@ -156,9 +156,7 @@ func decisions(t *testing.T, rs *compile.Ruleset, text string) {
 		n++
 		source, user, auth := strings.Cut(words[0], "/")
 		tx := &engine.Transaction{Kind: engine.FromAddress, Auth: auth, User: user, Helo: "client.example", Sender: engine.Address{User: "s", Domain: "sender.example"}}
-		rcpt := words[len(words)-1]
-		at := strings.LastIndexByte(rcpt, '@')
-		tx.Rcpt = engine.Address{User: rcpt[:at], Domain: rcpt[at+1:]}
+		tx.Rcpt = address(words[len(words)-1])
 		switch source {
 		case "socket":
 			tx.Kind, tx.Auth = engine.FromSocket, true
@@ -168,8 +166,13 @@ func decisions(t *testing.T, rs *compile.Ruleset, text string) {
 			tx.Addr = netip.MustParseAddr(source)
 		}
 		port := "25"
-		if len(words) == 4 {
-			port = words[2]
+		for i, w := range words[:len(words)-1] {
+			switch w {
+			case "port":
+				port = words[i+1]
+			case "from":
+				tx.Sender = address(words[i+1])
+			}
 		}
 		for _, l := range rs.Listeners {
 			if fmt.Sprint(l.Port) == port && tx.Kind != engine.FromSocket {
@@ -195,4 +198,9 @@ func outcome(rs *compile.Ruleset, d engine.Decision) string {
 		return "reject"
 	}
 	return rs.Action(rs.Rules[d.Rule].Action).Name
+}
+
+func address(text string) engine.Address {
+	at := strings.LastIndexByte(text, '@')
+	return engine.Address{User: text[:at], Domain: text[at+1:]}
 }

@@ -204,11 +204,6 @@ func word(name string) string {
 	return name
 }
 
-// braces writes a list, on a line if it is short.
-func braces(list []string) string {
-	short := strings.Join(list, ", ")
-	if len(short) < 80 {
-		return "{ " + short + " }"
-	}
-	return "{\n" + strings.Join(list, "\n") + "\n}"
-}
+// braces writes a list on one line: releases before 7.5 want no newline after
+// a brace.
+func braces(list []string) string { return "{ " + strings.Join(list, ", ") + " }" }

@@ -16,6 +16,7 @@ const maxNetworks = 1000
 type networks struct {
 	criterion string // of a match
 	loopback  bool   // the host itself is among them
+	prefixes  []netip.Prefix
 }
 
 // mynetworks converts the trusted clients.
@@ -28,21 +29,17 @@ func (im *importer) mynetworks() networks {
 				"Postfix trusts the networks that this host is in (mynetworks_style = %s): which these are is not known, and only the host itself is carried over", clip(style)).
 				Help = []string{"set mynetworks in main.cf to what `postconf mynetworks` prints, and convert again"}
 		}
-		return networks{"from local", true}
+		return networks{"from local", true, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}
 	}
 	list := im.prefixes(p, words(im.value(name)))
-	n := networks{}
+	n := networks{prefixes: list}
 	names := []string{"local"}
 	for _, x := range list {
 		n.loopback = n.loopback || x.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) || x.Contains(netip.IPv6Loopback())
 		if x.Bits() == 0 {
 			im.note(p, diag.Security, "postfix-open-relay", "%v is everybody: Postfix relays for all the world, and so does the result", x)
 		}
-		if x.IsSingleIP() {
-			names = append(names, x.Addr().String())
-		} else {
-			names = append(names, x.String())
-		}
+		names = append(names, address(x))
 	}
 	if len(list) == 0 {
 		return networks{criterion: `from src "local"`}

@@ -80,6 +80,8 @@ type importer struct {
 	order    []*param
 	services []*service
 
+	accesses []*access // of the lists of main.cf
+
 	used map[string]bool // parameters that were asked for
 	said map[string]bool // what was said already
 

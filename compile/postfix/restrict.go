@@ -30,15 +30,11 @@ var stages = []string{
 // networks are those that the result knows.
 func (im *importer) policyOf(s *scope, trusted bool) policy {
 	p := policy{who{true, true, true, true}, who{true, true, true, true}}
-	guarded := false
 	for _, stage := range stages {
 		list := im.restrictions(s, stage, im.get(s, stage), 0)
 		for kind := range 4 {
 			p.ours[kind] = p.ours[kind] && decide(list, kind, true, trusted)
 			p.other[kind] = p.other[kind] && decide(list, kind, false, trusted)
-		}
-		for _, r := range list {
-			guarded = guarded || strings.HasSuffix(r, "_unauth_destination") || r == "reject" || r == "defer"
 		}
 	}
 	if p.other[0] || !trusted && p.other[inNetworks] {
@@ -46,11 +42,7 @@ func (im *importer) policyOf(s *scope, trusted bool) policy {
 		if at == nil {
 			at = s.lookup("smtpd_relay_restrictions")
 		}
-		if guarded {
-			im.note(at, diag.Security, "postfix-open-relay", "the restrictions let strangers relay: that is not carried over")
-		} else {
-			im.note(at, diag.Security, "postfix-open-relay", "no restriction refuses to relay for strangers, with which Postfix does not start: relaying for them is not carried over")
-		}
+		im.note(at, diag.Security, "postfix-open-relay", "the restrictions do not keep strangers from relaying: what lets them is not carried over")
 		p.other[0] = false
 		p.other[inNetworks] = p.other[inNetworks] && trusted
 	}
@@ -143,8 +135,12 @@ func (im *importer) restrictions(s *scope, stage, text string, depth int) []stri
 			list = append(list, w)
 			continue
 		}
-		if parts, ok := parseMap(w); ok && (parts.isFile() || parts.kind == "cidr" || parts.kind == "pcre" || parts.kind == "regexp") {
-			name = access[stage] // the old way to write check_..._access
+		target := strings.TrimPrefix(whole, name+" ")
+		if _, ok := parseMap(items[i]); ok && whole == w && bare[stage] != "" {
+			name, target = bare[stage], items[i] // the old way to write it
+		}
+		if kind, ok := checked(name); ok && depth == 0 && im.access(s, stage, kind, target, list) {
+			continue
 		}
 		dropped = append(dropped, clip(whole))
 		if text := instead[name]; text != "" && !slices.Contains(help, text) {
@@ -157,8 +153,15 @@ func (im *importer) restrictions(s *scope, stage, text string, depth int) []stri
 	return list
 }
 
-// access is what a map means that stands in a list by itself.
-var access = map[string]string{
+// checked returns what a check_..._access looks at.
+func checked(name string) (kind string, ok bool) {
+	kind, ok = strings.CutPrefix(name, "check_")
+	kind, ok2 := strings.CutSuffix(kind, "_access")
+	return kind, ok && ok2 && slices.Contains([]string{"client", "helo", "sender", "recipient"}, kind)
+}
+
+// bare is what a map means that stands in a list by itself.
+var bare = map[string]string{
 	"smtpd_client_restrictions": "check_client_access", "smtpd_helo_restrictions": "check_helo_access",
 	"smtpd_sender_restrictions": "check_sender_access", "smtpd_recipient_restrictions": "check_recipient_access",
 }

@@ -31,7 +31,7 @@ func (im *importer) policy() {
 	for _, l := range listeners {
 		im.write(l, filter)
 	}
-	im.rules = refusals
+	im.rules = append(refusals, im.refusals(n)...)
 	if scanner != "" {
 		im.match(`tag "filtered" `, "", targets, taken, n)
 	}
