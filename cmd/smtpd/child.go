@@ -60,7 +60,7 @@ func runChild(o proc.Order, r *role, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p, err := newParts(child, r.stays, stderr)
+	p, err := newParts(child, o.Role, r.stays, stderr)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func preload(name string) {
 }
 
 // newParts makes of what a process was given what its component needs.
-func newParts(child *proc.Child, stays bool, stderr io.Writer) (*parts, error) {
+func newParts(child *proc.Child, role string, stays bool, stderr io.Writer) (*parts, error) {
 	s, err := readSetup(child.Files[setupName])
 	if err != nil {
 		return nil, err
@@ -150,6 +150,11 @@ func newParts(child *proc.Child, stays bool, stderr io.Writer) (*parts, error) {
 	}
 	p.level.Set(s.Level)
 	p.log = newChildLog(stderr, p.level, s.Tagged)
+	p.tell = child.TellLevel
+	child.OnLevel = func(l slog.Level) {
+		p.level.Set(l)
+		p.log.Debug("logging more", "component", role)
+	}
 	if p.rules, err = s.rules(); err != nil {
 		return nil, err
 	}

@@ -75,7 +75,8 @@ type parts struct {
 	setup *setup
 	rules *compile.Ruleset
 	log   *slog.Logger
-	level *slog.LevelVar // of log
+	level *slog.LevelVar   // of log
+	tell  func(slog.Level) // other processes of a change of it; nil: there are none
 	conn  func(peer string) imsg.Conn
 	ready func() // to be called when it serves
 
@@ -122,7 +123,7 @@ func passOn[T any](ctx context.Context, updates <-chan *update, as func(u *updat
 func runControl(ctx context.Context, p *parts) error {
 	p.ready()
 	return control.Main(ctx, control.Config{
-		Log: p.log, Submission: p.submit, Admin: p.admin, Level: p.level, Version: version, PID: p.pid,
+		Log: p.log, Submission: p.submit, Admin: p.admin, Level: p.level, TellLevel: p.tell, Version: version, PID: p.pid,
 		SMTP: p.conn("smtp"), Queue: p.conn("queue"), LKA: p.conn("lka"), Parent: p.conn(proc.Self),
 		Updates: passOn(ctx, p.updates, func(u *update) control.Update {
 			return control.Update{SMTP: u.conn("smtp"), LKA: u.conn("lka"), Done: u.done}

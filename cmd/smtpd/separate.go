@@ -26,7 +26,7 @@ func (d *daemon) separate(ctx context.Context, r *reloader, serving func()) erro
 	var s *proc.Supervisor
 	updates := make(chan *update)
 	plan := proc.Plan{
-		Log: d.log, Links: links, Lock: d.lock, Stderr: stderr,
+		Log: d.log, Level: d.level, Links: links, Lock: d.lock, Stderr: stderr,
 		Local: func(ctx context.Context) error {
 			p := &parts{setup: d.all, log: d.log, rules: d.rules, conn: s.Link, updates: updates}
 			return runParent(ctx, p, startUser(s, d.rules.ServerName), r)
@@ -105,7 +105,7 @@ func (u *update) tell(ctx context.Context, updates chan<- *update) error {
 
 // process says how a component is run.
 func (d *daemon) process(r *role, spool string) (proc.Process, error) {
-	p := proc.Process{Name: r.name, As: d.account, Front: r.front, Stays: r.stays}
+	p := proc.Process{Name: r.name, As: d.account, Front: r.front, Stays: r.stays, Levels: r.name == "control"}
 	switch r.home {
 	case nowhere:
 		p.Root = filepath.Join(spool, "empty")

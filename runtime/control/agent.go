@@ -23,6 +23,7 @@ type Config struct {
 	Submission *net.UnixListener // for every user
 	Admin      *net.UnixListener // for root and the daemon's account
 	Level      *slog.LevelVar    // of the log
+	TellLevel  func(slog.Level)  // others of a change of it; nil: there are none
 	Version    string
 	PID        int // of the daemon; 0: this process
 	SMTP, LKA  imsg.Conn
@@ -59,6 +60,7 @@ func Main(ctx context.Context, c Config) error {
 	a := &agent{
 		log:     c.Log,
 		level:   c.Level,
+		tell:    c.TellLevel,
 		version: c.Version,
 		pid:     cmp.Or(c.PID, os.Getpid()),
 		queue:   queue.NewClient(run(c.Queue, cancel)), // without the others there is nothing to offer
@@ -103,6 +105,7 @@ type front struct {
 type agent struct {
 	log     *slog.Logger
 	level   *slog.LevelVar
+	tell    func(slog.Level)
 	version string
 	pid     int
 	front   atomic.Pointer[front]

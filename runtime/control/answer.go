@@ -97,9 +97,13 @@ func (a *agent) answer(ctx context.Context, r request) error {
 		if err != nil {
 			return err
 		}
-		a.level.Set(slog.LevelInfo)
+		level := slog.LevelInfo
 		if on {
-			a.level.Set(slog.LevelDebug)
+			level = slog.LevelDebug
+		}
+		a.level.Set(level)
+		if a.tell != nil {
+			a.tell(level)
 		}
 		return r.answered(nil, nil)
 	case typeUpdate:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -142,6 +143,10 @@ type Child struct {
 	// Updates brings what has changed. Updated says that it is in force.
 	Updates chan map[string]*os.File
 
+	// OnLevel is called with the level of the log, which all processes have
+	// in common. It must be set before Run.
+	OnLevel func(slog.Level)
+
 	given map[string]*os.File // for the next update
 	conn  imsg.Conn
 	mu    sync.Mutex
@@ -197,6 +202,12 @@ func (c *Child) obey(f imsg.Frame) error {
 		}
 		c.given[name] = f.File
 		return nil
+	case frameLevel:
+		level, err := parseLevel(f.Data)
+		if err == nil && c.OnLevel != nil {
+			c.OnLevel(level)
+		}
+		return err
 	}
 	return fmt.Errorf("frame of type %d: %w", f.Type, imsg.ErrPayload)
 }
@@ -246,6 +257,11 @@ func (c *Child) link(name string) *imsg.Link {
 		c.links[name] = l
 	}
 	return l
+}
+
+// TellLevel has all processes log from a level on.
+func (c *Child) TellLevel(l slog.Level) {
+	c.conn.Send(imsg.Frame{Type: frameLevel, Data: appendLevel(nil, l)})
 }
 
 // Ready says that the component serves.

@@ -1,6 +1,8 @@
 package proc
 
 import (
+	"log/slog"
+
 	"smtpd/runtime/imsg"
 )
 
@@ -20,6 +22,9 @@ const (
 	frameReady   // it serves
 	frameLost    // a name: the connection to that component has ended
 	frameUpdated // it goes by what it was given
+
+	// Both ways: the level of the log, for all.
+	frameLevel
 )
 
 // A greeting is the first that a process says.
@@ -36,6 +41,14 @@ func (g *greeting) parse(b []byte) error {
 	r := imsg.NewReader(b)
 	*g = greeting{Role: r.String(), Build: r.String()}
 	return r.Close()
+}
+
+func appendLevel(b []byte, l slog.Level) []byte { return imsg.AppendUint32(b, uint32(l)) }
+
+func parseLevel(b []byte) (slog.Level, error) {
+	r := imsg.NewReader(b)
+	l := slog.Level(int32(r.Uint32()))
+	return l, r.Close()
 }
 
 func appendName(b []byte, name string) []byte { return imsg.AppendString(b, name) }

@@ -25,7 +25,9 @@ type Process struct {
 	Root  string // its root directory; "" is that of the system
 	Args  []string
 	Front bool // takes work from outside: it is stopped first
-	Stays bool // is not of a generation, but there for all of them
+
+	Levels bool // may change the level of the log for all
+	Stays  bool // is not of a generation, but there for all of them
 
 	// Files returns what the process is given each time that it is started.
 	Files func() ([]NamedFile, error)
@@ -40,6 +42,7 @@ type NamedFile struct {
 // A Plan says which processes there are.
 type Plan struct {
 	Log       *slog.Logger
+	Level     *slog.LevelVar // of Log
 	Processes []Process
 	Links     [][2]string // pairs of names that talk; one may be Self
 	Lock      *Lock       // of the spool
@@ -343,8 +346,28 @@ func (s *Supervisor) serve(p *process, f imsg.Frame) error {
 		p.updated()
 		p.updated = nil
 		return nil
+	case frameLevel:
+		level, err := parseLevel(f.Data)
+		if err == nil && !p.Levels {
+			err = errors.New("changes the level of the log")
+		}
+		if err == nil {
+			s.tellLevel(level)
+		}
+		return err
 	}
 	return fmt.Errorf("frame of type %d", f.Type)
+}
+
+// tellLevel has every process log from a level on, this one too. Those that
+// are started later are told of it in what they are given.
+func (s *Supervisor) tellLevel(l slog.Level) {
+	s.plan.Level.Set(l)
+	for _, p := range s.procs {
+		if p.greeted && s.send(p, imsg.Frame{Type: frameLevel, Data: appendLevel(nil, l)}) != nil {
+			p.cmd.Process.Kill()
+		}
+	}
 }
 
 // give hands p all that it needs, and has it start.
