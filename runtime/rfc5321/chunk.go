@@ -9,17 +9,22 @@ type ChunkReader struct {
 	// BareLF takes LF for a line end as well.
 	BareLF bool
 
-	cr    bool // the last byte was a CR, whose LF is to come
-	inner bool // in the middle of a line
-	line  int  // length of the line so far
+	held  []byte // the begin of a line of which more must come
+	cr    bool   // the last byte was a CR, whose LF is to come
+	inner bool   // in the middle of a line of which a piece was passed on
+	line  int    // length of the line so far
 	size  int64
 }
+
+// wholeLine is how long a line may be that is surely one piece: who judges a
+// header sees a name and its colon together.
+const wholeLine = 4096
 
 // Size returns how many bytes the message has so far.
 func (c *ChunkReader) Size() int64 { return c.size }
 
 // Take passes part of a chunk on to write in pieces as DataReader.Next returns
-// them. After an error the message cannot be had any more.
+// them: a line of less than 4096 bytes is one. After an error the message cannot be had any more.
 func (c *ChunkReader) Take(p []byte, write func(text []byte, eol bool) error) error {
 	c.size += int64(len(p))
 	if c.cr && len(p) > 0 {
@@ -54,9 +59,17 @@ func (c *ChunkReader) piece(text []byte, eol bool, write func(text []byte, eol b
 	if c.line += len(text); c.line > MaxTextLine {
 		return ErrLineLength
 	}
-	if c.inner = !eol; eol {
+	if eol {
 		c.line = 0
 	}
+	if len(c.held) > 0 || !eol && !c.inner {
+		c.held = append(c.held, text...)
+		if !eol && len(c.held) < wholeLine {
+			return nil
+		}
+		text, c.held = c.held, c.held[:0]
+	}
+	c.inner = !eol
 	return write(text, eol)
 }
 
@@ -65,7 +78,7 @@ func (c *ChunkReader) End(write func(text []byte, eol bool) error) error {
 	switch {
 	case c.cr:
 		return ErrLineEnd
-	case c.inner:
+	case c.inner || len(c.held) > 0:
 		return c.piece(nil, true, write)
 	}
 	return nil

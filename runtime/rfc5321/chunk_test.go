@@ -2,6 +2,7 @@ package rfc5321
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -55,6 +56,30 @@ func TestChunkReader(t *testing.T) {
 	}
 	if text, err := chunks(&ChunkReader{BareLF: true}, "a\nb", "\n.\n"); text != "a\nb\n.\n" || err != nil {
 		t.Errorf("bare LF: %q, %v", text, err)
+	}
+}
+
+// TestChunkReaderWholeLines checks that a line comes in one piece however it
+// was cut, unless it is long.
+func TestChunkReaderWholeLines(t *testing.T) {
+	long := strings.Repeat("x", wholeLine)
+	in := "Subject: x\r\n\r\n" + long + "\r\nlast"
+	var got []string
+	r := new(ChunkReader)
+	write := func(text []byte, _ bool) error {
+		got = append(got, string(text))
+		return nil
+	}
+	for i := range len(in) {
+		if err := r.Take([]byte(in[i:i+1]), write); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.End(write); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"Subject: x", "", long, "", "last"}; !slices.Equal(got, want) {
+		t.Errorf("pieces %q", got)
 	}
 }
 

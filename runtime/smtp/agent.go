@@ -36,8 +36,9 @@ type Config struct {
 
 	// Retire is closed when another server has taken the listeners over: this
 	// one takes no more connections, and ends when its last session has. May
-	// be nil.
-	Retire <-chan struct{}
+	// be nil. Retired is then called when it takes none.
+	Retire  <-chan struct{}
+	Retired func()
 
 	MFA, Queue, LKA, Control imsg.Conn
 }
@@ -139,6 +140,7 @@ func (s *server) listen(ctx context.Context, c *Config) error {
 	case <-c.Retire:
 		retire()
 		listeners.Wait()
+		c.Retired()
 		if s.outlived(ctx) {
 			return nil
 		}

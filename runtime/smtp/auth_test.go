@@ -112,6 +112,37 @@ func TestAuthExchanges(t *testing.T) {
 	}
 }
 
+// TestAuthIdentities mixes identities up: a failure leaves nothing for the next
+// mechanism (CVE-2011-1720), TLS and EHLO forget none, and a success is final.
+func TestAuthIdentities(t *testing.T) {
+	r := newRig(t, withAuth(compile.RequireAuth))
+	r.run(secured + `
+C: AUTH LOGIN YWxpY2U=
+S: 334 UGFzc3dvcmQ6
+C: *
+S: 501 5.5.2
+C: AUTH PLAIN ` + plain("", "nobody", "secret") + `
+S: 535 5.7.8
+C: MAIL FROM:<a@b>
+S: 530
+C: AUTH PLAIN ` + plain("", "alice", "secret") + `
+S: 235
+C: AUTH PLAIN ` + plain("", "label", "secret") + `
+S: 503 5.5.1 Invalid command: Already authenticated
+C: AUTH LOGIN
+S: 503 5.5.1
+C: MAIL FROM:<a@b>
+S: 250
+C: RCPT TO:<c@d>
+S: 250
+C: AUTH PLAIN ` + plain("", "label", "secret") + `
+S: 503 5.5.1
+`)
+	if q := r.policy.asked[0].Session; q.User != "alice" {
+		t.Errorf("asked for user %q", q.User)
+	}
+}
+
 // TestAuthBudget checks that guessing ends the session.
 func TestAuthBudget(t *testing.T) {
 	r := newRig(t, withAuth(compile.OptionalAuth))

@@ -3,6 +3,7 @@ package smtp
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"smtpd/runtime/rfc5321"
@@ -16,7 +17,6 @@ type chunks struct {
 	// The time of a message counts from its first chunk, so that small chunks
 	// are no way to be slow.
 	began time.Time
-	read  int64
 }
 
 // release lets go of what c holds.
@@ -65,14 +65,17 @@ func (s *session) beginChunks() bool {
 // takeChunk reads a chunk into the message and answers.
 func (s *session) takeChunk(size int64, last bool) {
 	c := s.tx.chunks
-	s.conn.began, s.conn.read = c.began, c.read
+	s.conn.began, s.conn.read = c.began, c.lines.Size()
+	if time.Now().After(s.conn.last()) { // it need not be read for that, if it came with its command
+		s.lost(os.ErrDeadlineExceeded)
+		return
+	}
 	refusal := error(nil)
 	err := s.eachPart(size, func(part []byte) {
 		if refusal == nil {
 			refusal = s.takePart(part)
 		}
 	})
-	c.read = s.conn.read
 	if err != nil {
 		s.lost(err)
 		return

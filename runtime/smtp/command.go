@@ -389,6 +389,16 @@ func (s *session) noop(string) {
 	}
 }
 
+// vrfy neither confirms nor denies: who asks collects addresses. To know the
+// command is demanded all the same (RFC 5321, section 4.5.1 and 7.3).
+func (s *session) vrfy(arg string) {
+	if strings.Trim(arg, " ") == "" {
+		s.fail(replyNoMechanism)
+		return
+	}
+	s.reply(replyVerify)
+}
+
 func (s *session) help(string) {
 	for _, line := range replyHelp {
 		s.reply(line)

@@ -28,9 +28,14 @@ type patientConn struct {
 // begin starts the time of a new command or message.
 func (c *patientConn) begin() { c.began, c.read = time.Now(), 0 }
 
+// last returns when the time for all reads since begin is over.
+func (c *patientConn) last() time.Time {
+	return c.began.Add(c.timeout + time.Duration(c.read)*time.Second/minRate)
+}
+
 // Read is called by one goroutine at a time.
 func (c *patientConn) Read(p []byte) (int, error) {
-	last := c.began.Add(c.timeout + time.Duration(c.read)*time.Second/minRate)
+	last := c.last()
 	if idle := time.Now().Add(c.timeout); idle.Before(last) {
 		last = idle
 	}

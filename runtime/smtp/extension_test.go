@@ -123,7 +123,7 @@ S: 250
 func TestEnhancedCodes(t *testing.T) {
 	status := regexp.MustCompile(`^([245])\d\d ([245])\.\d{1,3}\.\d{1,3} `)
 	for _, line := range []string{
-		replyInvalid, replyReady, replyBye, replyOK, replyReset, replyOctets, replyRecipient, replyAuthenticated, replyTemporary, replyFailure,
+		replyInvalid, replyReady, replyBye, replyOK, replyReset, replyOctets, replyVerify, replyRecipient, replyAuthenticated, replyTemporary, replyFailure,
 		replyShutdown, replyTooLong, replyEarly, replyTooManyConns, replyTooManyErrors, replyTooManyAuth, replyTooManyRcpts, replyUnresolved, replyFilter,
 		replyTooManyMails, replyChunk, replyLineTooLong, replyCommandTooLong, replyCommandLineEnd, replyUnrecognized, replyPipelining,
 		replyWizard, replyArguments, replyLoop, replyNeedsDomain, replyBadDomain, replyNoParameters, replyNoMechanism,

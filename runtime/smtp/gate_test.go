@@ -126,11 +126,11 @@ func TestPause(t *testing.T) {
 // on with the session that it has, and then ends.
 func TestRetire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln, retire := newFakeListener(), make(chan struct{})
+		ln, retire, retired := newFakeListener(), make(chan struct{}), make(chan struct{})
 		c := &Config{
 			Rules:     &compile.Ruleset{ServerName: "mx.example", Listeners: []compile.Listener{{Hostname: "mx.example"}}},
 			Log:       slog.New(slog.DiscardHandler),
-			Listeners: []net.Listener{ln}, MaxSessions: 8, Retire: retire,
+			Listeners: []net.Listener{ln}, MaxSessions: 8, Retire: retire, Retired: func() { close(retired) },
 		}
 		s, err := newServer(c)
 		if err != nil {
@@ -146,7 +146,7 @@ func TestRetire(t *testing.T) {
 			t.Fatal(err)
 		}
 		close(retire)
-		synctest.Wait()
+		<-retired
 		if _, open := <-ln.conns; open {
 			t.Error("the listener is in use")
 		}

@@ -17,6 +17,7 @@ const (
 	replyOK            = "250 2.0.0 Ok"
 	replyReset         = "250 2.0.0 Reset state"
 	replyOctets        = "250 2.0.0 %d octets received"
+	replyVerify        = "252 2.5.0 Cannot verify here; RCPT tells"
 	replyRecipient     = expand.ReplyAccepted
 	replyData          = "354 Enter mail, end with \".\" on a line by itself"
 	replyAuthenticated = "235 2.0.0 Authentication succeeded"
@@ -86,9 +87,14 @@ var replyHelp = [...]string{
 	"214 2.0.0 End of HELP info",
 }
 
+// maxReply is the longest line of a reply without its CRLF (RFC 5321, section
+// 4.5.3.1.5).
+const maxReply = 510
+
 // printable returns line with every byte replaced that no client can be
-// expected to take.
+// expected to take, and cut where it is too long.
 func printable(line string) string {
+	line = line[:min(len(line), maxReply)]
 	if strings.IndexFunc(line, unprintable) < 0 {
 		return line
 	}

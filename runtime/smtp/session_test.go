@@ -123,6 +123,10 @@ S: 214 2.0.0 End of HELP info
 C: WIZ
 S: 500 5.5.1 Invalid command: this feature is not supported yet ;-)
 C: VRFY a@b
+S: 252 2.5.0
+C: VRFY
+S: 501 5.5.4 Invalid command arguments: No parameters given
+C: EXPN a@b
 S: 500 5.5.1 Invalid command: Command unrecognized
 c: BDAT 5 LAST\r\nQUIT!
 S: 503 5.5.1 Invalid command: Command not allowed at this point.
@@ -572,6 +576,65 @@ func TestSmuggling(t *testing.T) {
 			t.Errorf("smuggled %v to %v", q.Sender, q.Rcpt)
 		}
 	}
+}
+
+// TestSmugglingChunks is TestSmuggling with BDAT: the text is cut into two
+// chunks at every byte. What is in a chunk is text; a bare CR or LF in it loses
+// the message, and a dot between true line ends is one.
+func TestSmugglingChunks(t *testing.T) {
+	r := newRig(t, func(r *rig, _ *compile.Listener) {
+		const many = 100000
+		r.rules.SMTP.MaxErrors, r.rules.SMTP.MaxCommands, r.rules.SMTP.MaxMails = many, many, many
+	})
+	d := r.dial()
+	runOn(t, d, hello)
+	accepted := 0
+	ends := []string{"\r\n", "\n", "\r", "\r\r\n", "\n\r"}
+	for _, before := range ends {
+		for _, after := range ends {
+			text := "\r\ntext" + before + "." + after + "MAIL FROM:<forged@b>\r\nRCPT TO:<victim@b>\r\n.\r\n"
+			clean := before == "\r\n" && after == "\r\n"
+			for cut := range len(text) + 1 {
+				io.WriteString(d.Conn, fmt.Sprintf("MAIL FROM:<a@b>\r\nRCPT TO:<b@b>\r\nBDAT %d\r\n%sBDAT %d LAST\r\n%sRSET\r\n", cut, text[:cut], len(text)-cut, text[cut:]))
+				want := "S: 250\nS: 250\nS~ ^(250 2.0.0 \\d+ octets|554 5.6.0 )\nS~ ^(503 5.5.1 |554 5.6.0 )\nS: 250 2.0.0 Reset"
+				if clean {
+					want = "S: 250\nS: 250\nS: 250\nS~ ^250 2.0.0 [0-9a-f]{8} Message accepted\nS: 250 2.0.0 Reset"
+					accepted++
+				}
+				if err := d.Run(want); err != nil {
+					t.Fatalf("%q . %q cut at %d: %v", before, after, cut, err)
+				}
+			}
+		}
+	}
+	r.settled()
+	if n := len(r.queue.committed); n != accepted {
+		t.Errorf("%d messages, want %d", n, accepted)
+	}
+	for _, m := range r.bodies() {
+		if m != "\ntext\n.\nMAIL FROM:<forged@b>\nRCPT TO:<victim@b>\n.\n" {
+			t.Errorf("stored %q", m)
+		}
+	}
+	for _, q := range r.policy.asked {
+		if q.Sender.User != "a" || q.Rcpt.User != "b" {
+			t.Errorf("smuggled %v to %v", q.Sender, q.Rcpt)
+		}
+	}
+}
+
+// TestReplyLength holds replies that repeat what the client said to the length
+// that it need read (RFC 5321, section 4.5.3.1.5).
+func TestReplyLength(t *testing.T) {
+	r := newRig(t)
+	long := strings.Repeat("x", 250)
+	r.run(hello + "C: MAIL FROM:<a@b> X=" + strings.Repeat("x", 2000) + `
+S~ ^503 5\.5\.4 .{500}$
+C: MAIL FROM:<a@b>
+S: 250
+C: RCPT TO:<nobody@` + long[:60] + "." + long[:60] + "." + long[:60] + "." + long[:60] + `>
+S~ ^550 .{10,506}$
+`)
 }
 
 // TestSmugglingCloses has the dialogue of an attack by eye.

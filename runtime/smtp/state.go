@@ -42,6 +42,7 @@ func init() {
 		"NOOP":     {anywhere | unwelcome, false, (*session).noop},
 		"HELP":     {anywhere, true, (*session).help},
 		"QUIT":     {anywhere | unwelcome, true, (*session).quit},
+		"VRFY":     {anywhere, false, (*session).vrfy},
 		"WIZ":      {anywhere, false, (*session).wiz},
 	}
 }
