@@ -7,6 +7,7 @@ import (
 
 	"smtpd/lang/diag"
 	"smtpd/lang/diag/codes"
+	"smtpd/lang/directive"
 	"smtpd/lang/token"
 )
 
@@ -86,17 +87,17 @@ func known(code diag.Code) bool {
 // findPermits lists the permits of a source.
 func findPermits(r *diag.Report, name string) []*permit {
 	var permits []*permit
-	for _, d := range directives(r.Set, name) {
-		if d.verb() != "label" {
+	for _, d := range directive.In(r.Set, name) {
+		if d.Verb() != "label" {
 			permits = append(permits, newPermit(d))
 		}
 	}
 	return permits
 }
 
-func newPermit(d *directive) *permit {
-	p := &permit{at: d.at, line: d.line}
-	if m := allowRx.FindStringSubmatch(d.text); m != nil {
+func newPermit(d *directive.Directive) *permit {
+	p := &permit{at: d.At, line: d.Line}
+	if m := allowRx.FindStringSubmatch(d.Text); m != nil {
 		p.code = diag.Code(m[1])
 	}
 	return p

@@ -145,7 +145,7 @@ func newParts(child *proc.Child, role string, stays bool, stderr io.Writer) (*pa
 		return nil, err
 	}
 	p := &parts{
-		setup: s, level: new(slog.LevelVar), conn: connsOf(child, stays, s.Suffix), ready: child.Ready, retired: child.Retired,
+		setup: s, level: new(slog.LevelVar), conn: connsOf(child, stays, s.Suffix), ready: child.Ready, retired: child.Retired, idle: child.Updated,
 		pid: os.Getppid(), store: "/",
 	}
 	p.level.Set(s.Level)

@@ -34,7 +34,14 @@ const judgeTime = 30 * time.Second
 // A question is what is judged.
 type question struct {
 	Before, After []byte // Rulesets, encoded
+	Labels        []label
 	Tests         []policyTest
+}
+
+// A label is what a comment calls a rule of the new configuration.
+type label struct {
+	Rule uint32
+	Name string
 }
 
 // A policyTest is a file of tests.
@@ -52,6 +59,10 @@ type judgement struct {
 
 func (q *question) append(b []byte) []byte {
 	b = imsg.AppendBytes(imsg.AppendBytes(b, q.Before), q.After)
+	b = imsg.AppendUint32(b, uint32(len(q.Labels)))
+	for _, l := range q.Labels {
+		b = imsg.AppendString(imsg.AppendUint32(b, l.Rule), l.Name)
+	}
 	b = imsg.AppendUint32(b, uint32(len(q.Tests)))
 	for _, t := range q.Tests {
 		b = imsg.AppendBytes(imsg.AppendString(b, t.Name), t.Text)
@@ -62,6 +73,9 @@ func (q *question) append(b []byte) []byte {
 func (q *question) parse(b []byte) error {
 	r := imsg.NewReader(b)
 	q.Before, q.After = r.Bytes(), r.Bytes()
+	for range r.Count(8) {
+		q.Labels = append(q.Labels, label{r.Uint32(), r.String()})
+	}
 	for range r.Count(8) {
 		q.Tests = append(q.Tests, policyTest{r.String(), r.Bytes()})
 	}
@@ -152,7 +166,7 @@ func (q *question) judge() (*judgement, error) {
 		return nil, err
 	}
 	j := new(judgement)
-	j.runTests(after, q.Tests)
+	j.runTests(after, q)
 	relay := analyze.Relay(after, analyze.RelayOptions{})
 	j.printf("relay: %s %s\n", relay.Verdict, relay.Unproved)
 	for _, o := range relay.Open {
@@ -178,19 +192,24 @@ func (j *judgement) printf(format string, args ...any) {
 	j.Text += strings.ReplaceAll(fmt.Sprintf(format, args...), " \n", "\n")
 }
 
-func (j *judgement) runTests(rules *compile.Ruleset, files []policyTest) {
+func (j *judgement) runTests(rules *compile.Ruleset, q *question) {
+	if len(q.Tests) == 0 {
+		return
+	}
+	labels := make(map[int]string)
+	for _, l := range q.Labels {
+		labels[int(l.Rule)] = l.Name
+	}
 	var bound []*policy.Bound
-	for _, f := range files {
+	for _, f := range q.Tests {
 		suite, list := policy.Read(f.Name, f.Text)
+		tests, unbound := suite.Bind(rules, labels)
+		list = append(list, unbound...)
 		j.Failed = j.Failed || len(list) > 0
-		tests, unbound := suite.Bind(rules, nil)
-		for _, d := range append(list, unbound...) {
+		for _, d := range list {
 			j.printf("%s\n", d.Error())
 		}
 		bound = append(bound, tests...)
-	}
-	if len(files) == 0 {
-		return
 	}
 	r := policy.Run(bound, len(rules.Rules))
 	for i := range r.Results {

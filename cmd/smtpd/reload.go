@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 
 	"smtpd/compile/oshost"
+	"smtpd/compile/policy"
+	"smtpd/lang"
 	"smtpd/runtime/parent"
 )
 
@@ -122,7 +125,11 @@ func (d *daemon) compare(ctx context.Context, before *daemon, q parent.Reload, t
 	if err != nil {
 		return fmt.Errorf("tests of the policy: %w", err)
 	}
-	ask := question{before.rules.Append(nil), d.rules.Append(nil), tests}
+	labels, err := d.labels()
+	if err != nil {
+		return err
+	}
+	ask := question{before.rules.Append(nil), d.rules.Append(nil), labels, tests}
 	j, err := ask.ask(ctx, d.program.Path, d.account)
 	if err != nil {
 		fmt.Fprintf(text, "the change is not analysed: %v\n", err)
@@ -138,6 +145,20 @@ func (d *daemon) compare(ctx context.Context, before *daemon, q parent.Reload, t
 		return errors.New("it opens a relay; force it to go by it all the same")
 	}
 	return nil
+}
+
+// labels returns what comments call the rules.
+func (d *daemon) labels() ([]label, error) {
+	f, _ := lang.Parse(d.cli.file(), lang.Options{Defines: d.cli.defines(io.Discard)})
+	names, wrong := policy.Labels(f.Set, d.rules)
+	if len(wrong) > 0 {
+		return nil, wrong[0]
+	}
+	var l []label
+	for rule, name := range names {
+		l = append(l, label{uint32(rule), name})
+	}
+	return l, nil
 }
 
 // install brings next into force.

@@ -81,6 +81,7 @@ type parts struct {
 	ready func() // to be called when it serves
 
 	retired <-chan struct{} // closed when another generation has taken over
+	idle    func()          // to be called when no more work is taken after that
 	updates <-chan *update  // of those that stay
 
 	pid       int    // of the daemon
@@ -135,7 +136,7 @@ func runSMTP(ctx context.Context, p *parts) error {
 	p.ready()
 	return p.withKeys(ctx, func(c *certificate) bool { return c.Server }, func(certs map[string]tls.Certificate, roots map[string]*x509.CertPool) error {
 		return smtp.Main(ctx, smtp.Config{
-			Rules: p.rules, Log: p.log, Listeners: p.listeners, Certs: certs, Roots: roots, Paused: p.paused("smtp"), Retire: p.retired,
+			Rules: p.rules, Log: p.log, Listeners: p.listeners, Certs: certs, Roots: roots, Paused: p.paused("smtp"), Retire: p.retired, Retired: p.idle,
 			MFA: p.conn("mfa"), Queue: p.conn("queue"), LKA: p.conn("lka"), Control: p.conn("control"),
 		})
 	})

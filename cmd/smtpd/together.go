@@ -13,13 +13,14 @@ import (
 type company struct {
 	ends    map[[2]string]imsg.Conn // by component and peer
 	retired chan struct{}
+	idle    chan struct{} // closed when it takes no more work after that
 	running *proc.Generation
 }
 
 // newCompany makes the connections of a company: all, or those that the
 // components which stay have not got yet.
 func newCompany(all bool) *company {
-	c := &company{ends: make(map[[2]string]imsg.Conn), retired: make(chan struct{})}
+	c := &company{ends: make(map[[2]string]imsg.Conn), retired: make(chan struct{}), idle: make(chan struct{})}
 	for _, l := range links {
 		if all || comes(l[0]) || comes(l[1]) {
 			c.ends[l], c.ends[[2]string{l[1], l[0]}] = imsg.Pipe()
@@ -64,8 +65,12 @@ func (d *daemon) together(ctx context.Context, r *reloader, serving func()) erro
 				return err
 			}
 		}
-		close(now.retired)
 		now.running.Retire()
+		close(now.retired)
+		select {
+		case <-now.idle:
+		case <-ctx.Done():
+		}
 		now = c
 		return nil
 	})
@@ -99,6 +104,6 @@ func (d *daemon) parts(name string, c *company, updates <-chan *update) *parts {
 		setup: d.all, rules: d.rules, log: d.log, level: d.level, conn: c.conn(name), ready: func() {},
 		pid: os.Getpid(), store: filepath.Join(d.spool, "store"),
 		listeners: d.sockets, submit: d.submit, admin: d.admin, keys: d.keys,
-		retired: c.retired, updates: updates,
+		retired: c.retired, idle: func() { close(c.idle) }, updates: updates,
 	}
 }

@@ -18,6 +18,7 @@ import (
 var arrows = map[string][]string{
 	"lang/token":        {},
 	"lang/diag":         {"lang/token"},
+	"lang/directive":    {"lang/token"},
 	"ast":               {"lang/token"},
 	"ast/old":           {"lang/token"},
 	"lang":              {"ast", "lang/token", "lang/diag"},
@@ -37,7 +38,7 @@ var arrows = map[string][]string{
 	"compile/legacy":    {"ast", "ast/old", "compile", "compile/tablefile", "compile/tablefile/hashdb"},
 	// The checker of proofs knows nothing of what finds them.
 	"compile/analyze/certificate": {"compile", "compile/engine"},
-	"compile/policy":              {"compile", "compile/engine", "compile/expand", "compile/tablefile", "lang/token", "lang/diag"},
+	"compile/policy":              {"compile", "compile/engine", "compile/expand", "compile/tablefile", "lang/token", "lang/diag", "lang/directive"},
 	"runtime/envelope":            {},
 	"runtime/imsg":                {},
 	"runtime/rfc5321":             {},

@@ -71,7 +71,13 @@ func (s *Supervisor) Advance(ctx context.Context, next []Process, update func(su
 			s.plan.Log.Warn("component was not told of the reload", "component", name, "error", err)
 		}
 	}
-	s.post(func() error { s.retireOld(); return nil })
+	retired := make(chan struct{})
+	s.post(func() error { s.retireOld(func() { close(retired) }); return nil })
+	select {
+	case <-retired:
+	case <-s.done:
+	case <-t.C: // it will be, and what it takes meanwhile it finishes
+	}
 	return nil
 }
 
@@ -173,8 +179,16 @@ func (s *Supervisor) dismiss(p *process) {
 	}
 }
 
-// retireOld lets all generations but the newest end.
-func (s *Supervisor) retireOld() {
+// retireOld lets all generations but the newest end, and calls done when they
+// take no more work.
+func (s *Supervisor) retireOld(done func()) {
+	waiting := 1
+	one := func() {
+		if waiting--; waiting == 0 {
+			done()
+		}
+	}
+	defer one()
 	for _, p := range s.procs {
 		if p.generation == 0 || p.generation == s.generation || p.retired {
 			continue
@@ -186,7 +200,11 @@ func (s *Supervisor) retireOld() {
 		if p.cmd == nil {
 			s.forget(p)
 			s.dissolve(p.generation)
-		} else if s.send(p, imsg.Frame{Type: frameRetire}) != nil {
+			continue
+		}
+		waiting++
+		p.updated = one // its death is as good
+		if s.send(p, imsg.Frame{Type: frameRetire}) != nil {
 			p.cmd.Process.Kill()
 		}
 	}

@@ -21,7 +21,7 @@ const (
 	frameHello   // a greeting
 	frameReady   // it serves
 	frameLost    // a name: the connection to that component has ended
-	frameUpdated // it goes by what it was given
+	frameUpdated // it goes by what it was given, or takes no more work
 
 	// Both ways: the level of the log, for all.
 	frameLevel

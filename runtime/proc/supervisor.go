@@ -497,6 +497,9 @@ func (s *Supervisor) died(p *process, cmd *exec.Cmd, err error) error {
 		s.abort(fmt.Errorf("%s did not start: %s", p.role, how))
 		return nil
 	case p.retired && p.Front:
+		if p.updated != nil {
+			p.updated()
+		}
 		s.forget(p)
 		s.dissolve(p.generation)
 		return nil
