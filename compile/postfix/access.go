@@ -47,7 +47,9 @@ func (im *importer) access(s *scope, stage, kind, word string, before []string) 
 			return false
 		}
 	}
-	if !slices.ContainsFunc(im.accesses, func(b *access) bool { return b.stage == a.stage && slices.Equal(a.keys, b.keys) && slices.Equal(a.nets, b.nets) }) {
+	if !slices.ContainsFunc(im.accesses, func(b *access) bool {
+		return b.stage == a.stage && slices.Equal(a.keys, b.keys) && slices.Equal(a.nets, b.nets)
+	}) {
 		im.accesses = append(im.accesses, a)
 	}
 	return true

@@ -26,7 +26,7 @@ func (im *importer) domains(name string) domains {
 		if sub, ok := strings.CutPrefix(domain, "."); ok {
 			names = []string{"*." + sub}
 			domain = sub
-		} else if parents {
+		} else if parents && strings.Contains(domain, ".") {
 			names = append(names, "*."+domain)
 		}
 		if !isDomain(domain) {
@@ -53,9 +53,8 @@ func (im *importer) domains(name string) domains {
 		case isPath(w):
 			d.tables = append(d.tables, im.domainFile(p, w, base))
 		case isMap && !strings.HasPrefix(w, "["):
-			if !r.isFile() && r.kind != "inline" {
-				im.mapNote(name, w)
-				continue
+			if p == nil && !r.isFile() && r.kind != "inline" {
+				continue // that is said of the parameter that it comes from
 			}
 			entries, ok := im.entries(r)
 			if !ok {
@@ -135,7 +134,7 @@ func (im *importer) unknownDomains(p *param, r mapRef, base string) []string {
 		im.tables[key] = name
 		im.decls = append(im.decls, "table "+word(name)+" file:/etc/mail/"+name)
 	}
-	im.note(p, diag.Warning, "postfix-domain", "the domains in %s cannot be looked at: write each on a line of /etc/mail/%s", r.name, name)
+	im.note(p, diag.Warning, "postfix-domain", "the domains in %s cannot be looked at: write each on a line of /etc/mail/%s", r, name)
 	return []string{name}
 }
 

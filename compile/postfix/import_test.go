@@ -28,11 +28,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden archives")
 
-// A set-up is the files of a directory, by name.
+// A setup is the files of a directory, by name. Those whose name begins with
+// mail/ are made by whoever reads the remarks, in /etc/mail.
 type setup map[string][]byte
 
 func (s setup) read(name string) ([]byte, error) {
-	if text, ok := s[path.Base(name)]; ok {
+	if text, ok := s[strings.TrimPrefix(name, "etc/")]; ok {
 		return text, nil
 	}
 	return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
@@ -53,7 +54,11 @@ func rules(t testing.TB, text []byte, s setup) (*compile.Ruleset, error) {
 	t.Helper()
 	facts := "name mx.example.org\n"
 	for name := range s {
-		facts += "file /etc/postfix/" + name + " " + name + "\n"
+		dir := "/etc/postfix/"
+		if strings.HasPrefix(name, "mail/") {
+			dir = "/etc/"
+		}
+		facts += "file " + dir + name + " " + name + "\n"
 	}
 	if text, ok := s["aliases"]; ok && len(text) > 0 {
 		facts += "file /etc/aliases aliases\n"

@@ -85,6 +85,9 @@ func (im *importer) entries(r mapRef) ([]tablefile.Entry, bool) {
 	if r.kind == "inline" {
 		return r.pairs, true
 	}
+	if !r.isFile() && r.kind != "cidr" {
+		return nil, false
+	}
 	text, ok := im.readFile(r.name)
 	if !ok {
 		return nil, false

@@ -97,7 +97,7 @@ func (im *importer) rest() {
 		}
 	}
 	for _, p := range im.order {
-		if im.used[p.name] || isSilent(p.name) || p.value == "" || slices.Contains(ordinary[p.name], p.value) {
+		if im.used[p.name] || isSilent(p.name) || p.value == "" && p.name != "local_recipient_maps" || slices.Contains(ordinary[p.name], p.value) {
 			continue
 		}
 		if _, known := defaults[p.name]; referenced[p.name] && !known {

@@ -9,10 +9,12 @@
 package postfix
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"smtpd/compile"
@@ -64,6 +66,13 @@ func Import(o Options) (*Result, error) {
 	}
 	im.convert()
 	r.Notes = im.notes
+	slices.SortStableFunc(r.Notes, func(a, b *diag.Diagnostic) int {
+		x, y := a.Span.Start, b.Span.Start
+		if x.IsValid() != y.IsValid() {
+			return cmp.Compare(y.Line, x.Line) // what has no place comes last
+		}
+		return cmp.Or(strings.Compare(x.Filename, y.Filename), cmp.Compare(x.Line, y.Line))
+	})
 	if im.broken {
 		return r, nil
 	}

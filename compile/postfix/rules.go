@@ -181,6 +181,8 @@ func (im *importer) targets() []target {
 	if !im.main.set("relay_domains") {
 		relayed = domains{} // its old default is mydestination, which is local
 	}
+	// mydestination may be in it too, and decides.
+	relayed.names = slices.DeleteFunc(relayed.names, func(name string) bool { return slices.Contains(local.names, name) })
 	transports, everything := im.transports(slices.Concat(local.names, alias.names, boxes.names, relayed.names))
 	for _, t := range transports {
 		// What has a transport of its own needs no other rule.
@@ -214,11 +216,13 @@ func (im *importer) local() string {
 	return im.action("local", method+im.aliases())
 }
 
-// known returns the targets for domains of which maps say who is there.
+// known returns the targets for domains of which maps say who is there. If
+// some of the maps are missing nobody is refused for not being in the others.
 func (im *importer) known(param, base string, criteria []string, action string) []target {
 	refs := im.maps(param)
-	if len(refs) == 0 || action == rejecting {
-		if len(words(im.value(param))) == 0 && param == "relay_recipient_maps" && action != rejecting {
+	named := len(words(im.value(param)))
+	if len(refs) < named || named == 0 || action == rejecting {
+		if named == 0 && param == "relay_recipient_maps" && action != rejecting {
 			im.note(im.main.lookup("relay_domains"), diag.Portability, "postfix-recipients", "nothing says which recipients the relayed domains have: mail for all is taken, as Postfix does")
 		}
 		return []target{{criteria, action, true}}
