@@ -1,6 +1,7 @@
 package postfix
 
 import (
+	"slices"
 	"strings"
 
 	"smtpd/lang/diag"
@@ -33,6 +34,11 @@ func (im *importer) milters() (filter string) {
 		}
 	}
 	return filter
+}
+
+// asks reports whether the milters are asked about mail of a listener.
+func (l *listener) asks(im *importer) bool {
+	return im.get(l.sv.scope, "smtpd_milters") != "" && !slices.Contains(words(im.get(l.sv.scope, "receive_override_options")), "no_milters")
 }
 
 // scanner converts the content filter that all mail goes through, and comes

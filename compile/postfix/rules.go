@@ -29,7 +29,11 @@ func (im *importer) policy() {
 		refusals = append(refusals, im.narrower(l, base, taken, n)...)
 	}
 	for _, l := range listeners {
-		im.write(l, filter)
+		if l.asks(im) {
+			im.write(l, filter)
+		} else {
+			im.write(l, "")
+		}
 	}
 	im.rules = append(refusals, im.refusals(n)...)
 	if scanner != "" {
