@@ -29,7 +29,7 @@ func TestNamedTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`")
-	for _, page := range []string{"COMPATIBILITY.md", "docs/analysis.md"} {
+	for _, page := range []string{"COMPATIBILITY.md", "docs/analysis.md", "docs/rfc.md"} {
 		doc, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(page)))
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"smtpd/compile"
@@ -201,7 +202,7 @@ func (s *session) execute(line string) {
 		s.end(refusal)
 		return
 	}
-	verb, arg, err := rfc5321.Split(line)
+	verb, arg, err := rfc5321.Split(strings.TrimRight(line, " \t")) // RFC 5321, section 4.1.1
 	c, ok := commands[verb]
 	switch {
 	case err != nil || !ok:
