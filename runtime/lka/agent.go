@@ -110,6 +110,8 @@ func open(t *compile.Table, delim byte, dirs []string, log *slog.Logger) table {
 	switch t.Backend {
 	case "static":
 		return newStatic(t, delim)
+	case "db":
+		return newDatabase(t, delim)
 	case "getpwnam":
 		return system{}
 	}
@@ -121,12 +123,12 @@ func open(t *compile.Table, delim byte, dirs []string, log *slog.Logger) table {
 
 // isServed reports whether lka has answers from tables of a backend: its own
 // or those of a program.
-func isServed(backend string) bool { return backend != "db" && backend != "proc" && backend != "" }
+func isServed(backend string) bool { return backend != "proc" && backend != "" }
 
 // StartsPrograms reports whether the agent needs programs for tables of rs.
 func StartsPrograms(rs *compile.Ruleset) bool {
 	for i := range rs.Tables {
-		if b := rs.Tables[i].Backend; b != "static" && b != "getpwnam" && isServed(b) {
+		if b := rs.Tables[i].Backend; b != "static" && b != "db" && b != "getpwnam" && isServed(b) {
 			return true
 		}
 	}

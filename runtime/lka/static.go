@@ -14,6 +14,7 @@ import (
 	"smtpd/compile"
 	"smtpd/compile/engine"
 	"smtpd/compile/tablefile"
+	"smtpd/compile/tablefile/hashdb"
 )
 
 // A Version names one content of a table: equal contents have equal
@@ -46,6 +47,7 @@ type static struct {
 	path    string
 	kind    compile.Kind
 	delim   byte
+	parse   func(path string, data []byte) (tablefile.Kind, []compile.Entry, error)
 	content atomic.Pointer[content]
 
 	mu      sync.Mutex  // of those who read the file
@@ -59,28 +61,60 @@ type content struct {
 	index   *engine.Static
 	entries []compile.Entry
 	version Version
+	missing error // nothing is known of it, for that reason
 }
 
 func newContent(entries []compile.Entry, delim byte) *content {
-	return &content{engine.NewStatic(&compile.Table{Entries: entries}, delim), entries, VersionOf(entries)}
+	return &content{index: engine.NewStatic(&compile.Table{Entries: entries}, delim), entries: entries, version: VersionOf(entries)}
 }
 
 func newStatic(t *compile.Table, delim byte) *static {
-	s := &static{path: t.Path, kind: t.Kind, delim: delim}
+	s := &static{path: t.Path, kind: t.Kind, delim: delim, parse: tablefile.Parse}
 	s.content.Store(newContent(t.Entries, delim))
 	return s
 }
 
+// errNotRead is the error of a database before it could be read: what it holds
+// is not known, which is not the same as nothing.
+var errNotRead = errors.New("the database could not be read yet")
+
+// newDatabase returns a table whose file is a database. It is in memory like
+// others: databases of aliases are small, and are read whole in no time.
+func newDatabase(t *compile.Table, delim byte) *static {
+	s := newStatic(t, delim)
+	s.kind, s.parse = compile.Dynamic, func(path string, data []byte) (tablefile.Kind, []compile.Entry, error) {
+		entries, err := hashdb.Parse(data)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+		return tablefile.Mapping, entries, err
+	}
+	s.content.Load().missing = errNotRead
+	return s
+}
+
 func (s *static) check(_ context.Context, svc engine.Service, key string) (bool, error) {
-	return s.content.Load().index.Check(svc, key)
+	c := s.content.Load()
+	if c.missing != nil {
+		return false, c.missing
+	}
+	return c.index.Check(svc, key)
 }
 
 func (s *static) lookup(_ context.Context, svc engine.Service, key string) (string, bool, error) {
-	return s.content.Load().index.Lookup(svc, key)
+	c := s.content.Load()
+	if c.missing != nil {
+		return "", false, c.missing
+	}
+	return c.index.Lookup(svc, key)
 }
 
 func (s *static) fetch(_ context.Context, svc engine.Service) (string, bool, error) {
-	return s.content.Load().index.Fetch(svc)
+	c := s.content.Load()
+	if c.missing != nil {
+		return "", false, c.missing
+	}
+	return c.index.Fetch(svc)
 }
 
 // maxTableFile bounds what an update reads into memory.
@@ -142,14 +176,15 @@ func (s *static) reload() error {
 		return fmt.Errorf("%s: %w", s.path, errBeingWritten)
 	}
 	s.read, s.waiting = info, nil
-	kind, entries, err := tablefile.Parse(s.path, data)
+	kind, entries, err := s.parse(s.path, data)
 	switch {
 	case err != nil:
 		return err
 	case kind == tablefile.List && s.kind == compile.Mapping, kind == tablefile.Mapping && s.kind == compile.List && len(entries) > 0:
 		return fmt.Errorf("%s: was a list and is now a mapping, or the other way round", s.path)
 	}
-	if next := newContent(entries, s.delim); next.version != s.content.Load().version {
+	old := s.content.Load()
+	if next := newContent(entries, s.delim); next.version != old.version || old.missing != nil {
 		s.content.Store(next)
 	}
 	return nil

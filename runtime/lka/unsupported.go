@@ -15,10 +15,7 @@ func Unsupported(rs *compile.Ruleset) diag.List {
 			continue
 		}
 		at := token.At(token.Pos{Filename: t.Origin.File, Line: t.Origin.Line, Column: t.Origin.Column})
-		d := l.Errorf(at, "unsupported", "table %s: backend %q is not supported", t.Name, t.Backend)
-		if t.Backend == "db" {
-			d.Help = append(d.Help, "name the text that the database was made of: file:/path")
-		}
+		l.Errorf(at, "unsupported", "table %s: backend %q is not supported", t.Name, t.Backend)
 	}
 	return l
 }
