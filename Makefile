@@ -31,10 +31,11 @@ fuzz:
 golden:
 	go test ./lang/... ./compile/... -update
 
-# Long runs: the daemon is killed under load, everything is fuzzed longer, and
+# Long runs: the daemon is killed under load and attacked, everything is fuzzed longer, and
 # what smtpd -n says is compared with an OpenSMTPD that is installed.
 soak:
 	bench/kill.sh
+	bench/attack.sh
 	[ "$$(id -u)" != 0 ] || bench/chaos.sh
 	$(MAKE) fuzz FUZZTIME=5m
 	go test ./compile -run TestAgainstOriginal -timeout 2h -original.runs 50000 -original.seed $$(date +%s)
