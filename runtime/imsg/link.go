@@ -84,6 +84,13 @@ func (l *Link) next(ctx context.Context) Conn {
 	}
 }
 
+// Down reports whether the link has no connection, and may get one.
+func (l *Link) Down() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used == nil && l.fresh == nil && !l.final
+}
+
 // needed reports whether the link has nothing to go on with.
 func (l *Link) needed() bool {
 	l.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"smtpd/runtime/imsg"
 )
@@ -248,9 +249,7 @@ func (c *Child) link(name string) *imsg.Link {
 	defer c.mu.Unlock()
 	l := c.links[name]
 	if l == nil {
-		l = imsg.NewLink(func(error) {
-			c.conn.Send(imsg.Frame{Type: frameLost, Data: appendName(nil, name)})
-		})
+		l = newLink(func() { c.conn.Send(imsg.Frame{Type: frameLost, Data: appendName(nil, name)}) })
 		if c.final {
 			l.Finish()
 		}
@@ -262,6 +261,21 @@ func (c *Child) link(name string) *imsg.Link {
 // TellLevel has all processes log from a level on.
 func (c *Child) TellLevel(l slog.Level) {
 	c.conn.Send(imsg.Frame{Type: frameLevel, Data: appendLevel(nil, l)})
+}
+
+// newLink returns a link that calls lost when it has been without a connection
+// for a while. Mostly the other side has died, and a new connection to it comes
+// unasked.
+func newLink(lost func()) *imsg.Link {
+	var l *imsg.Link
+	l = imsg.NewLink(func(error) {
+		time.AfterFunc(relinkPause, func() {
+			if l.Down() {
+				lost()
+			}
+		})
+	})
+	return l
 }
 
 // Ready says that the component serves.

@@ -234,11 +234,7 @@ func (s *Supervisor) dissolve(generation int) {
 func (s *Supervisor) forget(p *process) {
 	s.procs = slices.DeleteFunc(slices.Clone(s.procs), func(q *process) bool { return q == p })
 	s.plan.Links = slices.DeleteFunc(slices.Clone(s.plan.Links), func(pair [2]string) bool {
-		if pair[0] != p.Name && pair[1] != p.Name {
-			return false
-		}
-		delete(s.pairs, pair)
-		return true
+		return pair[0] == p.Name || pair[1] == p.Name
 	})
 	s.ownMu.Lock()
 	defer s.ownMu.Unlock()

@@ -68,7 +68,6 @@ type Supervisor struct {
 	procs  []*process
 	ownMu  sync.Mutex
 	own    map[string]*imsg.Link // of this process, by the other's name
-	pairs  map[[2]string]int     // how often each has been linked
 	events chan func() error
 	done   chan struct{} // closed when events are not taken any more
 	phase  phase
@@ -114,7 +113,7 @@ func NewSupervisor(p Plan) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		plan: p, exe: exe, template: p.Links, generation: 1,
-		own: make(map[string]*imsg.Link), pairs: make(map[[2]string]int),
+		own:    make(map[string]*imsg.Link),
 		events: make(chan func() error), done: make(chan struct{}),
 	}
 	for _, q := range p.Processes {
@@ -135,7 +134,7 @@ func (s *Supervisor) linkOwn(pair [2]string) {
 	for i, name := range pair {
 		if other := pair[1-i]; name == Self {
 			s.ownMu.Lock()
-			s.own[other] = imsg.NewLink(func(error) { s.post(func() error { return s.linkLost(Self, other) }) })
+			s.own[other] = newLink(func() { s.post(func() error { return s.linkLost(Self, other) }) })
 			s.ownMu.Unlock()
 		}
 	}
@@ -418,7 +417,6 @@ func (s *Supervisor) link(pair [2]string) error {
 	if err != nil {
 		return err
 	}
-	s.pairs[pair]++
 	err = s.introduce(pair[0], pair[1], a)
 	return errors.Join(err, s.introduce(pair[1], pair[0], b))
 }
@@ -439,22 +437,20 @@ func (s *Supervisor) introduce(name, other string, end *os.File) error {
 	return err
 }
 
-// linkLost has a link made again if it is not only because one of the two has
-// died: that one will be linked when it is back.
+// linkLost has a link made again, if both components are there. One that is
+// not will be linked when it is back.
 func (s *Supervisor) linkLost(name, other string) error {
 	for _, pair := range s.plan.Links {
 		if pair != [2]string{name, other} && pair != [2]string{other, name} {
 			continue
 		}
-		was := s.pairs[pair]
-		time.AfterFunc(relinkPause, func() {
-			s.post(func() error {
-				if s.pairs[pair] != was || s.phase > serving {
-					return nil
-				}
-				return s.link(pair)
-			})
-		})
+		if s.phase > serving {
+			return nil
+		}
+		if err := s.link(pair); err != nil {
+			s.plan.Log.Error("components cannot be linked", "one", name, "other", other, "error", err)
+			time.AfterFunc(relinkPause, func() { s.post(func() error { return s.linkLost(name, other) }) })
+		}
 		return nil
 	}
 	return nil // the other one has left
