@@ -145,7 +145,7 @@ func put(a *txtar.Archive, name string, data []byte) {
 
 // decisions holds what the rules decide against lines of
 //
-//	SOURCE[/USER] [port PORT] [from SENDER] RECIPIENT: OUTCOME
+//	SOURCE[/USER] [port PORT | tag TAG] [from SENDER] RECIPIENT: OUTCOME
 //
 // where the source is socket, internal or an address, and the outcome reject
 // or what is done.
@@ -170,11 +170,13 @@ func decisions(t *testing.T, rs *compile.Ruleset, text string) {
 		default:
 			tx.Addr = netip.MustParseAddr(source)
 		}
-		port := "25"
+		port, tag := "25", ""
 		for i, w := range words[:len(words)-1] {
 			switch w {
 			case "port":
 				port = words[i+1]
+			case "tag":
+				tag = words[i+1]
 			case "from":
 				tx.Sender = address(words[i+1])
 			}
@@ -183,6 +185,9 @@ func decisions(t *testing.T, rs *compile.Ruleset, text string) {
 			if fmt.Sprint(l.Port) == port && tx.Kind != engine.FromSocket {
 				tx.Tag = l.Tag
 			}
+		}
+		if tag != "" {
+			tx.Tag = tag
 		}
 		d := engine.New(rs).Decide(context.Background(), tx, nil)
 		if got := outcome(rs, d); got != want {

@@ -19,15 +19,20 @@ func (im *importer) policy() {
 	n := im.mynetworks()
 	listeners := im.listeners(n)
 	base := basis(listeners)
-	taken := im.shared(listeners, base, n)
+	taken := shared(listeners, base, n)
 	targets := im.targets()
 
 	filter := im.milters()
 	scanner := im.scanner(listeners)
-	var refusals []string
 	for _, l := range listeners {
-		refusals = append(refusals, im.narrower(l, base, taken, n)...)
+		switch refuse := l.refuses(taken, n); {
+		case l.differs(taken, n), l.tag != "" && refuse != (who{}):
+			im.apart(l, scanner, targets, n)
+		case refuse != (who{}):
+			im.narrower(l, refuse, n)
+		}
 	}
+	im.rules = append(im.refusals(n), im.rules...)
 	for _, l := range listeners {
 		if l.asks(im) {
 			im.write(l, filter)
@@ -35,7 +40,6 @@ func (im *importer) policy() {
 			im.write(l, "")
 		}
 	}
-	im.rules = append(refusals, im.refusals(n)...)
 	if scanner != "" {
 		im.match(`tag "filtered" `, "", targets, taken, n)
 	}
@@ -64,7 +68,7 @@ func basis(list []*listener) *listener {
 // shared returns the policy of the rules. Of clients that the basis cannot
 // have, such as those who log in elsewhere, the other listeners decide; and
 // what no client can do is whatever makes the rules short.
-func (im *importer) shared(list []*listener, base *listener, n networks) policy {
+func shared(list []*listener, base *listener, n networks) policy {
 	if base == nil {
 		return policy{}
 	}
@@ -89,56 +93,71 @@ func (im *importer) shared(list []*listener, base *listener, n networks) policy 
 	return p
 }
 
-// narrower returns rules that refuse what a listener refuses and the rules
-// would take.
-func (im *importer) narrower(l, base *listener, taken policy, n networks) []string {
-	var refuse, keep who
-	more := false
-	can := l.possible(n)
-	for kind := range can {
-		if !can[kind] {
-			continue
-		}
-		refuse[kind] = taken.ours[kind] && !l.policy.ours[kind] || taken.other[kind] && !l.policy.other[kind]
-		keep[kind] = l.policy.ours[kind] || l.policy.other[kind]
-		more = more || l.policy.ours[kind] && !taken.ours[kind] || l.policy.other[kind] && !taken.other[kind]
-	}
-	both := false
-	for kind := range can {
-		both = both || refuse[kind] && keep[kind]
-	}
-	if more || both {
-		im.serviceNote(l.sv, "the restrictions on port "+l.port+" are others than those on port "+base.port+" in a way that is not carried over: what either refuses is refused on it")
-	}
-	if refuse == (who{}) || l == base && l.tag == "" {
-		return nil
-	}
-	if l.tag == "" {
-		l.tag = l.port
-		if l.loopback {
-			l.tag = "local-" + l.port
+// differs reports whether a listener takes what the rules refuse, or takes
+// only a part of what a client may send by the rules.
+func (l *listener) differs(taken policy, n networks) bool {
+	for kind, can := range l.possible(n) {
+		ours, other := l.policy.ours[kind], l.policy.other[kind]
+		more := ours && !taken.ours[kind] || other && !taken.other[kind]
+		less := taken.ours[kind] && !ours || taken.other[kind] && !other
+		if can && (more || less && (ours || other)) {
+			return true
 		}
 	}
+	return false
+}
+
+// refuses returns whom a listener refuses and the rules would not.
+func (l *listener) refuses(taken policy, n networks) who {
+	var w who
+	for kind, can := range l.possible(n) {
+		w[kind] = can && !l.policy.ours[kind] && !l.policy.other[kind] && (taken.ours[kind] || taken.other[kind])
+	}
+	return w
+}
+
+// apart writes rules of its own for a listener.
+func (im *importer) apart(l *listener, scanner string, targets []target, n networks) {
+	im.tag(l)
+	if l.scanner == "" {
+		scanner = ""
+	}
+	tag := "tag " + quote(l.tag) + " "
+	im.match(tag, scanner, targets, shared([]*listener{l}, l, n), n)
+	im.rules = append(im.rules, "match "+tag+`!from src "local" for any reject`)
+}
+
+// tag gives a listener a tag that no other has.
+func (im *importer) tag(l *listener) {
+	base := "tag " + l.port
+	if l.loopback {
+		base = "tag local-" + l.port
+	}
+	l.tag = strings.TrimPrefix(im.name(base), "tag ")
+}
+
+// narrower writes rules that refuse whom a listener refuses.
+func (im *importer) narrower(l *listener, refuse who, n networks) {
+	im.tag(l)
 	// Whom the listener cannot have may be refused too, if that is shorter.
 	wider := refuse
-	for kind := range can {
-		wider[kind] = refuse[kind] || !can[kind] && !keep[kind]
+	for kind, can := range l.possible(n) {
+		wider[kind] = refuse[kind] || !can
 	}
 	criteria := refuse.criteria(n.criterion)
 	if short := wider.criteria(n.criterion); len(short) < len(criteria) {
 		criteria = short
 	}
-	var rules []string
 	for _, c := range criteria {
-		if c == "from any" {
-			// The addresses that come out of expansions are not refused.
+		// The addresses that come out of expansions are not refused.
+		switch c {
+		case "from any":
 			c = `!from src "local"`
-		} else if strings.HasSuffix(c, "from any") && strings.HasPrefix(c, "auth") {
+		case "auth from any":
 			c = `auth !from src "local"`
 		}
-		rules = append(rules, "match tag "+quote(l.tag)+" "+c+" for any reject")
+		im.rules = append(im.rules, "match tag "+quote(l.tag)+" "+c+" for any reject")
 	}
-	return rules
 }
 
 // match writes the rules for all targets, with instead in the place of their
