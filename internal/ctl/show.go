@@ -52,6 +52,22 @@ func stateOf(l *queue.Listed) (state, seconds string) {
 	return "pending", wholeSeconds(time.Until(ev.NextTry))
 }
 
+// why says what an envelope waits for, and how its last try ended.
+func why(l *queue.Listed) string {
+	ev := &l.Envelope
+	text := l.Why
+	switch {
+	case l.Error != "":
+		return "it cannot be read: " + field(l.Error)
+	case text == "":
+		text = "its next try is at " + ev.NextTry.UTC().Format(time.RFC3339)
+	}
+	if ev.Error != "" {
+		text += fmt.Sprintf("; try %d ended with %q", ev.Tries, field(ev.Error))
+	}
+	return text
+}
+
 func wholeSeconds(d time.Duration) string {
 	return strconv.FormatInt(int64(d.Round(time.Second)/time.Second), 10)
 }
@@ -117,6 +133,7 @@ type jsonEnvelope struct {
 	NextTry    *time.Time `json:"next_try,omitempty"`
 	Tries      uint32     `json:"tries"`
 	State      string     `json:"state"`
+	Why        string     `json:"why,omitempty"`
 	Error      string     `json:"error,omitempty"`
 	Unreadable string     `json:"unreadable,omitempty"`
 }
@@ -134,6 +151,7 @@ func asJSON(l *queue.Listed) *jsonEnvelope {
 	j.Created, j.Expires, j.LastTry, j.NextTry = moment(ev.Created), moment(ev.Expires), moment(ev.LastTry), moment(ev.NextTry)
 	j.Tries, j.Error = ev.Tries, ev.Error
 	j.State, _ = stateOf(l)
+	j.Why = l.Why
 	return j
 }
 

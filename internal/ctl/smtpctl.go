@@ -224,6 +224,32 @@ func showEnvelope(t *terminal, o options, names []string) error {
 	})
 }
 
+// showWhy says of each envelope that an id names what it waits for.
+func showWhy(t *terminal, o options, names []string) error {
+	sel, _ := selection(names[0])
+	return ask(t, func(c *control.Client) error {
+		found := false
+		for l, err := range c.List(sel) {
+			if err != nil {
+				return err
+			}
+			found = true
+			if o.json {
+				err = t.printJSON(asJSON(&l))
+			} else {
+				_, err = fmt.Fprintf(t.out, "%v to %s: %s\n", l.Envelope.ID, field(l.Envelope.Dest.String()), why(&l))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if !found {
+			return fmt.Errorf("%s is not in the queue", names[0])
+		}
+		return nil
+	})
+}
+
 func encryptOne(t *terminal, _ options, names []string) error {
 	hash, err := hashPassword(names[0])
 	if err != nil {

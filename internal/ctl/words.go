@@ -48,6 +48,7 @@ var commands = []command{
 	{"show queue", showQueue},
 	{"show queue <id>", showQueue},
 	{"show status", showStatus},
+	{"show why <id>", showWhy},
 	{"stop", stop},
 	{"update table <string>", updateTable},
 }

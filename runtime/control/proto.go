@@ -145,12 +145,12 @@ func parseSelection(b []byte) (queue.Selection, error) {
 // told by its id alone.
 func appendListed(b []byte, l queue.Listed) []byte {
 	one := l.Envelope.Append(nil)
-	if len(one)+len(l.Error)+9 > imsg.MaxData {
+	if len(one)+len(l.Why)+len(l.Error)+13 > imsg.MaxData {
 		one = (&envelope.Envelope{ID: l.Envelope.ID}).Append(nil)
-		l.Error = "too large to be listed"
+		l.Why, l.Error = "", "too large to be listed"
 	}
 	b = imsg.AppendBool(imsg.AppendBytes(b, one), l.InFlight)
-	return imsg.AppendString(b, l.Error)
+	return imsg.AppendString(imsg.AppendString(b, l.Why), l.Error)
 }
 
 func parseListed(b []byte) (queue.Listed, error) {
@@ -159,7 +159,7 @@ func parseListed(b []byte) (queue.Listed, error) {
 	if err != nil {
 		return queue.Listed{}, err
 	}
-	l := queue.Listed{Envelope: ev, InFlight: r.Bool(), Error: r.String()}
+	l := queue.Listed{Envelope: ev, InFlight: r.Bool(), Why: r.String(), Error: r.String()}
 	return l, r.Close()
 }
 

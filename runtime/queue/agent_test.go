@@ -549,6 +549,11 @@ func TestMissingAction(t *testing.T) {
 		if !strings.Contains(g.log.String(), "no such action") {
 			t.Errorf("log:\n%s", g.log)
 		}
+		for l, err := range g.ctl.List(t.Context(), 0) {
+			if err != nil || l.Why != `the configuration has no action "out"` {
+				t.Errorf("it waits because %q, %v", l.Why, err)
+			}
+		}
 		g.stop()
 		if ev := list(t, f.store); len(ev) != 1 {
 			t.Fatalf("left in the queue: %v", ev)

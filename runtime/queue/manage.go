@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -51,6 +52,7 @@ func (s Selection) Past(id envelope.ID) bool {
 type Listed struct {
 	Envelope envelope.Envelope
 	InFlight bool
+	Why      string // it waits, other than for the time of its next try; or ""
 	Error    string // why it cannot be read; then only its ID is known
 }
 
@@ -79,7 +81,29 @@ func (s *scheduler) mark(l []Listed) {
 	defer s.mu.Unlock()
 	for i := range l {
 		l[i].InFlight = s.known[l[i].Envelope.ID] == inFlight
+		l[i].Why = s.why(&l[i])
 	}
+}
+
+// why says what an envelope waits for, "" if that is the time of its next try.
+func (s *scheduler) why(l *Listed) string {
+	ev := &l.Envelope
+	_, known := s.terms().life[ev.Action]
+	switch {
+	case l.Error != "":
+		return ""
+	case l.InFlight:
+		return "it is with " + ev.Type.String()
+	case ev.Flags&envelope.Suspended != 0:
+		return "it is suspended"
+	case !known && ev.Type != envelope.Bounce:
+		return fmt.Sprintf("the configuration has no action %q", ev.Action)
+	case s.paused[ev.Type]:
+		return ev.Type.String() + " is paused"
+	case s.known[ev.ID] == ready:
+		return "it is due and waits for its turn"
+	}
+	return ""
 }
 
 // manage does verb with what sel holds, and returns with how many envelopes.

@@ -259,21 +259,21 @@ func (l listing) append(b []byte) []byte {
 		one = l[i].Envelope.Append(one[:0])
 		b = imsg.AppendBytes(b, one)
 		b = imsg.AppendBool(b, l[i].InFlight)
-		b = imsg.AppendString(b, l[i].Error)
+		b = imsg.AppendString(imsg.AppendString(b, l[i].Why), l[i].Error)
 	}
 	return b
 }
 
 func (l *listing) parse(b []byte) error {
 	r := imsg.NewReader(b)
-	*l = make(listing, r.Count(9))
+	*l = make(listing, r.Count(13))
 	for i := range *l {
 		ev, err := envelope.Parse(r.Bytes())
 		if err != nil {
 			r.Fail()
 			break
 		}
-		(*l)[i] = Listed{ev, r.Bool(), r.String()}
+		(*l)[i] = Listed{ev, r.Bool(), r.String(), r.String()}
 	}
 	return r.Close()
 }
