@@ -106,7 +106,7 @@ func (im *importer) domainFile(p *param, file, base string) string {
 	if !ok {
 		name = im.name(base)
 		im.tables[key] = name
-		im.decls = append(im.decls, "table "+word(name)+" file:"+file)
+		im.decls = append(im.decls, "table "+name+" file:"+file)
 		text, known := im.readFile(file)
 		good := known
 		for l := range strings.Lines(string(text)) {
@@ -132,7 +132,7 @@ func (im *importer) unknownDomains(p *param, r mapRef, base string) []string {
 	if !ok {
 		name = im.name(base)
 		im.tables[key] = name
-		im.decls = append(im.decls, "table "+word(name)+" file:/etc/mail/"+name)
+		im.decls = append(im.decls, "table "+name+" file:/etc/mail/"+name)
 	}
 	im.note(p, diag.Warning, "postfix-domain", "the domains in %s cannot be looked at: write each on a line of /etc/mail/%s", r, name)
 	return []string{name}

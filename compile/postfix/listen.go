@@ -94,7 +94,7 @@ func (im *importer) listener(sv *service, n networks) *listener {
 		}
 	}
 	l.policy = im.policyOf(sv.scope, trusted)
-	l.transport()
+	l.demandTLS()
 	im.tlsOf(l)
 	im.login(l)
 	l.scanner = im.get(sv.scope, "content_filter")
@@ -152,8 +152,8 @@ func (im *importer) addresses(s *scope) []string {
 	return list
 }
 
-// transport is for restrictions that ask for TLS.
-func (l *listener) transport() {
+// demandTLS is for a restriction that refuses those who do not use TLS.
+func (l *listener) demandTLS() {
 	for _, stage := range stages {
 		if v, err := l.sv.value(stage); err == nil && slices.Contains(words(v), "reject_plaintext_session") {
 			l.tls = "tls-require"

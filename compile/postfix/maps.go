@@ -119,7 +119,7 @@ func (im *importer) table(p *param, r mapRef, base string, colons bool) string {
 		im.pairs(p, name, r.pairs)
 		return name
 	}
-	im.decls = append(im.decls, "table "+word(name)+" file:"+r.name)
+	im.decls = append(im.decls, "table "+name+" file:"+r.name)
 	text, ok := im.readFile(r.name)
 	if !ok {
 		// Files of aliases are read as they are, as everywhere.
@@ -179,7 +179,7 @@ func (im *importer) pairs(p *param, name string, entries []tablefile.Entry) {
 	if len(list) == 0 {
 		list = []string{`"nobody@invalid" = "nobody"`}
 	}
-	im.decls = append(im.decls, "table "+word(name)+" "+braces(list))
+	im.decls = append(im.decls, "table "+name+" "+braces(list))
 }
 
 // list declares a table of names.
@@ -194,16 +194,7 @@ func (im *importer) list(base string, names []string) string {
 	for i, n := range names {
 		quoted[i] = quote(n)
 	}
-	im.decls = append(im.decls, "table "+word(name)+" "+braces(quoted))
-	return name
-}
-
-// word writes the name of a table. The names that are made here are no
-// keywords but for one.
-func word(name string) string {
-	if name == "virtual" {
-		return quote(name)
-	}
+	im.decls = append(im.decls, "table "+name+" "+braces(quoted))
 	return name
 }
 
