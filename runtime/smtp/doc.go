@@ -13,7 +13,8 @@
 // answer, passed on word for word.
 //
 // What must never happen here: a 250 after the final dot before the queue has
-// said that the message is on disk; an end of data that is not CRLF.CRLF; a
+// said that the message is on disk; an end of data that is not CRLF.CRLF, but
+// for sources that the configuration names; a byte of a chunk acted on; a
 // byte that came in clear acted on after STARTTLS; input, however malformed,
 // that ends more than its own session.
 package smtp
