@@ -272,6 +272,7 @@ func (r *rig) trickle() error {
 		if err := d.Run(begin); err != nil {
 			return err
 		}
+		d.Conn.SetDeadline(time.Time{}) // that of the dialogue
 		clients.Go(func() {
 			defer d.Conn.Close()
 			const most = 10 * time.Minute
