@@ -19,6 +19,10 @@ type chunks struct {
 	began time.Time
 }
 
+// fairChunk is the size of a chunk that is no command to count: large messages
+// come in thousands of them, from some clients 8 KiB each.
+const fairChunk = 512
+
 // release lets go of what c holds.
 func (c *chunks) release() {
 	if c != nil {
@@ -69,6 +73,9 @@ func (s *session) takeChunk(size int64, last bool) {
 	if time.Now().After(s.conn.last()) { // it need not be read for that, if it came with its command
 		s.lost(os.ErrDeadlineExceeded)
 		return
+	}
+	if size >= fairChunk {
+		s.said--
 	}
 	refusal := error(nil)
 	err := s.eachPart(size, func(part []byte) {

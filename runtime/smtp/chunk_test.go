@@ -215,6 +215,29 @@ func TestChunksLost(t *testing.T) {
 	}
 }
 
+// TestManyChunks sends more chunks than commands are allowed; only small ones
+// count as such.
+func TestManyChunks(t *testing.T) {
+	for size, want := range map[int]string{fairChunk: "S: 250 2.0.0 00000001", fairChunk - 1: "S: 421 4.7.0 Too many errors"} {
+		r := newRig(t, func(r *rig, _ *compile.Listener) { r.rules.SMTP.MaxCommands, r.rules.SMTP.MaxRcpt = 4, 1 })
+		d := r.dial()
+		runOn(t, d, upToBody)
+		chunk := "\r\n" + strings.Repeat("x", size-2)
+		for range 3 {
+			runOn(t, d, fmt.Sprintf(`c: BDAT %d\r\n%s`, size, strings.ReplaceAll(chunk, "\r\n", `\r\n`))+"\nS: 250")
+		}
+		for range 7 { // all of them at once
+			if _, err := io.WriteString(d.Conn, fmt.Sprintf("BDAT %d\r\n%s", size, chunk)); err != nil {
+				break // it has closed
+			}
+		}
+		if size == fairChunk {
+			runOn(t, d, strings.Repeat("S: 250\n", 7)+"C: BDAT 0 LAST")
+		}
+		runOn(t, d, want)
+	}
+}
+
 // TestSlowChunks sends chunks of a byte, each in time: together they are too
 // slow.
 func TestSlowChunks(t *testing.T) {
