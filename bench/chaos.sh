@@ -51,11 +51,12 @@ pids+=("$send" "$local")
 kills=0
 while kill -0 "$send" 2>/dev/null; do
 	sleep "0.$((RANDOM % 8 + 2))"
-	all=$(cat /proc/"$daemon"/task/*/children)
+	all=$(cat /proc/"$daemon"/task/*/children 2>/dev/null || true) # a thread may end meanwhile
 	read -ra children <<<"$(tr '\n' ' ' <<<"$all")"
 	[ ${#children[@]} -gt 0 ] || continue
 	victim=${children[RANDOM % ${#children[@]}]}
 	role=$(tr '\0' '\n' <"/proc/$victim/cmdline" 2>/dev/null | sed -n 's/^--role=//p') || continue
+	[ -n "$role" ] || continue # just forked, or gone
 	kill -9 "$victim" 2>/dev/null || continue
 	kills=$((kills + 1))
 	printf '%s ' "$role"

@@ -22,6 +22,10 @@ type Starter func(uid, gid uint32) (imsg.Conn, error)
 const (
 	maxUsers  = 64               // more than mda delivers to at the same time
 	idleLimit = 10 * time.Second // a process that has nothing to do that long is ended
+
+	// forwardLimit bounds the opening of a .forward: a home may be on a file
+	// server that does not answer, and a session waits for it.
+	forwardLimit = 30 * time.Second
 )
 
 // users has what is asked for done by processes of the users. This process is
@@ -112,6 +116,8 @@ func (u *users) forward(ctx context.Context, a Account) (*os.File, error) {
 	if a.UID == 0 {
 		return nil, nil // nothing is delivered to root
 	}
+	ctx, cancel := context.WithTimeout(ctx, forwardLimit)
+	defer cancel()
 	w, err := u.acquire(ctx, identity{a.UID, a.GID})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTemporary, err)

@@ -180,6 +180,23 @@ func TestUserProcessCancelled(t *testing.T) {
 	})
 }
 
+// TestForwardLimit checks that a home which does not answer is given up.
+func TestForwardLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &processes{handler: func(ctx context.Context, _ imsg.Message) (imsg.Message, error) {
+			<-ctx.Done()
+			return imsg.Message{}, ctx.Err()
+		}}
+		u := newUsers(p.start)
+		began := time.Now()
+		_, err := u.forward(t.Context(), Account{UID: 5, Home: "/home/u"})
+		if !errors.Is(err, ErrTemporary) || time.Since(began) != forwardLimit {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		u.close()
+	})
+}
+
 // TestForwardIsNoFile has the process of a user answer with what is not a file
 // of that user: reading it could block, or tell what is not the user's.
 func TestForwardIsNoFile(t *testing.T) {
