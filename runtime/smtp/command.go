@@ -128,7 +128,7 @@ func (s *session) mail(arg string) {
 		s.refuse(replyTooManyMails)
 		return
 	}
-	if !s.parseMail(path) || !s.filterMail() || !s.maySend() || s.transactionHeard() && !s.createMessage() {
+	if !s.parseMail(path, 0) || !s.filterMail() || !s.maySend() || s.transactionHeard() && !s.createMessage() {
 		s.forget()
 		return
 	}
@@ -138,14 +138,15 @@ func (s *session) mail(arg string) {
 	s.reply(replyOK)
 }
 
-// parseMail reads the argument of MAIL into s.tx, or refuses it.
-func (s *session) parseMail(path string) bool {
+// parseMail reads the argument of MAIL into s.tx, or refuses it. Flags are set
+// already.
+func (s *session) parseMail(path string, flags envelope.Flags) bool {
 	from, rest, err := rfc5321.ParsePath(path, s.name)
 	if err != nil {
 		s.fail(replySenderSyntax)
 		return false
 	}
-	s.tx = message{sender: envelope.Address(from), accepted: s.tx.accepted[:0]}
+	s.tx = message{sender: envelope.Address(from), flags: flags, accepted: s.tx.accepted[:0]}
 	if refusal := s.mailParams(&s.tx, rest); refusal != "" {
 		s.fail("%s", refusal)
 		return false
@@ -164,10 +165,10 @@ func (s *session) mayWrite(path, rest string) bool {
 }
 
 // filterMail asks the filters about s.tx and takes the sender that they put
-// in its place.
+// in its place. What the client demanded of later hops holds for that one too.
 func (s *session) filterMail() bool {
 	path, rewritten, ok := s.filterAddress(phaseMailFrom, s.tx.sender, envelope.Address{})
-	return ok && (!rewritten || s.parseMail(path))
+	return ok && (!rewritten || s.parseMail(path, s.tx.flags))
 }
 
 // mailParams reads the parameters of MAIL into tx.

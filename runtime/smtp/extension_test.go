@@ -7,6 +7,7 @@ import (
 
 	"smtpd/compile"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/mfa"
 )
 
 func TestLimitsDeclared(t *testing.T) {
@@ -85,6 +86,16 @@ S: 221
 func TestSMTPUTF8NotAgreed(t *testing.T) {
 	r := newRig(t)
 	r.run("S: 220\nC: HELO client.example\nS: 250\nC: MAIL FROM:<ü@b> SMTPUTF8\nS: 503 5.5.4")
+}
+
+// TestRewriteKeepsDemands checks that a filter which rewrites the sender does
+// not drop what the client demanded.
+func TestRewriteKeepsDemands(t *testing.T) {
+	r := newRig(t, filtered(map[string]mfa.PhaseVerdict{"mail-from": {Do: compile.Rewrite, Text: "<other@b>"}}, "mail-from"))
+	r.run(hello + "C: MAIL FROM:<a@b> SMTPUTF8\nS: 250\nC: RCPT TO:<ü@d>\nS: 250")
+	if q := r.policy.asked[0]; q.Flags != envelope.SMTPUTF8 || q.Sender.User != "other" {
+		t.Errorf("asked for %+v", q)
+	}
 }
 
 func TestRequireTLSParameter(t *testing.T) {
