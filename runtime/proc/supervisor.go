@@ -54,7 +54,7 @@ type Plan struct {
 const (
 	firstPause   = 50 * time.Millisecond // before a lost process is started again
 	longestPause = 30 * time.Second
-	forgiveness  = 2 * time.Second // of life that make up for one death
+	forgiveness  = time.Second     // of life that make up for one death
 	relinkPause  = time.Second     // before a lost link is made again
 	sendPatience = 5 * time.Second // for a process to take what it is given
 	stopPatience = 20 * time.Second
