@@ -222,7 +222,7 @@ func TestHangs(t *testing.T) {
 		defer r.stop()
 		f := r.begin(t, "register|filter|smtp-in|helo")
 		r.Open(t.Context(), 1)
-		go f.said(1)
+		go f.lines.ReadString('\n')
 		began := time.Now()
 		if _, err := r.Ask(t.Context(), "helo", 1, "x"); !errors.Is(err, errHangs) || time.Since(began) != answerTime {
 			t.Errorf("after %v: %v", time.Since(began), err)
