@@ -45,11 +45,11 @@ func (s *setup) append(b []byte) []byte {
 	b = imsg.AppendUint32(b, uint32(s.Level))
 	b = imsg.AppendBool(b, s.Tagged)
 	b = imsg.AppendBytes(b, s.Rules)
-	b = appendStrings(b, s.Paused)
+	b = imsg.AppendStrings(b, s.Paused)
 	b = imsg.AppendString(b, s.User)
 	b = imsg.AppendString(b, s.QueueKey)
 	b = imsg.AppendString(b, s.Resolver)
-	b = imsg.AppendString(appendStrings(b, s.Libexec), s.Suffix)
+	b = imsg.AppendString(imsg.AppendStrings(b, s.Libexec), s.Suffix)
 	b = imsg.AppendUint32(b, uint32(len(s.Certs)))
 	for _, c := range s.Certs {
 		b = imsg.AppendBytes(imsg.AppendString(b, c.Name), c.PEM)
@@ -66,8 +66,8 @@ func (s *setup) parse(b []byte) error {
 	r := imsg.NewReader(b)
 	*s = setup{
 		Level: slog.Level(int32(r.Uint32())), Tagged: r.Bool(),
-		Rules: r.Bytes(), Paused: readStrings(r), User: r.String(), QueueKey: r.String(),
-		Resolver: r.String(), Libexec: readStrings(r), Suffix: r.String(),
+		Rules: r.Bytes(), Paused: r.Strings(), User: r.String(), QueueKey: r.String(),
+		Resolver: r.String(), Libexec: r.Strings(), Suffix: r.String(),
 	}
 	for range r.Count(10) {
 		s.Certs = append(s.Certs, certificate{r.String(), r.Bytes(), r.Bool(), r.Bool()})
@@ -76,21 +76,6 @@ func (s *setup) parse(b []byte) error {
 		s.Roots = append(s.Roots, authority{r.String(), r.Bytes()})
 	}
 	return r.Close()
-}
-
-func appendStrings(b []byte, l []string) []byte {
-	b = imsg.AppendUint32(b, uint32(len(l)))
-	for _, s := range l {
-		b = imsg.AppendString(b, s)
-	}
-	return b
-}
-
-func readStrings(r *imsg.Reader) (l []string) {
-	for range r.Count(4) {
-		l = append(l, r.String())
-	}
-	return l
 }
 
 // rules returns the part of the Ruleset, nil if there is none.

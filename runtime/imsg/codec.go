@@ -42,6 +42,15 @@ func AppendTime(b []byte, t time.Time) []byte {
 	return AppendUint64(b, uint64(t.UnixNano()))
 }
 
+// AppendStrings appends a count of 4 bytes and each string.
+func AppendStrings(b []byte, l []string) []byte {
+	b = AppendUint32(b, uint32(len(l)))
+	for _, s := range l {
+		b = AppendString(b, s)
+	}
+	return b
+}
+
 // A Reader takes the fields of a payload apart. After the first error every
 // method returns a zero value; Close reports it, and trailing bytes too.
 type Reader struct {
@@ -97,6 +106,14 @@ func (r *Reader) Bool() bool {
 
 // String returns a string.
 func (r *Reader) String() string { return string(r.Bytes()) }
+
+// Strings returns strings; nil if there are none.
+func (r *Reader) Strings() (l []string) {
+	for range r.Count(4) {
+		l = append(l, r.String())
+	}
+	return l
+}
 
 // Bytes returns bytes that share the payload's memory.
 func (r *Reader) Bytes() []byte {

@@ -17,6 +17,7 @@ import (
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/runtime/imsg"
 )
 
 // Times and sizes of a helper.
@@ -171,7 +172,7 @@ func (h *helper) start() (conn net.Conn, stop func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ours, theirs, err := socketpair()
+	ours, theirs, err := imsg.Socketpair("table")
 	if err != nil {
 		return nil, nil, fmt.Errorf("start %s: %w", program, err)
 	}
@@ -195,20 +196,6 @@ func (h *helper) start() (conn net.Conn, stop func(), err error) {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
 	}, nil
-}
-
-// socketpair returns two connected stream sockets that no other program
-// which is started at the same time inherits.
-func socketpair() (a, b *os.File, err error) {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	syscall.CloseOnExec(fds[0])
-	syscall.CloseOnExec(fds[1])
-	return os.NewFile(uintptr(fds[0]), "table"), os.NewFile(uintptr(fds[1]), "table"), nil
 }
 
 func (h *helper) program() (string, error) {

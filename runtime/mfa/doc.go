@@ -7,7 +7,7 @@
 //	promises   a recipient is accepted whole or refused whole
 //	peers      smtp (asks), queue (asks for reports, is asked), lka and
 //	           parent (are asked)
-//	messages   in: rcpt, phase; from queue: report; from lka: change
+//	messages   in: rcpt, phase, open, events, message; from queue: report; from lka: change
 //	keeps      Ruleset.Rules, Actions, Filters, Tables
 //
 // Tables that are files are in memory as constants are, if a rule or the

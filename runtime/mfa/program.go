@@ -5,14 +5,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"smtpd/compile"
@@ -223,7 +221,7 @@ func (a *agent) message(ctx context.Context, q *sessionRef) (*os.File, error) {
 	if len(stages) == 0 {
 		return nil, errors.New("mfa: no filter wants the message")
 	}
-	ours, theirs, err := streamPair()
+	ours, theirs, err := imsg.Stream("message")
 	if err != nil {
 		return fail(err)
 	}
@@ -306,29 +304,6 @@ func forward(ctx context.Context, from *filter.Message, send func(...string) err
 	}
 }
 
-// streamPair returns the ends of a stream socket.
-func streamPair() (net.Conn, *os.File, error) {
-	syscall.ForkLock.RLock()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err == nil {
-		syscall.CloseOnExec(fds[0])
-		syscall.CloseOnExec(fds[1])
-	}
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
-	}
-	f := os.NewFile(uintptr(fds[0]), "message")
-	defer f.Close()
-	theirs := os.NewFile(uintptr(fds[1]), "message")
-	conn, err := net.FileConn(f)
-	if err != nil {
-		theirs.Close()
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
-	}
-	return conn, theirs, nil
-}
-
 // A sessionRef names a session and the filter of its listener.
 type sessionRef struct {
 	Filter  compile.FilterID
@@ -354,28 +329,13 @@ type wanted struct {
 	Events, Phases []string
 }
 
-func appendStrings(b []byte, l []string) []byte {
-	b = imsg.AppendUint32(b, uint32(len(l)))
-	for _, s := range l {
-		b = imsg.AppendString(b, s)
-	}
-	return b
-}
-
-func readStrings(r *imsg.Reader) (l []string) {
-	for range r.Count(4) {
-		l = append(l, r.String())
-	}
-	return l
-}
-
 func (w *wanted) append(b []byte) []byte {
-	return appendStrings(appendStrings(b, w.Events), w.Phases)
+	return imsg.AppendStrings(imsg.AppendStrings(b, w.Events), w.Phases)
 }
 
 func (w *wanted) parse(b []byte) error {
 	r := imsg.NewReader(b)
-	w.Events, w.Phases = readStrings(r), readStrings(r)
+	w.Events, w.Phases = r.Strings(), r.Strings()
 	return r.Close()
 }
 

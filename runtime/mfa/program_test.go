@@ -16,6 +16,7 @@ import (
 
 	"smtpd/compile"
 	"smtpd/runtime/filter"
+	"smtpd/runtime/imsg"
 )
 
 // A programs starts filters that are functions here: each answers the lines
@@ -26,7 +27,7 @@ type programs map[string]struct {
 }
 
 func (p programs) Program(_ context.Context, name string) (*os.File, error) {
-	conn, theirs, err := streamPair()
+	conn, theirs, err := imsg.Stream("filter")
 	if err != nil {
 		return nil, err
 	}

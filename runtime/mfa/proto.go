@@ -192,7 +192,7 @@ type PhaseVerdict struct {
 
 func (v *PhaseVerdict) append(b []byte) []byte {
 	b = imsg.AppendString(append(b, byte(v.Do)), v.Text)
-	return appendStrings(b, v.Reports)
+	return imsg.AppendStrings(b, v.Reports)
 }
 
 func (v *PhaseVerdict) parse(b []byte) error {
@@ -202,6 +202,6 @@ func (v *PhaseVerdict) parse(b []byte) error {
 		r.Fail()
 	}
 	v.Text = r.String()
-	v.Reports = readStrings(r)
+	v.Reports = r.Strings()
 	return r.Close()
 }

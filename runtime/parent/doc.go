@@ -6,8 +6,9 @@
 // Promises: it needs to read and write files, fork and exec, and connect to
 // LMTP servers.
 //
-// Peers: mfa asks for the .forward of a user, mda for deliveries; both through
-// Client. It calls nobody. It keeps nothing of the Ruleset: what is to be done
+// Peers: mfa asks for the .forward of a user and for filters to be started, mda
+// for deliveries, control for a reload or the end; all through Client. It calls
+// nobody. It keeps nothing of the Ruleset: what is to be done
 // comes expanded and checked in each Delivery.
 //
 // # Identity

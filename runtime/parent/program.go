@@ -73,7 +73,7 @@ func (p *programs) run(proc *compile.Proc) (*os.File, error) {
 	if err := p.identity(proc, cmd); err != nil {
 		return nil, err
 	}
-	ours, theirs, err := filterSocket()
+	ours, theirs, err := imsg.Socketpair("filter")
 	if err != nil {
 		return nil, err
 	}
@@ -194,20 +194,6 @@ func (p *programs) ownIdentity(proc *compile.Proc) error {
 		}
 	}
 	return nil
-}
-
-// filterSocket returns the ends of a stream socket that no other program which
-// is started at the same time inherits.
-func filterSocket() (ours, theirs *os.File, err error) {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
-	}
-	syscall.CloseOnExec(fds[0])
-	syscall.CloseOnExec(fds[1])
-	return os.NewFile(uintptr(fds[0]), "filter"), os.NewFile(uintptr(fds[1]), "filter"), nil
 }
 
 // Program starts the filter process called name and returns its end of a

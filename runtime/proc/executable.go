@@ -7,9 +7,10 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"smtpd/runtime/imsg"
 )
 
 // highFD is above the descriptors that a process is started with: what is to
@@ -65,17 +66,10 @@ func duplicate(f *os.File) (*os.File, error) {
 
 // socketpair returns two connected sockets, above highFD.
 func socketpair() (a, b *os.File, err error) {
-	syscall.ForkLock.RLock()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err == nil {
-		syscall.CloseOnExec(fds[0])
-		syscall.CloseOnExec(fds[1])
+	var low [2]*os.File
+	if low[0], low[1], err = imsg.Socketpair("link"); err != nil {
+		return nil, nil, err
 	}
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	low := [2]*os.File{os.NewFile(uintptr(fds[0]), "link"), os.NewFile(uintptr(fds[1]), "link")}
 	defer low[0].Close()
 	defer low[1].Close()
 	if a, err = duplicate(low[0]); err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	goruntime "runtime"
 	"sync"
 	"time"
@@ -224,22 +223,4 @@ func (s *server) pause(on bool) bool {
 		s.log.Info("smtp " + map[bool]string{true: "paused", false: "resumed"}[on])
 	}
 	return changed
-}
-
-// socketPair returns our end of a stream socket and the other.
-func socketPair() (ours net.Conn, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
-	}
-	unix.CloseOnExec(fds[0])
-	unix.CloseOnExec(fds[1])
-	a, b := os.NewFile(uintptr(fds[0]), "session"), os.NewFile(uintptr(fds[1]), "session")
-	defer a.Close()
-	ours, err = net.FileConn(a)
-	if err != nil {
-		b.Close()
-		return nil, nil, fmt.Errorf("local session: %w", err)
-	}
-	return ours, b, nil
 }

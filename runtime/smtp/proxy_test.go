@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"smtpd/compile"
+	"smtpd/runtime/imsg"
 )
 
 // proxyHeader writes a header of version 2 as a proxy would: by hand, not with
@@ -142,7 +143,7 @@ func TestProxyLoopback(t *testing.T) {
 
 // proxied returns a session whose peer has sent header.
 func proxied(r *rig, peer netip.Addr, header string) *session {
-	ours, theirs, err := socketPair()
+	ours, theirs, err := imsg.Stream("session")
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"smtpd/compile/engine"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/filter"
+	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/mfa"
 )
@@ -139,7 +140,7 @@ func (s *server) local(ctx context.Context, uid uint32) (*os.File, error) {
 	if !s.enter(uid) {
 		return nil, errors.New("too many sessions")
 	}
-	ours, theirs, err := socketPair()
+	ours, theirs, err := imsg.Stream("session")
 	if err != nil {
 		s.leave(uid)
 		return nil, err
