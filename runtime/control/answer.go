@@ -129,7 +129,8 @@ func (a *agent) answer(ctx context.Context, r request) error {
 		if err := r.answered(nil, nil); err != nil { // later nobody may be there to answer
 			return err
 		}
-		return a.parent.Stop(ctx)
+		a.parent.Stop(ctx) // which may end before it answers
+		return nil
 	}
 	return fmt.Errorf("type %d: %w", r.Type, errProtocol)
 }
