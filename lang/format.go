@@ -19,7 +19,8 @@ import (
 // end stay as they are.
 //
 // It refuses text that does not parse, and the error is the first
-// *diag.Diagnostic; what an included file may define does not count. It
+// *diag.Diagnostic; what an included file may define does not count. Where a
+// macro decides what the rest of its line is, the error is ErrUnclear. It
 // opens no file.
 func Format(name string, src []byte) ([]byte, error) {
 	before, err := parseForFormat(name, src)
@@ -39,7 +40,7 @@ func Format(name string, src []byte) ([]byte, error) {
 	if err != nil || !sameStatements(before, after) {
 		// What follows an undefined macro was not read as it stands here.
 		if slices.ContainsFunc(before, func(s *ast.Stmt) bool { return s.Bad != nil }) {
-			return nil, fmt.Errorf("format %s: %w", name, errUnclear)
+			return nil, fmt.Errorf("format %s: %w", name, ErrUnclear)
 		}
 		return nil, fmt.Errorf("format %s: the result would not mean the same; please report this", name)
 	}
@@ -54,9 +55,10 @@ func unmarked(src []byte) []byte {
 	return src
 }
 
-// errUnclear is about text that parses only because a macro in it is not
-// known here: braces stay open, or there are characters that no token has.
-var errUnclear = errors.New("a statement with an undefined macro is wrong apart from that")
+// ErrUnclear is about text that parses only because of a macro in it, which
+// is not defined here or holds a mark of a comment: braces stay open, or there
+// are characters that no token has.
+var ErrUnclear = errors.New("a macro decides what the rest of its line is; the text cannot be laid out around it")
 
 // parseForFormat parses the text without the files that it includes.
 func parseForFormat(name string, src []byte) ([]*ast.Stmt, error) {
@@ -241,13 +243,13 @@ func (f *formatter) statement() bool {
 			depth = max(0, depth-1)
 		case it.kind == endOfInput, it.kind == newline && depth == 0:
 			if depth > 0 {
-				f.err = errUnclear
+				f.err = ErrUnclear
 			}
 			f.write()
 			return it.kind == newline
 		}
 		if it.kind == invalid || depth > 0 && it.first && it.kind == keyword && opensStatement(it.text) {
-			f.err = errUnclear
+			f.err = ErrUnclear
 		}
 		f.add(it)
 	}

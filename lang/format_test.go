@@ -19,7 +19,7 @@ func checkFormat(t *testing.T, text []byte) {
 		return
 	}
 	once, err := Format("f", text)
-	if errors.Is(err, errUnclear) {
+	if errors.Is(err, ErrUnclear) {
 		return
 	}
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 
 	"smtpd/compile/analyze"
-	"smtpd/lang"
 	"smtpd/lang/diag"
 )
 
@@ -215,7 +214,7 @@ func (m *migration) extent() string {
 func (m *migration) unchanged() bool {
 	for _, t := range m.texts {
 		before, _ := m.set.Source(t.Name)
-		if laid, err := lang.Format(t.Name, before); err != nil || !bytes.Equal(laid, t.Data) {
+		if laid, err := layout(t.Name, before); err != nil || !bytes.Equal(laid, t.Data) {
 			return false
 		}
 	}

@@ -17,7 +17,6 @@ import (
 	"smtpd/compile/engine"
 	"smtpd/compile/hostfacts"
 	"smtpd/compile/tablefile"
-	"smtpd/lang"
 	"smtpd/lang/diag"
 )
 
@@ -525,6 +524,7 @@ func FuzzMigrateText(f *testing.F) {
 		f.Add(text, uint8(0))
 	}
 	f.Add([]byte("a = b\naccept for $a ( $a \"$a\n"), uint8(1))
+	f.Add([]byte("nets='#000000'\n$nets 000(\n"), uint8(0))
 	f.Add([]byte("map x { source\n db \"/y\"\n}\n\\\n#\\\nlisten on \\\"\n"), uint8(3))
 	host := recordedHost(f)
 	f.Fuzz(func(t *testing.T, text []byte, word uint8) {
@@ -541,7 +541,7 @@ func FuzzMigrateText(f *testing.F) {
 		if m.old == nil || m.report.List.Has(diag.Language) {
 			return
 		}
-		if _, err := lang.Format("old.conf", m.texts[0].Data); err != nil {
+		if _, err := layout("old.conf", m.texts[0].Data); err != nil {
 			t.Fatalf("%v\n%s\n%s", err, text, m.texts[0].Data)
 		}
 	})

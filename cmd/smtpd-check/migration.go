@@ -313,13 +313,23 @@ func originSpan(rs *compile.Ruleset, d engine.Decision) token.Span {
 // layOut brings texts into the canonical layout.
 func layOut(texts []migrate.Text) error {
 	for i, t := range texts {
-		laid, err := lang.Format(t.Name, t.Data)
+		laid, err := layout(t.Name, t.Data)
 		if err != nil {
 			return err
 		}
 		texts[i].Data = laid
 	}
 	return nil
+}
+
+// layout returns a text in its canonical layout, or as it is where only a
+// macro says what a line is.
+func layout(name string, text []byte) ([]byte, error) {
+	laid, err := lang.Format(name, text)
+	if errors.Is(err, lang.ErrUnclear) {
+		return text, nil
+	}
+	return laid, err
 }
 
 // serverName returns the name of a host that is known.
