@@ -64,7 +64,7 @@ func Main(ctx context.Context, c Config) error {
 	wg.Go(func() { a.watcher.run(ctx) })
 	serve("smtp", c.SMTP, msgLookup, msgCheck, msgPTR)
 	serve("mda", c.MDA, msgUserInfo)
-	serve("mta", c.MTA, msgLookup, msgCheck, msgFetch, msgMX, msgAddrs, msgPTR)
+	serve("mta", c.MTA, msgLookup, msgCheck, msgFetch, msgMX, msgAddrs, msgPTR, msgTXT, msgTLSA)
 	serve("control", c.Control, msgUpdate)
 	wg.Wait()
 	close(errs)
@@ -172,7 +172,7 @@ func (a *agent) handler(allowed []uint32) imsg.Handler {
 
 func (a *agent) handle(ctx context.Context, m imsg.Message) (appender, error) {
 	switch m.Type {
-	case msgInclude, msgMX, msgAddrs:
+	case msgInclude, msgMX, msgAddrs, msgTXT, msgTLSA:
 		var q nameQuery
 		if err := q.parse(m.Data); err != nil {
 			return nil, err
@@ -253,8 +253,14 @@ func (a *agent) answerName(ctx context.Context, typ uint32, name string) (append
 		mx, err := a.directory.mx(ctx, name)
 		return mxAnswer{err, mx}, nil
 	case msgAddrs:
-		addrs, err := a.directory.addrs(ctx, name)
-		return addrsAnswer{err, addrs}, nil
+		host, err := a.directory.host(ctx, name)
+		return mxAnswer{err, []MX{host}}, nil
+	case msgTXT:
+		texts, err := a.directory.txt(ctx, name)
+		return txtAnswer{err, texts}, nil
+	case msgTLSA:
+		tlsa, secure, err := a.directory.tlsa(ctx, name)
+		return tlsaAnswer{err, secure, tlsa}, nil
 	}
 	return include(name)
 }

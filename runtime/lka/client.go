@@ -94,14 +94,51 @@ func (c *Client) MX(ctx context.Context, domain string) ([]MX, error) {
 	return a.MX, asError(a.Err)
 }
 
-// Addrs returns the addresses of host. The error is a *DNSError if the host
-// is to blame.
+// Host returns host with its addresses, as an MX of no preference; its
+// Secure says that DNSSEC vouches for them. The error is a *DNSError if the
+// host is to blame.
+func (c *Client) Host(ctx context.Context, host string) (MX, error) {
+	var a mxAnswer
+	err := c.call(ctx, msgAddrs, nameQuery{host}, &a)
+	switch {
+	case err != nil:
+		return MX{}, err
+	case a.Err != nil:
+		return MX{}, a.Err
+	case len(a.MX) != 1:
+		return MX{}, imsg.ErrPayload
+	}
+	return a.MX[0], nil
+}
+
+// Addrs returns the addresses of host, as Host does.
 func (c *Client) Addrs(ctx context.Context, host string) ([]netip.Addr, error) {
-	var a addrsAnswer
-	if err := c.call(ctx, msgAddrs, nameQuery{host}, &a); err != nil {
+	h, err := c.Host(ctx, host)
+	return h.Addrs, err
+}
+
+// TXT returns the texts of name, the strings of each record put together.
+// That there are none is no error: an error, a *DNSError if the name is to
+// blame, means that it is not known.
+func (c *Client) TXT(ctx context.Context, name string) ([]string, error) {
+	var a txtAnswer
+	if err := c.call(ctx, msgTXT, nameQuery{name}, &a); err != nil {
 		return nil, err
 	}
-	return a.Addrs, asError(a.Err)
+	return a.Texts, asError(a.Err)
+}
+
+// TLSA returns the TLSA records of name, as _25._tcp.mx.example.org. Secure
+// says that DNSSEC vouches for them, or for there being none; without it
+// none are returned, for anyone could have made them. An error, a *DNSError
+// if the name is to blame, means that it is not known: what has to do with
+// the host must wait (RFC 7672, section 2.1.2).
+func (c *Client) TLSA(ctx context.Context, name string) (records []TLSA, secure bool, err error) {
+	var a tlsaAnswer
+	if err := c.call(ctx, msgTLSA, nameQuery{name}, &a); err != nil {
+		return nil, false, err
+	}
+	return a.TLSA, a.Secure, asError(a.Err)
 }
 
 // PTR returns the reverse name of addr, "" if it has none, and whether the

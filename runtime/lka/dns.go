@@ -26,6 +26,7 @@ var (
 	errNoMX      = &DNSError{Text: "No MX found for domain"}
 	errNoHost    = &DNSError{Text: "Host not found"}
 	errNoReverse = &DNSError{Text: "Temporary failure in reverse lookup"}
+	errNoRecords = &DNSError{Text: "Temporary failure in DNS lookup"}
 )
 
 // A directory finds hosts: in the hosts file first, then by asking name
@@ -46,7 +47,7 @@ func (d *directory) mx(ctx context.Context, domain string) ([]MX, *DNSError) {
 		return nil, errBadName
 	}
 	if isLocalhost(name) {
-		return d.implicit(ctx, name)
+		return d.implicit(ctx, name, false)
 	}
 	a, err := d.resolver.ask(ctx, question{name + ".", dns.TypeMX})
 	switch {
@@ -55,18 +56,19 @@ func (d *directory) mx(ctx context.Context, domain string) ([]MX, *DNSError) {
 	case a.missing && d.hosts.lookup(name) == nil:
 		return nil, errNoDomain
 	case len(a.records) == 0:
-		return d.implicit(ctx, name)
+		return d.implicit(ctx, name, a.secure)
 	}
-	return d.explicit(ctx, a.records)
+	return d.explicit(ctx, a)
 }
 
 // implicit makes a domain without MX records its own host (RFC 5321,
-// section 5.1).
-func (d *directory) implicit(ctx context.Context, name string) ([]MX, *DNSError) {
-	addrs, failed := d.find(ctx, name)
+// section 5.1). Secure says that it has none for certain.
+func (d *directory) implicit(ctx context.Context, name string, secure bool) ([]MX, *DNSError) {
+	mx, failed := d.find(ctx, name)
 	switch {
-	case len(addrs) > 0:
-		return []MX{{Host: name, Addrs: addrs}}, nil
+	case len(mx.Addrs) > 0:
+		mx.Secure = mx.Secure && secure
+		return []MX{mx}, nil
 	case failed:
 		return nil, errLookup
 	}
@@ -76,9 +78,9 @@ func (d *directory) implicit(ctx context.Context, name string) ([]MX, *DNSError)
 // explicit looks up the hosts of MX records. One that is the root or
 // localhost says that the domain takes no mail (RFC 7505, section 3); beside
 // others it is only a mistake.
-func (d *directory) explicit(ctx context.Context, records []record) ([]MX, *DNSError) {
+func (d *directory) explicit(ctx context.Context, a answer) ([]MX, *DNSError) {
 	var hosts []MX
-	for _, rec := range records {
+	for _, rec := range a.records {
 		known := slices.ContainsFunc(hosts, func(mx MX) bool { return strings.EqualFold(mx.Host, rec.name) })
 		if rec.name != "" && !isLocalhost(strings.ToLower(rec.name)) && !known && len(hosts) < maxMX {
 			hosts = append(hosts, MX{Host: rec.name, Pref: rec.pref})
@@ -90,7 +92,12 @@ func (d *directory) explicit(ctx context.Context, records []record) ([]MX, *DNSE
 	failed := make([]bool, len(hosts))
 	var wg sync.WaitGroup
 	for i := range hosts {
-		wg.Go(func() { hosts[i].Addrs, failed[i] = d.find(ctx, strings.ToLower(hosts[i].Host)) })
+		wg.Go(func() {
+			var found MX
+			found, failed[i] = d.find(ctx, strings.ToLower(hosts[i].Host))
+			found.Host, found.Pref, found.Secure = hosts[i].Host, hosts[i].Pref, found.Secure && a.secure
+			hosts[i] = found
+		})
 	}
 	wg.Wait()
 	switch {
@@ -102,30 +109,67 @@ func (d *directory) explicit(ctx context.Context, records []record) ([]MX, *DNSE
 	return nil, errNoMX
 }
 
-// addrs returns the addresses of a host that the configuration names.
-func (d *directory) addrs(ctx context.Context, host string) ([]netip.Addr, *DNSError) {
+// host returns a host that the configuration names, with its addresses.
+func (d *directory) host(ctx context.Context, host string) (MX, *DNSError) {
 	if addr, ok := parseLiteral(host); ok {
-		return []netip.Addr{addr}, nil
+		return MX{Host: host, Addrs: []netip.Addr{addr}}, nil
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{addr.WithZone("").Unmap()}, nil
+		return MX{Host: host, Addrs: []netip.Addr{addr.WithZone("").Unmap()}}, nil
 	}
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
 	if !isHostName(name) {
-		return nil, errBadName
+		return MX{}, errBadName
 	}
-	addrs, _ := d.find(ctx, name)
-	if len(addrs) == 0 {
-		return nil, errNoHost
+	mx, _ := d.find(ctx, name)
+	if len(mx.Addrs) == 0 {
+		return MX{}, errNoHost
 	}
-	return addrs, nil
+	return mx, nil
 }
 
-// find returns the addresses of a name in lower case, and whether a question
-// for them failed.
-func (d *directory) find(ctx context.Context, name string) (addrs []netip.Addr, failed bool) {
-	if addrs := d.hosts.lookup(name); addrs != nil {
-		return addrs, false
+// txt returns the texts of a name.
+func (d *directory) txt(ctx context.Context, name string) ([]string, *DNSError) {
+	a, err := d.records(ctx, name, dns.TypeTXT)
+	var texts []string
+	for _, rec := range a.records {
+		texts = append(texts, rec.name)
+	}
+	return texts, err
+}
+
+// tlsa returns the TLSA records of a name if DNSSEC vouches for them.
+func (d *directory) tlsa(ctx context.Context, name string) ([]TLSA, bool, *DNSError) {
+	a, err := d.records(ctx, name, dns.TypeTLSA)
+	if err != nil || !a.secure {
+		return nil, false, err
+	}
+	var records []TLSA
+	for _, rec := range a.records {
+		records = append(records, rec.tlsa)
+	}
+	return records, true, nil
+}
+
+// records asks for what only name servers know.
+func (d *directory) records(ctx context.Context, name string, typ uint16) (answer, *DNSError) {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if !isHostName(name) {
+		return answer{}, errBadName
+	}
+	a, err := d.resolver.ask(ctx, question{name + ".", typ})
+	if err != nil {
+		return answer{}, errNoRecords
+	}
+	return a, nil
+}
+
+// find returns the host of a name in lower case, with its addresses, and
+// whether a question for them failed.
+func (d *directory) find(ctx context.Context, name string) (host MX, failed bool) {
+	host.Host = name
+	if host.Addrs = d.hosts.lookup(name); host.Addrs != nil {
+		return host, false
 	}
 	var answers [2]answer
 	var errs [2]error
@@ -134,12 +178,19 @@ func (d *directory) find(ctx context.Context, name string) (addrs []netip.Addr, 
 		wg.Go(func() { answers[i], errs[i] = d.resolver.ask(ctx, question{name + ".", typ}) })
 	}
 	wg.Wait()
-	for _, a := range answers {
+	for i, a := range answers {
 		for _, rec := range a.records[:min(len(a.records), maxAddrs)] {
-			addrs = append(addrs, rec.addr)
+			host.Addrs = append(host.Addrs, rec.addr)
 		}
+		if a.canonical != "" {
+			host.Canonical = a.canonical
+		}
+		failed = failed || errs[i] != nil
 	}
-	return addrs, errs[0] != nil || errs[1] != nil
+	// Both must be vouched for: whoever can hide one kind of addresses could
+	// lead mail to the other (RFC 7672, section 2.2.2).
+	host.Secure = answers[0].secure && answers[1].secure
+	return host, failed
 }
 
 // ptr returns the reverse name of an address and whether it leads back. Of
@@ -162,11 +213,11 @@ func (d *directory) ptr(ctx context.Context, addr netip.Addr) (name string, forw
 	}
 	forward = Fail
 	for _, rec := range a.records[:min(len(a.records), maxPTRNames)] {
-		addrs, failed := d.find(ctx, strings.ToLower(rec.name))
-		if slices.Contains(addrs, addr) {
+		host, failed := d.find(ctx, strings.ToLower(rec.name))
+		if slices.Contains(host.Addrs, addr) {
 			return rec.name, Pass, nil
 		}
-		if failed && len(addrs) == 0 {
+		if failed && len(host.Addrs) == 0 {
 			forward = Error
 		}
 	}

@@ -65,7 +65,7 @@ func newTestDirectory(t testing.TB, servers ...string) *directory {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	r := newResolver(ctx, servers[0], "")
-	r.servers, r.timeout = servers, flightTime
+	r.servers.fix(settings{servers: servers, timeout: flightTime})
 	t.Cleanup(func() { cancel(); r.wait() })
 	return &directory{hosts: hosts{path: path}, resolver: r}
 }
@@ -147,8 +147,8 @@ func TestLocalNames(t *testing.T) {
 		"fe80::1%eth0":    "[fe80::1]",
 		"inhosts.example": "[192.0.2.77]",
 	} {
-		if addrs, err := d.addrs(t.Context(), host); err != nil || fmt.Sprint(addrs) != want {
-			t.Errorf("addrs(%q) = %v, %v; want %s", host, addrs, err, want)
+		if h, err := d.host(t.Context(), host); err != nil || fmt.Sprint(h.Addrs) != want {
+			t.Errorf("host(%q) = %v, %v; want %s", host, h, err, want)
 		}
 	}
 	if name, forward, err := d.ptr(t.Context(), netip.MustParseAddr("127.0.0.1")); name != "localhost" || forward != Pass || err != nil {
@@ -168,13 +168,13 @@ func TestAddrs(t *testing.T) {
 		{"a b", "permanent: Invalid domain name"},
 	}
 	for _, tt := range tests {
-		addrs, err := d.addrs(t.Context(), tt.host)
-		got := fmt.Sprint(addrs)
+		host, err := d.host(t.Context(), tt.host)
+		got := fmt.Sprint(host.Addrs)
 		if err != nil {
 			got = showError(err)
 		}
 		if got != tt.want {
-			t.Errorf("addrs(%q) = %s, want %s", tt.host, got, tt.want)
+			t.Errorf("host(%q) = %s, want %s", tt.host, got, tt.want)
 		}
 	}
 }
@@ -228,7 +228,7 @@ func TestNextServer(t *testing.T) {
 	d := newTestDirectory(t, silent.Addr(), failing.Addr(), good.Addr())
 	// Each round is a pause for the silent one, and a chance for the good one:
 	// on a loaded machine it may miss some.
-	d.resolver.timeout, d.resolver.tries = 100*time.Millisecond, 100
+	d.resolver.servers.now.timeout, d.resolver.servers.now.tries = 100*time.Millisecond, 100
 	if got := show(d.mx(t.Context(), "implicit.example")); got != "implicit.example 0 192.0.2.3" {
 		t.Error(got)
 	}
@@ -242,7 +242,7 @@ func TestTimeout(t *testing.T) {
 		return dnstest.Drop
 	})
 	d := newTestDirectory(t, s.Addr())
-	d.resolver.timeout = 20 * time.Millisecond
+	d.resolver.servers.now.timeout = 20 * time.Millisecond
 	if got := show(d.mx(t.Context(), "two.example")); got != "temporary: Temporary failure in MX lookup" {
 		t.Error(got)
 	}
@@ -378,7 +378,7 @@ func TestCache(t *testing.T) {
 	d := newTestDirectory(t, s.Addr())
 	for range 3 {
 		for _, name := range []string{"kept.example", "brief.example", "gone.example"} {
-			d.addrs(t.Context(), name)
+			d.host(t.Context(), name)
 		}
 	}
 	counts := make(map[string]int)
@@ -448,12 +448,27 @@ func TestResolvConf(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	now := time.Now()
 	r := newResolver(t.Context(), "", path)
-	if !slices.Equal(r.servers, []string{"192.0.2.53:53", "[2001:db8::53]:53"}) || r.timeout != 3*time.Second || r.tries != 4 {
-		t.Errorf("%v, %v, %d", r.servers, r.timeout, r.tries)
+	if s := r.servers.current(now); !slices.Equal(s.servers, []string{"192.0.2.53:53", "[2001:db8::53]:53"}) || s.timeout != 3*time.Second || s.tries != 4 {
+		t.Errorf("%+v", s)
 	}
-	if r := newResolver(t.Context(), "", path+".missing"); !slices.Equal(r.servers, []string{"127.0.0.1:53"}) {
-		t.Errorf("without a file: %v", r.servers)
+	// The host moves to another network.
+	if err := os.WriteFile(path+".new", []byte("nameserver 198.51.100.53\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		now = now.Add(resolvInterval)
+		if s := r.servers.current(now); !slices.Equal(s.servers, []string{"198.51.100.53:53"}) || s.timeout != 5*time.Second {
+			t.Errorf("after a change: %+v", s)
+		}
+		os.Remove(path) // what was known last stays
+	}
+	if s := newResolver(t.Context(), "", path).servers.current(now); !slices.Equal(s.servers, []string{"127.0.0.1:53"}) {
+		t.Errorf("without a file: %+v", s)
 	}
 	for in, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1:53", "192.0.2.1:5353": "192.0.2.1:5353", "2001:db8::1": "[2001:db8::1]:53", "[2001:db8::1]:5353": "[2001:db8::1]:5353",

@@ -8,7 +8,7 @@
 //	           table that is a file follows it, as a whole or not at all
 //	peers      smtp, mfa, mda, mta, control (they ask); mfa (is told)
 //	messages   in: lookup, check, fetch, user, include, mx, addrs, ptr,
-//	           update, snapshot; out: change
+//	           txt, tlsa, update, snapshot; out: change
 //	keeps      Ruleset.Tables
 //
 // What must never happen here: an error turned into "not there"; a slow

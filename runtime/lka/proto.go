@@ -2,6 +2,7 @@ package lka
 
 import (
 	"net/netip"
+	"slices"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
@@ -21,6 +22,8 @@ const (
 	msgUpdate
 	msgSnapshot
 	msgChange // from lka to mfa
+	msgTXT
+	msgTLSA
 )
 
 // A UserInfo is the account that a name stands for.
@@ -35,6 +38,23 @@ type MX struct {
 	Host  string // without trailing dot; an address literal keeps its brackets
 	Pref  uint16
 	Addrs []netip.Addr
+
+	// Secure is set if DNSSEC vouches for all that led here: the record that
+	// names Host, or that there is none, and both kinds of addresses. Only then
+	// do TLSA records of the host mean anything (RFC 7672, section 2.2).
+	Secure bool
+
+	// Canonical is the name that CNAME records of Host lead to, "" if there
+	// are none. Its TLSA records come before those of Host (RFC 7672, section
+	// 2.2.3).
+	Canonical string
+}
+
+// A TLSA is a record that says which certificates a service has (RFC 6698,
+// section 2.1).
+type TLSA struct {
+	Usage, Selector, Matching uint8
+	Data                      []byte
 }
 
 // FCrDNS says whether the reverse name of an address leads back to it.
@@ -165,6 +185,8 @@ func (a mxAnswer) append(b []byte) []byte {
 		b = imsg.AppendString(b, mx.Host)
 		b = imsg.AppendUint32(b, uint32(mx.Pref))
 		b = appendAddrs(b, mx.Addrs)
+		b = imsg.AppendBool(b, mx.Secure)
+		b = imsg.AppendString(b, mx.Canonical)
 	}
 	return b
 }
@@ -173,7 +195,7 @@ func (a *mxAnswer) parse(b []byte) error {
 	r := imsg.NewReader(b)
 	a.Err = readDNSError(r)
 	a.MX = nil
-	for range r.Count(12) {
+	for range r.Count(17) {
 		mx := MX{Host: r.String()}
 		pref := r.Uint32()
 		if pref > 0xffff {
@@ -181,23 +203,56 @@ func (a *mxAnswer) parse(b []byte) error {
 		}
 		mx.Pref = uint16(pref)
 		mx.Addrs = readAddrs(r)
+		mx.Secure = r.Bool()
+		mx.Canonical = r.String()
 		a.MX = append(a.MX, mx)
 	}
 	return r.Close()
 }
 
-// An addrsAnswer holds the addresses of a host, or why there are none.
-type addrsAnswer struct {
+// A txtAnswer holds the texts of a name, or why they are not known.
+type txtAnswer struct {
 	Err   *DNSError
-	Addrs []netip.Addr
+	Texts []string
 }
 
-func (a addrsAnswer) append(b []byte) []byte { return appendAddrs(appendDNSError(b, a.Err), a.Addrs) }
+func (a txtAnswer) append(b []byte) []byte {
+	return imsg.AppendStrings(appendDNSError(b, a.Err), a.Texts)
+}
 
-func (a *addrsAnswer) parse(b []byte) error {
+func (a *txtAnswer) parse(b []byte) error {
 	r := imsg.NewReader(b)
 	a.Err = readDNSError(r)
-	a.Addrs = readAddrs(r)
+	a.Texts = r.Strings()
+	return r.Close()
+}
+
+// A tlsaAnswer holds the TLSA records of a name, or why they are not known.
+type tlsaAnswer struct {
+	Err    *DNSError
+	Secure bool
+	TLSA   []TLSA
+}
+
+func (a tlsaAnswer) append(b []byte) []byte {
+	b = imsg.AppendBool(appendDNSError(b, a.Err), a.Secure)
+	b = imsg.AppendUint32(b, uint32(len(a.TLSA)))
+	for i := range a.TLSA {
+		t := &a.TLSA[i]
+		b = append(b, t.Usage, t.Selector, t.Matching)
+		b = imsg.AppendBytes(b, t.Data)
+	}
+	return b
+}
+
+func (a *tlsaAnswer) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	a.Err = readDNSError(r)
+	a.Secure = r.Bool()
+	a.TLSA = nil
+	for range r.Count(7) {
+		a.TLSA = append(a.TLSA, TLSA{r.Byte(), r.Byte(), r.Byte(), slices.Clone(r.Bytes())})
+	}
 	return r.Close()
 }
 

@@ -15,7 +15,8 @@ var codecs = []func() codec{
 	func() codec { return new(valueAnswer) },
 	func() codec { return new(userAnswer) },
 	func() codec { return new(mxAnswer) },
-	func() codec { return new(addrsAnswer) },
+	func() codec { return new(txtAnswer) },
+	func() codec { return new(tlsaAnswer) },
 	func() codec { return new(ptrAnswer) },
 	func() codec { return new(snapshotQuery) },
 	func() codec { return new(snapshotPart) },
@@ -40,10 +41,11 @@ func TestBytes(t *testing.T) {
 		{addrQuery{v4}, "04000000c0000201"},
 		{valueAnswer{true, "v"}, "01" + "0100000076"},
 		{userAnswer{true, UserInfo{"u", 1, 2, "/h"}}, "01" + "0100000075" + "01000000" + "02000000" + "020000002f68"},
-		{mxAnswer{nil, []MX{{"m", 10, []netip.Addr{v6}}}}, "00" + "01000000" + "010000006d" + "0a000000" + "01000000" +
-			"10000000" + "20010db8000000000000000000000001"},
+		{mxAnswer{nil, []MX{{"m", 10, []netip.Addr{v6}, true, "c"}}}, "00" + "01000000" + "010000006d" + "0a000000" + "01000000" +
+			"10000000" + "20010db8000000000000000000000001" + "01" + "0100000063"},
 		{mxAnswer{errNoMX, nil}, "01" + "16000000" + hex.EncodeToString([]byte("No MX found for domain")) + "00" + "00000000"},
-		{addrsAnswer{nil, []netip.Addr{v4}}, "00" + "01000000" + "04000000c0000201"},
+		{txtAnswer{nil, []string{"a", "bc"}}, "00" + "02000000" + "01000000" + "61" + "02000000" + "6263"},
+		{tlsaAnswer{nil, true, []TLSA{{3, 1, 2, []byte{0xab}}}}, "00" + "01" + "01000000" + "030102" + "01000000ab"},
 		{ptrAnswer{nil, "n", Pass}, "00" + "010000006e" + "01"},
 		{snapshotQuery{2, 3, 4}, "02000000" + "0300000000000000" + "04000000"},
 		{snapshotPart{3, 9, []string{"a", "bc"}}, "0300000000000000" + "09000000" + "02000000" + "01000000" + "02000000" + "03000000616263"},
@@ -61,9 +63,10 @@ func TestBytes(t *testing.T) {
 func FuzzProto(f *testing.F) {
 	f.Add(uint8(0), tableQuery{1, 2, "key"}.append(nil))
 	f.Add(uint8(4), userAnswer{true, UserInfo{"u", 1, 2, "/h"}}.append(nil))
-	f.Add(uint8(5), mxAnswer{errNoMX, []MX{{"m", 10, []netip.Addr{netip.IPv6Loopback()}}}}.append(nil))
-	f.Add(uint8(7), ptrAnswer{errNoReverse, "n", Error}.append(nil))
-	f.Add(uint8(9), snapshotPart{3, 9, []string{"a", ""}}.append(nil))
+	f.Add(uint8(5), mxAnswer{errNoMX, []MX{{"m", 10, []netip.Addr{netip.IPv6Loopback()}, true, "c"}}}.append(nil))
+	f.Add(uint8(7), tlsaAnswer{nil, true, []TLSA{{3, 1, 1, []byte("data")}}}.append(nil))
+	f.Add(uint8(8), ptrAnswer{errNoReverse, "n", Error}.append(nil))
+	f.Add(uint8(10), snapshotPart{3, 9, []string{"a", ""}}.append(nil))
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
 		m := codecs[int(kind)%len(codecs)]()
 		if m.parse(b) != nil {

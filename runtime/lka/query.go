@@ -3,9 +3,9 @@ package lka
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -35,17 +35,20 @@ type question struct {
 
 // A record is the part of a resource record that mail needs.
 type record struct {
-	name string // MX, PTR: without trailing dot; "" is the root
+	name string // MX, PTR: without trailing dot, "" is the root; TXT: the text
 	pref uint16
 	addr netip.Addr // A, AAAA
+	tlsa TLSA
 }
 
 // An answer is what the name servers say of a question. Without records the
 // name exists and has none of the type, unless missing.
 type answer struct {
-	records []record
-	missing bool // NXDOMAIN
-	ttl     time.Duration
+	records   []record
+	missing   bool   // NXDOMAIN
+	secure    bool   // a server that is trusted says that DNSSEC vouches for it
+	canonical string // where CNAMEs led, without trailing dot; "" without any
+	ttl       time.Duration
 }
 
 // Errors of a question: none of them says anything about the name.
@@ -58,9 +61,7 @@ var (
 // A resolver asks name servers. It is safe for concurrent use; equal
 // questions at the same time are asked once.
 type resolver struct {
-	servers []string // host:port
-	tries   int
-	timeout time.Duration // of one server's one try
+	servers servers
 
 	ctx     context.Context // of the questions under way
 	flights sync.WaitGroup
@@ -81,30 +82,13 @@ type flight struct {
 // newResolver returns a resolver whose questions end with ctx. It asks
 // server, or those of the file resolvConf if server is empty.
 func newResolver(ctx context.Context, server, resolvConf string) *resolver {
-	r := &resolver{tries: 2, timeout: 5 * time.Second, ctx: ctx,
-		slots: make(chan struct{}, maxFlights), under: make(map[question]*flight)}
+	r := &resolver{ctx: ctx, slots: make(chan struct{}, maxFlights), under: make(map[question]*flight)}
 	if server != "" {
-		r.servers = []string{withPort(server)}
-		return r
+		r.servers.fix(settings{servers: []string{withPort(server)}})
+	} else {
+		r.servers.path = resolvConf
 	}
-	c, err := dns.ClientConfigFromFile(resolvConf)
-	if err != nil || len(c.Servers) == 0 { // as resolv.conf(5) has it
-		r.servers = []string{"127.0.0.1:53"}
-		return r
-	}
-	for _, s := range c.Servers[:min(len(c.Servers), 3)] {
-		r.servers = append(r.servers, net.JoinHostPort(s, c.Port))
-	}
-	r.tries = min(max(c.Attempts, 1), 5)
-	r.timeout = time.Duration(min(max(c.Timeout, 1), 30)) * time.Second
 	return r
-}
-
-func withPort(server string) string {
-	if _, _, err := net.SplitHostPort(server); err == nil {
-		return server
-	}
-	return net.JoinHostPort(strings.Trim(server, "[]"), "53")
 }
 
 // wait returns when no question is under way. The context must have ended.
@@ -155,7 +139,7 @@ func (r *resolver) fly(q question, f *flight) {
 
 // chase asks on when an answer ends in a CNAME to a name it has nothing of.
 func (r *resolver) chase(ctx context.Context, q question) (answer, error) {
-	ttl := maxTTL
+	whole := answer{ttl: maxTTL, secure: true} // what holds of every step
 	for range maxChain {
 		m, err := r.exchange(ctx, q)
 		if err != nil {
@@ -165,10 +149,12 @@ func (r *resolver) chase(ctx context.Context, q question) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		ttl = min(ttl, a.ttl)
+		whole.ttl = min(whole.ttl, a.ttl)
+		whole.secure = whole.secure && a.secure
+		whole.canonical = cmp.Or(a.canonical, whole.canonical)
 		if next == "" {
-			a.ttl = ttl
-			return a, nil
+			whole.records, whole.missing = a.records, a.missing
+			return whole, nil
 		}
 		q.name = next
 	}
@@ -179,12 +165,14 @@ func (r *resolver) chase(ctx context.Context, q question) (answer, error) {
 // gives an answer that is about the name.
 func (r *resolver) exchange(ctx context.Context, q question) (*dns.Msg, error) {
 	var last error
-	for range r.tries {
-		for _, server := range r.servers {
+	s := r.servers.current(time.Now())
+	for range s.tries {
+		for _, server := range s.servers {
 			if ctx.Err() != nil {
 				return nil, cmp.Or(last, ctx.Err())
 			}
-			m, err := r.try(ctx, server, q)
+			t := trial{server, q, s.timeout, s.trusts(server)}
+			m, err := t.run(ctx)
 			if err == nil {
 				return m, nil
 			}
@@ -194,29 +182,42 @@ func (r *resolver) exchange(ctx context.Context, q question) (*dns.Msg, error) {
 	return nil, last
 }
 
-// try asks one server: by UDP, without EDNS if that is what it chokes on,
-// and by TCP if the answer does not fit.
-func (r *resolver) try(ctx context.Context, server string, q question) (*dns.Msg, error) {
-	m, err := r.send(ctx, "udp", server, q, true)
+// A trial is a question to one server.
+type trial struct {
+	server string
+	question
+	timeout time.Duration
+	trusted bool // the server may say what is authentic
+}
+
+// run asks by UDP, without EDNS if that is what the server chokes on, and by
+// TCP if the answer does not fit.
+func (t *trial) run(ctx context.Context) (*dns.Msg, error) {
+	m, err := t.send(ctx, "udp", true)
 	if err == nil && (m.Rcode == dns.RcodeFormatError || m.Rcode == dns.RcodeNotImplemented || m.Rcode == dns.RcodeBadVers) {
-		m, err = r.send(ctx, "udp", server, q, false)
+		m, err = t.send(ctx, "udp", false)
 	}
 	if m != nil && m.Truncated {
-		m, err = r.send(ctx, "tcp", server, q, true)
+		m, err = t.send(ctx, "tcp", true)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return m, verify(m, q)
+	// Anyone on the way from a server that is not trusted could have set it.
+	m.AuthenticatedData = m.AuthenticatedData && t.trusted
+	return m, verify(m, t.question)
 }
 
-func (r *resolver) send(ctx context.Context, network, server string, q question, edns bool) (*dns.Msg, error) {
-	m := new(dns.Msg).SetQuestion(q.name, q.typ)
+func (t *trial) send(ctx context.Context, network string, edns bool) (*dns.Msg, error) {
+	m := new(dns.Msg).SetQuestion(t.name, t.typ)
+	// RFC 6840, section 5.7: with this in a question the answer says whether
+	// it is authentic, and need not hold the signatures.
+	m.AuthenticatedData = t.trusted
 	if edns {
 		m.SetEdns0(udpSize, false)
 	}
-	c := dns.Client{Net: network, Timeout: r.timeout}
-	conn, err := c.DialContext(ctx, server)
+	c := dns.Client{Net: network, Timeout: t.timeout}
+	conn, err := c.DialContext(ctx, t.server)
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +250,7 @@ func verify(m *dns.Msg, q question) error {
 
 // digest returns what an answer says to q, or the name to ask next.
 func digest(m *dns.Msg, q question) (a answer, next string, err error) {
-	a.ttl = maxTTL
+	a.ttl, a.secure = maxTTL, m.AuthenticatedData
 	name := q.name
 	for hops := 0; ; hops++ {
 		a.records, a.ttl = records(m, name, q.typ, a.ttl)
@@ -264,6 +265,7 @@ func digest(m *dns.Msg, q question) (a answer, next string, err error) {
 			return answer{}, "", errChain
 		}
 		name, a.ttl = target, min(a.ttl, ttl)
+		a.canonical = strings.TrimSuffix(name, ".")
 	}
 	a.missing = m.Rcode == dns.RcodeNameError
 	if name != q.name && !a.missing && !isNegative(m) {
@@ -311,6 +313,11 @@ func newRecord(rr dns.RR) (record, bool) {
 		addr, ok := netip.AddrFromSlice(rr.AAAA.To16())
 		addr = addr.Unmap()
 		return record{addr: addr}, ok && isHost(addr)
+	case *dns.TXT:
+		return record{name: strings.Join(rr.Txt, "")}, true
+	case *dns.TLSA:
+		data, err := hex.DecodeString(rr.Certificate)
+		return record{tlsa: TLSA{rr.Usage, rr.Selector, rr.MatchingType, data}}, err == nil
 	}
 	return record{}, false
 }
