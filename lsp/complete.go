@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"smtpd/ast"
 	"smtpd/compile"
 	"smtpd/lang"
 )
@@ -99,7 +100,7 @@ func (c *completion) keywords(expected []string, line []lang.Piece) {
 		statement = line[0].Text
 	}
 	for _, w := range expected {
-		if lang.Keyword(w) {
+		if lang.Keyword(w) || ast.Extends(w) {
 			c.add(itemKeyword, w, w, "", meaning(statement, w))
 		}
 	}

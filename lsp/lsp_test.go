@@ -175,6 +175,7 @@ func TestComplete(t *testing.T) {
 		{names + "listen on lo filter { |", `"label":"fil"`, `"label":"act"`},
 		{names + "match from src $|", `"label":"$mac"`, `"label":"\u003ctab\u003e"`},
 		{"smtp limit |", `"label":"max-mails"`, `"label":"max-session"`},
+		{"smtp |", `"label":"bare-lf-from"`, `"label":"max-mails"`},
 		{"match from src |\n" + names, `"newText":"regex"`, `"label":"\u003ctab\u003e"`},
 		{names + "# match |", `[]`, `"label"`},
 	} {
