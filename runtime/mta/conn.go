@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -111,17 +113,42 @@ func (c *conn) handshake(config *tls.Config) (tls.ConnectionState, error) {
 // sendMessage sends content and the final dot, in one stream: lines end in
 // CRLF whatever they ended in, and those that begin with a dot get another
 // (RFC 5321, section 4.5.2).
+func (c *conn) sendMessage(content io.Reader) error {
+	if _, err := c.sendLines(content, true, math.MaxInt64); err != nil {
+		return err
+	}
+	c.w.WriteString(".\r\n")
+	return c.flush()
+}
+
+// sendChunk sends content as the only chunk of a message (RFC 3030, section
+// 2): size bytes, which is what it has with the line ends of sendMessage. If it
+// has not, the host still waits, and must not be told anything else.
+func (c *conn) sendChunk(content io.Reader, size int64) error {
+	c.send("BDAT ", strconv.FormatInt(size, 10), " LAST")
+	n, err := c.sendLines(content, false, size)
+	switch {
+	case err != nil:
+		return err
+	case n != size:
+		return fmt.Errorf("%w: it has %d bytes instead of %d", errContent, n, size)
+	}
+	return c.flush()
+}
+
+// sendLines sends content but for what is beyond limit, and returns how many
+// bytes that would have been in all.
 //
 // A bare CR ends a line, too. To pass it on would let the next server see
 // another end of the message than this one.
-func (c *conn) sendMessage(content io.Reader) error {
+func (c *conn) sendLines(content io.Reader, stuff bool, limit int64) (int64, error) {
 	r := getReader(content)
 	defer putReader(r)
-	start := true // of a line
+	l := lineWriter{w: c.w, stuff: stuff, limit: limit, start: true}
 	for {
 		part, err := r.ReadSlice('\n')
 		if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
-			return fmt.Errorf("%w: %w", errContent, err)
+			return l.n, fmt.Errorf("%w: %w", errContent, err)
 		}
 		if err == bufio.ErrBufferFull && part[len(part)-1] == '\r' {
 			// Whether an LF follows decides what it is.
@@ -129,46 +156,66 @@ func (c *conn) sendMessage(content io.Reader) error {
 			r.UnreadByte()
 		}
 		if len(part) > 0 {
-			c.nc.SetDeadline(time.Now().Add(c.timeout))
-			start = c.writeLines(part, start)
+			if c.w.Available() < len(part) {
+				c.nc.SetDeadline(time.Now().Add(c.timeout))
+			}
+			l.write(part)
 			if _, werr := c.w.Write(nil); werr != nil { // of any write before
-				return wireError(werr)
+				return l.n, wireError(werr)
 			}
 		}
 		if err == io.EOF {
 			break
 		}
 	}
-	if !start {
-		c.w.WriteString("\r\n")
+	if !l.start {
+		l.put(crlf)
 	}
-	c.w.WriteString(".\r\n")
-	return c.flush()
+	return l.n, nil
 }
 
-// writeLines writes part of a message, which ends in the only LF it may hold,
-// and reports whether a line starts after it.
-func (c *conn) writeLines(part []byte, start bool) bool {
-	body, lf := bytes.CutSuffix(part, []byte("\n"))
+var (
+	crlf = []byte("\r\n")
+	dot  = []byte(".")
+)
+
+// A lineWriter gives the lines of a message the ends that they have on the
+// wire.
+type lineWriter struct {
+	w     *bufio.Writer
+	stuff bool  // give a line that begins with a dot another
+	limit int64 // how much is written
+	n     int64 // how much there was to write
+	start bool  // a line starts here
+}
+
+func (l *lineWriter) put(p []byte) {
+	if l.n += int64(len(p)); l.n <= l.limit {
+		l.w.Write(p)
+	}
+}
+
+// write writes part of a message, which ends in the only LF it may hold.
+func (l *lineWriter) write(part []byte) {
+	body, lf := bytes.CutSuffix(part, crlf[1:])
 	if lf {
-		body = bytes.TrimSuffix(body, []byte("\r"))
+		body = bytes.TrimSuffix(body, crlf[:1])
 	}
 	for {
-		line, rest, cr := bytes.Cut(body, []byte("\r"))
-		if start && len(line) > 0 && line[0] == '.' {
-			c.w.WriteByte('.')
+		line, rest, cr := bytes.Cut(body, crlf[:1])
+		if l.stuff && l.start && len(line) > 0 && line[0] == '.' {
+			l.put(dot)
 		}
-		c.w.Write(line)
-		start = start && len(line) == 0
+		l.put(line)
+		l.start = l.start && len(line) == 0
 		if !cr {
 			break
 		}
-		c.w.WriteString("\r\n")
-		start, body = true, rest
+		l.put(crlf)
+		l.start, body = true, rest
 	}
 	if lf {
-		c.w.WriteString("\r\n")
-		start = true
+		l.put(crlf)
+		l.start = true
 	}
-	return start
 }

@@ -3,9 +3,14 @@ package mta
 import (
 	"bufio"
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/textproto"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +56,7 @@ func TestSendMessage(t *testing.T) {
 		long + ".\n":         long + ".\r\n.\r\n",
 		long + long:          long + long + "\r\n.\r\n",
 	} {
+		checkChunk(t, content, strings.ReplaceAll(strings.TrimSuffix("\r\n"+want, ".\r\n"), "\r\n.", "\r\n")[2:])
 		if got := sendTo(t, content); got != want {
 			t.Errorf("%.20q (%d bytes) was sent as %.30q (%d bytes), want %d bytes", content, len(content), got, len(got), len(want))
 		}
@@ -82,7 +88,48 @@ func FuzzSendMessage(f *testing.F) {
 		if string(got) != want {
 			t.Fatalf("%q arrived as %q", content, got)
 		}
+		checkChunk(t, content, strings.ReplaceAll(want, "\n", "\r\n"))
 	})
+}
+
+// checkChunk checks that content is sent as want in a chunk that says how long
+// that is.
+func checkChunk(t *testing.T, content, want string) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "content")
+	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	b, err := inspect(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := new(sink)
+	if err := newConn(s, time.Second).sendChunk(io.NewSectionReader(file, 0, math.MaxInt64), b.size); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("BDAT %d LAST\r\n%s", len(want), want); s.Buffer.String() != want {
+		t.Fatalf("%q was sent as %q, want %q", content, s.Buffer.String(), want)
+	}
+}
+
+// TestSendChunkWrong checks that a content which is not as long as was said
+// ends the dialogue, and is not read as commands.
+func TestSendChunkWrong(t *testing.T) {
+	for _, size := range []int64{0, 5, 7} {
+		s := new(sink)
+		if err := newConn(s, time.Second).sendChunk(strings.NewReader("RSET\n"), size); !errors.Is(err, errContent) {
+			t.Errorf("size %d: %v", size, err)
+		}
+		if _, data, _ := strings.Cut(s.Buffer.String(), "\r\n"); int64(len(data)) > size {
+			t.Errorf("size %d: sent %q", size, s.Buffer.String())
+		}
+	}
 }
 
 func TestSendHidesLineEnds(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,10 +23,12 @@ import (
 type peer struct {
 	script []string
 	limit  int // bytes to say; negative: all
+	deaf   int // hears no more than as many bytes; 0: all
 
-	mu    sync.Mutex
-	heard []string // what each connection that has ended was told
-	ended sync.Cond
+	mu     sync.Mutex
+	heard  []string // what each connection that has ended was told
+	spoken string
+	ended  sync.Cond
 }
 
 func (p *peer) start(t *testing.T) uint16 {
@@ -55,6 +58,10 @@ func (p *peer) start(t *testing.T) uint16 {
 func (p *peer) play(c net.Conn) {
 	var told strings.Builder
 	defer func() {
+		if p.deaf > 0 { // what is left unread would take back what was said
+			c.(*net.TCPConn).CloseWrite()
+			io.Copy(io.Discard, c)
+		}
 		c.Close()
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -62,6 +69,9 @@ func (p *peer) play(c net.Conn) {
 		p.ended.Broadcast()
 	}()
 	r := bufio.NewReader(io.TeeReader(c, &told))
+	if p.deaf > 0 {
+		r.Reset(io.TeeReader(io.LimitReader(c, int64(p.deaf)), &told))
+	}
 	left := p.limit
 	for i, reply := range p.script {
 		if i > 0 && !next(r, strings.HasPrefix(p.script[i-1], "354")) {
@@ -72,18 +82,26 @@ func (p *peer) play(c net.Conn) {
 			return
 		}
 		io.WriteString(c, reply)
+		p.mu.Lock()
+		p.spoken += reply
+		p.mu.Unlock()
 		if left >= 0 {
 			left -= len(reply)
 		}
 	}
 }
 
-// next reads a command, or a message.
+// next reads a command, with its chunk, or a message.
 func next(r *bufio.Reader, message bool) bool {
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
 			return false
+		}
+		if size, ok := strings.CutPrefix(line, "BDAT "); ok && !message {
+			n, _ := strconv.Atoi(strings.TrimSuffix(size, " LAST\r\n"))
+			_, err := r.Discard(n)
+			return err == nil
 		}
 		if !message || line == ".\r\n" {
 			return true
@@ -99,6 +117,13 @@ func (p *peer) all(n int) []string {
 		p.ended.Wait()
 	}
 	return slices.Clone(p.heard)
+}
+
+// said returns what all connections together heard from p.
+func (p *peer) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spoken
 }
 
 var goodScript = []string{
@@ -125,20 +150,124 @@ func TestDialogueHELO(t *testing.T) {
 	wantOne(t, deliver(t, a, batch("remote.example", "alice")), queue.Delivered, "2.0.0", "queued")
 }
 
-// TestCut loses the connection after each byte that the host says. Only with
-// the whole of the last reply is the mail delivered; it is never lost.
+// TestDialogueChunk checks what a host is told that takes chunks: the message
+// as it is, and its length.
+func TestDialogueChunk(t *testing.T) {
+	script := slices.Clone(goodScript)
+	script[1] = "250-remote\r\n250-SIZE 1000\r\n250 CHUNKING\r\n"
+	p := &peer{script: slices.Delete(script, 4, 5), limit: -1}
+	rs := testRules()
+	rs.MTA.Limits.SessionMailMax = 1
+	a, _ := newTestAgent(t, rs, p.start(t))
+	wantOne(t, deliver(t, a, batch("remote.example", "alice")), queue.Delivered, "2.0.0", "250 2.0.0 queued")
+	want := "EHLO here.example\r\nMAIL FROM:<bob@example.net> SIZE=30\r\nRCPT TO:<alice@remote.example>\r\n" +
+		"BDAT 30 LAST\r\nSubject: hello\r\n\r\n.dot\r\ntext\r\nQUIT\r\n"
+	if got := p.all(1)[0]; got != want {
+		t.Errorf("said:\n%q\nwant:\n%q", got, want)
+	}
+}
+
+// A cutScript is a dialogue about a message to a, b and c that is cut.
+type cutScript struct {
+	scheme string
+	script []string
+
+	// known says, of each recipient, behind which reply its fate is known and
+	// what it is: a permanent failure of b, a delivery of the others.
+	known [3]string
+}
+
+var cutScripts = map[string]cutScript{
+	"one by one": {"smtp", []string{
+		"220 remote ESMTP\r\n", "250-remote\r\n250 SIZE 1000\r\n", "250 2.1.0 ok\r\n",
+		"250 2.1.5 a\r\n", "550-5.1.1 no\r\n550 5.1.1 b\r\n", "250 2.1.5 c\r\n", "354 go\r\n", "250 2.0.0 queued\r\n",
+	}, [3]string{"queued", "b", "queued"}},
+	"at once": {"smtp", []string{
+		"220 remote ESMTP\r\n", "250-remote\r\n250 PIPELINING\r\n", "250 2.1.0 ok\r\n",
+		"250 2.1.5 a\r\n", "550-5.1.1 no\r\n550 5.1.1 b\r\n", "250 2.1.5 c\r\n", "354 go\r\n", "250 2.0.0 queued\r\n",
+	}, [3]string{"queued", "b", "queued"}},
+	"chunk": {"smtp", []string{
+		"220 remote ESMTP\r\n", "250-remote\r\n250-PIPELINING\r\n250 CHUNKING\r\n", "250 2.1.0 ok\r\n",
+		"250 2.1.5 a\r\n", "550-5.1.1 no\r\n550 5.1.1 b\r\n", "250 2.1.5 c\r\n", "250 2.0.0 queued\r\n",
+	}, [3]string{"queued", "b", "queued"}},
+	"lmtp": {"lmtp", []string{
+		"220 remote LMTP\r\n", "250-remote\r\n250 PIPELINING\r\n", "250 2.1.0 ok\r\n",
+		"250 2.1.5 a\r\n", "550-5.1.1 no\r\n550 5.1.1 b\r\n", "250 2.1.5 c\r\n", "354 go\r\n",
+		"250 2.0.0 a has it\r\n250 2.0.0 c has it\r\n",
+	}, [3]string{"a has it", "b", "c has it"}},
+	"lmtp chunk": {"lmtp", []string{
+		"220 remote LMTP\r\n", "250-remote\r\n250 CHUNKING\r\n", "250 2.1.0 ok\r\n",
+		"250 2.1.5 a\r\n", "550-5.1.1 no\r\n550 5.1.1 b\r\n", "250 2.1.5 c\r\n",
+		"250 2.0.0 a has it\r\n250 2.0.0 c has it\r\n",
+	}, [3]string{"a has it", "b", "c has it"}},
+}
+
+// deliverTo gives a message to a, b and c to p, and returns what becomes of it
+// and of the bytes that p was told.
+func (c *cutScript) deliverTo(t *testing.T, p *peer) ([]queue.Result, string) {
+	rs := testRules()
+	rs.Actions[0].Relay.Host = 1
+	rs.MTA.Limits.SessionMailMax = 1
+	a, w := newTestAgent(t, rs, 1)
+	w.fetch = []string{fmt.Sprintf("%s://[127.0.0.1]:%d", c.scheme, p.start(t))}
+	r := deliver(t, a, batch("remote.example", "a", "b", "c"))
+	told := p.all(1)
+	if len(told) != 1 {
+		t.Errorf("%d connections", len(told))
+	}
+	return r, told[0]
+}
+
+// check compares what became of the recipients with what the host had said.
+func (c *cutScript) check(t *testing.T, r []queue.Result, said string) {
+	t.Helper()
+	for i, known := range c.known {
+		want, class := queue.TempFail, "4."
+		if strings.Contains(said, known+"\r\n") {
+			want, class = queue.Delivered, "2."
+			if i == 1 {
+				want, class = queue.PermFail, "5."
+			}
+		}
+		if r[i].Outcome != want || !strings.HasPrefix(r[i].Status, class) {
+			t.Errorf("the host said %q: recipient %d is %+v, want %v", said, i, r[i], want)
+		}
+	}
+}
+
+// TestCut loses the connection after each byte that the host says. What it has
+// said of a recipient to the end is its fate, any other is to be tried again:
+// nothing is lost, and nothing is delivered because of half a reply.
 func TestCut(t *testing.T) {
-	total := len(strings.Join(goodScript[:6], ""))
-	for n := range total {
-		p := &peer{script: goodScript, limit: n}
-		a, _ := newTestAgent(t, testRules(), p.start(t))
-		r := deliver(t, a, batch("remote.example", "alice"))
-		if r[0].Outcome != queue.TempFail || r[0].Status[0] != '4' {
-			t.Errorf("cut after %d of %d bytes: %+v, want a temporary failure", n, total, r[0])
-		}
-		if told := p.all(1); len(told) > 1 || !strings.HasPrefix(goodDialogue, told[0]) {
-			t.Errorf("cut after %d bytes: said %q", n, told)
-		}
+	for name, c := range cutScripts {
+		t.Run(name, func(t *testing.T) {
+			all := strings.Join(c.script, "")
+			_, whole := c.deliverTo(t, &peer{script: append(slices.Clone(c.script), "221 bye\r\n"), limit: -1})
+			for n := range len(all) + 1 {
+				r, told := c.deliverTo(t, &peer{script: c.script, limit: n})
+				c.check(t, r, all[:n])
+				if !strings.HasPrefix(whole, told) {
+					t.Errorf("cut after %d bytes: said %q", n, told)
+				}
+			}
+		})
+	}
+}
+
+// TestCutHearing loses the connection after each byte that the host hears.
+func TestCutHearing(t *testing.T) {
+	for name, c := range cutScripts {
+		t.Run(name, func(t *testing.T) {
+			_, whole := c.deliverTo(t, &peer{script: append(slices.Clone(c.script), "221 bye\r\n"), limit: -1})
+			for n := 1; n < len(whole)-len("QUIT\r\n"); n++ {
+				p := &peer{script: c.script, limit: -1, deaf: n}
+				r, told := c.deliverTo(t, p)
+				c.check(t, r, p.said())
+				if whole[:n] != told {
+					t.Errorf("cut after %d bytes: said %q", n, told)
+				}
+			}
+		})
 	}
 }
 

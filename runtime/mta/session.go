@@ -55,9 +55,9 @@ type session struct {
 
 // caps are what a host offered in its reply to EHLO.
 type caps struct {
-	startTLS, pipelining, dsn, eightBit, utf8, requireTLS bool
-	authPlain, authLogin                                  bool
-	size                                                  int64 // 0: no limit known
+	startTLS, pipelining, chunking, dsn, eightBit, utf8, requireTLS bool
+	authPlain, authLogin                                            bool
+	size                                                            int64 // 0: no limit known
 }
 
 // errDowngrade is returned, wrapped, when TLS failed where clear text is allowed.
@@ -200,6 +200,8 @@ func parseCaps(lines []string) caps {
 			c.startTLS = true
 		case "PIPELINING":
 			c.pipelining = true
+		case "CHUNKING":
+			c.chunking = true
 		case "DSN":
 			c.dsn = true
 		case "8BITMIME":

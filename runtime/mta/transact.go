@@ -53,7 +53,7 @@ type transaction struct {
 	accepted []int // envelopes whose RCPT was accepted
 	mail     reply // zero before it came
 	data     reply // zero if none came
-	sent     bool  // the final dot was sent
+	sent     bool  // the end of the message was sent
 }
 
 // transact sends the message of t to the recipients that are pending. An error
@@ -155,18 +155,23 @@ func (x *transaction) suits(b body) bool {
 // first returns an envelope for what all envelopes of a message share.
 func (x *transaction) first() *envelope.Envelope { return &x.t.envelopes[x.pending[0]] }
 
+// chunks reports whether the message is sent as a chunk, and without DATA. It is
+// sent behind the answers to RCPT all the same: a host that wants none of the
+// recipients is not to get it.
+func (x *transaction) chunks() bool { return x.caps.chunking }
+
 // run says the commands and sends the message.
 func (x *transaction) run(content *os.File, b body) error {
-	if err := x.negotiate(b); err != nil {
-		return err
-	}
+	wanted, err := x.negotiate(b)
 	switch {
-	case x.data.code == 354 && len(x.accepted) == 0:
+	case err != nil:
+		return err
+	case wanted && len(x.accepted) == 0:
 		// It wants a message for nobody. An empty one ends the matter, and
 		// without a way to tell what it will do with it, so does the session.
 		return errBadReply
-	case x.data.code == 354:
-		return x.sendContent(content)
+	case wanted:
+		return x.sendContent(content, b)
 	case x.data.code != 0 && len(x.accepted) > 0:
 		o := replied(x.data)
 		if o.Outcome == queue.Delivered { // 2xx in place of 354
@@ -178,9 +183,9 @@ func (x *transaction) run(content *os.File, b body) error {
 }
 
 // negotiate says MAIL, every RCPT, and DATA if anyone is left to get it, as
-// many at a time as the host takes. A refused MAIL or RCPT is an answer, not an
-// error.
-func (x *transaction) negotiate(b body) error {
+// many at a time as the host takes, and reports whether the message is to
+// follow. A refused MAIL or RCPT is an answer, not an error.
+func (x *transaction) negotiate(b body) (wanted bool, err error) {
 	steps := x.steps(b)
 	n := 1
 	if x.caps.pipelining {
@@ -190,27 +195,38 @@ func (x *transaction) negotiate(b body) error {
 		now := steps[:min(n, len(steps))]
 		steps = steps[len(now):]
 		if now[0].verb == verbData && len(x.accepted) == 0 {
-			return nil
+			return false, nil
 		}
-		for _, s := range now {
-			x.conn.send(s.text)
-		}
-		for _, s := range now {
-			r, err := x.conn.recv()
-			if err != nil {
-				return err
-			}
-			x.note(s, r)
-			if r.code == 421 { // RFC 5321, section 3.8: it closes
-				return errClosing
-			}
+		if err := x.exchange(now); err != nil {
+			return false, err
 		}
 		if !x.mail.ok() {
-			return nil
+			return x.data.code == 354, nil
 		}
 		if x.unwelcome() && x.data.code == 0 {
 			x.all(outcome{Result: queue.Result{Outcome: queue.TempFail, Status: "4.5.0", Text: errRefused.Error()}})
-			return nil
+			return false, nil
+		}
+	}
+	if x.chunks() {
+		return len(x.accepted) > 0, nil
+	}
+	return x.data.code == 354, nil
+}
+
+// exchange says steps and takes their replies.
+func (x *transaction) exchange(steps []step) error {
+	for _, s := range steps {
+		x.conn.send(s.text)
+	}
+	for _, s := range steps {
+		r, err := x.conn.recv()
+		if err != nil {
+			return err
+		}
+		x.note(s, r)
+		if r.code == 421 { // RFC 5321, section 3.8: it closes
+			return errClosing
 		}
 	}
 	return nil
@@ -245,6 +261,9 @@ func (x *transaction) steps(b body) []step {
 	for _, i := range x.pending {
 		ev := &x.t.envelopes[i]
 		steps = append(steps, step{verbRcpt, i, "RCPT TO:<" + ev.Dest.String() + ">" + x.rcptParams(ev)})
+	}
+	if x.chunks() {
+		return steps
 	}
 	return append(steps, step{verb: verbData, text: "DATA"})
 }
@@ -322,8 +341,15 @@ func isASCII(s string) bool {
 
 // sendContent sends the message and notes the answer: one for all, or in LMTP
 // one for each recipient that was accepted, in order.
-func (x *transaction) sendContent(content *os.File) error {
-	if err := x.conn.sendMessage(io.NewSectionReader(content, 0, math.MaxInt64)); err != nil {
+func (x *transaction) sendContent(content *os.File, b body) error {
+	r := io.NewSectionReader(content, 0, math.MaxInt64)
+	var err error
+	if x.chunks() {
+		err = x.conn.sendChunk(r, b.size)
+	} else {
+		err = x.conn.sendMessage(r)
+	}
+	if err != nil {
 		return err
 	}
 	x.sent = true
@@ -375,7 +401,7 @@ func (x *transaction) reset() error {
 
 // A body is what the commands tell of a message.
 type body struct {
-	size       int64 // with CRLF at the ends of lines
+	size       int64 // on the wire, without dots that are added
 	eightBit   bool
 	utf8Header bool // what is not ASCII is in the header, too
 }
@@ -383,26 +409,45 @@ type body struct {
 // inspect reads content once.
 func inspect(content *os.File) (body, error) {
 	var b body
-	header, start := true, true // still in the header, at the start of a line
+	header, last := true, byte('\n') // still in the header, the byte before
 	r := getReader(io.NewSectionReader(content, 0, math.MaxInt64))
 	defer putReader(r)
 	for {
 		if _, err := r.Peek(1); err == io.EOF {
-			return b, nil
+			break
 		} else if err != nil {
 			return b, err
 		}
 		p, _ := r.Peek(r.Buffered())
-		b.size += int64(len(p) + bytes.Count(p, []byte("\n")))
+		b.size += wireSize(p, last)
 		b.eightBit = b.eightBit || !isASCIIBytes(p)
 		if header {
 			var part []byte
-			part, header = headerPart(p, start)
+			part, header = headerPart(p, last == '\n')
 			b.utf8Header = b.utf8Header || !isASCIIBytes(part)
-			start = p[len(p)-1] == '\n'
 		}
+		last = p[len(p)-1]
 		r.Discard(len(p))
 	}
+	if last != '\n' && last != '\r' { // the last line gets an end
+		b.size += 2
+	}
+	return b, nil
+}
+
+// wireSize returns how long p is with each LF, CR and CRLF as CRLF. A CR at the
+// end of p stands for both bytes: last, the byte before p, says whether one did
+// so for the LF with which p begins.
+func wireSize(p []byte, last byte) int64 {
+	lf, cr := bytes.Count(p, crlf[1:]), bytes.Count(p, crlf[:1])
+	pairs := 0
+	if cr > 0 {
+		pairs = bytes.Count(p, crlf)
+	}
+	if last == '\r' && p[0] == '\n' {
+		pairs++
+	}
+	return int64(len(p) + lf + cr - 2*pairs)
 }
 
 // headerPart returns how much of p belongs to the header, and whether that goes
