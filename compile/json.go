@@ -26,7 +26,7 @@ const JSONVersion = 1
 // and filters are referred to by name; a rule without "action" rejects; time
 // spans are written as in smtpd.conf; a criterion has "sign" "is" or "not".
 // Strings, flags, references and lists that are empty are left out, numbers
-// never. Of keys only the length is written.
+// never. Of keys, and of the files that configure tables, only the length is written.
 func (rs *Ruleset) DumpJSON(w io.Writer) error {
 	j := jsonWriter{rs: rs, Writer: bufio.NewWriter(w)}
 	fmt.Fprintf(j, `{"version":%d,"ruleset":`, JSONVersion)
@@ -133,13 +133,15 @@ func absent(v reflect.Value) bool {
 	return v.IsZero()
 }
 
-// isSecret reports whether a field holds a key.
+// isSecret reports whether a field holds a key or a password.
 func isSecret(t reflect.Type, field string) bool {
 	switch t {
 	case reflect.TypeFor[Queue]():
 		return field == "Key"
 	case reflect.TypeFor[SRS]():
 		return field == "Key" || field == "Backup"
+	case reflect.TypeFor[Table]():
+		return field == "Config"
 	}
 	return false
 }

@@ -77,8 +77,9 @@ const (
 type Table struct {
 	Name    string // "<dynamic:0>" for an anonymous one
 	Kind    Kind
-	Backend string  // "static", "db", "getpwnam", or the name of a helper
+	Backend string  // "static", "db", "getpwnam", another that is built in, or the name of a helper
 	Path    string  // the file of a static table, or the helper's argument; "" for inline
+	Config  string  // the content of the file by which a backend that is built in is configured; may hold a password
 	Entries []Entry // of a static table: keys folded to lower case, ascending, unique
 	Origin  Origin
 }

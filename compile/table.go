@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"smtpd/ast"
+	"smtpd/compile/tableconf"
 	"smtpd/compile/tablefile"
 	"smtpd/lang/diag"
 	"smtpd/lang/token"
@@ -127,9 +128,18 @@ func (c *compiler) tableSpec(t *ast.Table) Table {
 		if hasPath {
 			c.errorf(span(spec), spec.Pos, "table-spec", "getpwnam takes no path")
 		}
+	case "passwd":
+		c.configuredTable(&table, spec, hasPath)
+	case "proc":
+		table.Kind = Dynamic
+		if !hasPath {
+			c.errorf(span(spec), spec.Pos, "table-spec", "proc needs the path of a program: proc:/path")
+		}
 	default:
 		table.Kind = Dynamic
-		if table.Backend != "proc" && !c.host.Helper(table.Backend) {
+		if tableconf.Serves(table.Backend) {
+			c.configuredTable(&table, spec, hasPath)
+		} else if !c.host.Helper(table.Backend) {
 			d := c.lacks(span(spec), "unknown-backend", "tables of type %q need the program table-%s", table.Backend, table.Backend)
 			d.Label = "not built in, and not installed"
 			d.Fatal = true
@@ -202,6 +212,66 @@ func (c *compiler) dbTable(t *Table, spec *ast.Str, hasPath bool) {
 	if ok && !isHashDB(data) {
 		c.errorf(span(spec), spec.Pos, "table-content", "table %s: %s is not a hash database", show("table", t.Name), t.Path)
 	}
+}
+
+// configuredTable reads the file that configures a table of a backend which
+// is built in. lka gets it with the table: it may not be allowed to read it.
+// OpenSMTPD leaves that to a program which it starts later, so without the
+// file a configuration is good, but the daemon does not start.
+func (c *compiler) configuredTable(t *Table, spec *ast.Str, hasPath bool) {
+	t.Kind = Dynamic
+	if !hasPath {
+		c.errorf(span(spec), spec.Pos, "table-spec", "%s needs the path of a file: %s:/path", t.Backend, t.Backend)
+		return
+	}
+	f, err := c.host.ReadFile(t.Path)
+	switch {
+	case err == nil:
+		t.Config = string(f.Data)
+		c.checkConfig(t, spec)
+	case t.Backend == "socketmap": // a socket, of a server that may not be there yet
+	case !errors.Is(err, ErrContent) && !errors.Is(err, ErrUnknown):
+		c.diags.Reportf(diag.Warning, span(spec), "table-file", "table %s %s: smtpd does not start without it", show("table", t.Name), fileProblem(t.Path, err))
+	}
+}
+
+func (c *compiler) checkConfig(t *Table, spec *ast.Str) {
+	var err error
+	var unknown []tableconf.Unknown
+	if t.Backend == "passwd" {
+		_, err = tablefile.ParsePasswd(t.Path, t.Config)
+	} else {
+		var f *tableconf.File
+		if f, err = tableconf.Parse(t.Backend, t.Path, t.Config); err == nil {
+			unknown = f.Unknown()
+		}
+	}
+	if err != nil {
+		d := c.errorf(span(spec), spec.Pos, "table-content", "table %s: %v", show("table", t.Name), err)
+		d.Label = "read by this statement"
+		return
+	}
+	for _, u := range unknown {
+		c.diags.Reportf(diag.Warning, span(spec), "no-effect", "table %s: %s:%d: there is no setting %q of %s tables, and it has no effect",
+			show("table", t.Name), t.Path, u.Line, u.Key, t.Backend)
+	}
+}
+
+// Program returns the program that serves a table, as a path or, without a
+// slash, the name of one that is installed with others, and its argument; ok
+// is false if none does.
+func (t *Table) Program() (program, argument string, ok bool) {
+	switch t.Backend {
+	case "", "static", "db", "getpwnam", "passwd":
+		return "", "", false
+	case "proc":
+		program, argument, _ = strings.Cut(t.Path, ":")
+		return program, argument, true
+	}
+	if tableconf.Serves(t.Backend) {
+		return "", "", false
+	}
+	return "table-" + t.Backend, t.Path, true
 }
 
 // isHashDB reports whether data begins as a Berkeley DB hash does: the magic
