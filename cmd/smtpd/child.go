@@ -18,6 +18,7 @@ import (
 	"smtpd/runtime/parent"
 	"smtpd/runtime/proc"
 	"smtpd/runtime/sandbox"
+	"smtpd/runtime/stat"
 )
 
 // userRole is the role of the processes that act for users.
@@ -56,6 +57,7 @@ func runChild(o proc.Order, r *role, stderr io.Writer) error {
 	if err := sandbox.Enter(o.Role, confinement(o, r), newLog(stderr, slog.LevelInfo)); err != nil {
 		return err
 	}
+	stat.DescribeProcess(o.Role)
 	child, err := proc.Join(o.Role)
 	if err != nil {
 		return err

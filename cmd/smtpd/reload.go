@@ -16,6 +16,7 @@ import (
 	"smtpd/compile/policy"
 	"smtpd/lang"
 	"smtpd/runtime/parent"
+	"smtpd/runtime/stat"
 )
 
 // A reloader puts another configuration in the place of the one in force. Who
@@ -26,6 +27,9 @@ type reloader struct {
 
 	mu      sync.Mutex // one at a time
 	advance func(ctx context.Context, next *daemon) error
+
+	// counted is parent.Service's, set before anybody asks.
+	counted func(ctx context.Context) (processes [][]byte, ended []byte, err error)
 }
 
 var _ parent.Service = (*reloader)(nil)
@@ -45,6 +49,17 @@ func (r *reloader) use(advance func(ctx context.Context, next *daemon) error) {
 
 // Stop ends the daemon.
 func (r *reloader) Stop() { r.stop() }
+
+// Counted returns what the processes have counted.
+func (r *reloader) Counted(ctx context.Context) (processes [][]byte, ended []byte, err error) {
+	return r.counted(ctx)
+}
+
+// countedHere is what the only process has counted.
+func countedHere(context.Context) (processes [][]byte, ended []byte, err error) {
+	own, err := stat.Encode()
+	return [][]byte{own}, nil, err
+}
 
 // onHangup reloads at each SIGHUP until ctx ends or the function that it
 // returns is called.

@@ -10,6 +10,7 @@ import (
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/proc"
+	"smtpd/runtime/stat"
 )
 
 // separate runs each component in a process of its own until ctx ends. This
@@ -48,6 +49,8 @@ func (d *daemon) separate(ctx context.Context, r *reloader, serving func()) erro
 	if s, err = proc.NewSupervisor(plan); err != nil {
 		return err
 	}
+	r.counted = s.Counted
+	stat.DescribeProcess(proc.Self)
 	r.use(func(ctx context.Context, next *daemon) error { return next.advance(ctx, s, spool, updates) })
 	return s.Run(ctx, serving)
 }

@@ -7,6 +7,7 @@ import (
 
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/proc"
+	"smtpd/runtime/stat"
 )
 
 // A company is the components of this process that go by one configuration.
@@ -35,6 +36,8 @@ func (c *company) conn(name string) func(peer string) imsg.Conn {
 
 // together runs every component in this process until ctx ends.
 func (d *daemon) together(ctx context.Context, r *reloader, serving func()) error {
+	r.counted = countedHere
+	stat.DescribeProcess("all")
 	l := proc.NewLocals(ctx)
 	updates := map[string]chan *update{proc.Self: make(chan *update)}
 	now := newCompany(true)

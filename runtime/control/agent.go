@@ -68,6 +68,7 @@ func Main(ctx context.Context, c Config) error {
 		started: time.Now(),
 		users:   make(map[uint32]int),
 	}
+	a.describe()
 	adopt := func(u Update) {
 		f := new(front)
 		gone := func() {
@@ -152,17 +153,26 @@ func (a *agent) serve(ctx context.Context, c *net.UnixConn, admin bool) {
 		return
 	}
 	if admin && uid != 0 && int(uid) != os.Geteuid() {
+		refusals.WithLabelValues("user").Inc()
 		a.log.Warn("control: refused", "uid", uid)
 		return
 	}
 	conn := imsg.NewUnix(c)
 	if !a.enter(uid) {
+		refusals.WithLabelValues("connections").Inc()
 		a.log.Warn("control: too many connections", "uid", uid)
 		c.SetWriteDeadline(time.Now().Add(writeTimeout))
 		conn.Send(imsg.Frame{Type: typeFailed, Data: []byte("too many connections of this user, try again later")})
 		return
 	}
 	defer a.leave(uid)
+	socket := "submission"
+	if admin {
+		socket = "admin"
+	}
+	sessions.WithLabelValues(socket).Inc()
+	sessionsOpen.WithLabelValues().Inc()
+	defer sessionsOpen.WithLabelValues().Dec()
 	for {
 		f, err := conn.Recv()
 		if err != nil {

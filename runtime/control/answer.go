@@ -40,16 +40,22 @@ func (a *agent) answer(ctx context.Context, r request) error {
 		r.File.Close()
 		return fmt.Errorf("a descriptor: %w", errProtocol)
 	}
+	requests.WithLabelValues().Inc()
 	if r.Type != typeSession && !r.admin {
 		return fmt.Errorf("type %d of a user: %w", r.Type, errProtocol)
 	}
 	switch r.Type {
-	case typeSession, typeStatus:
+	case typeSession, typeStatus, typeStats, typeMetrics:
 		if len(r.Data) > 0 {
 			return fmt.Errorf("%d bytes behind the header: %w", len(r.Data), errProtocol)
 		}
-		if r.Type == typeStatus {
+		switch r.Type {
+		case typeStatus:
 			return a.status(ctx, &r)
+		case typeStats:
+			return a.stats(ctx, &r)
+		case typeMetrics:
+			return a.metrics(ctx, &r)
 		}
 		f, err := a.front.Load().smtp.Session(ctx, r.uid)
 		if err != nil {

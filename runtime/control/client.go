@@ -173,6 +173,28 @@ func (c *Client) Reload(show, force bool, w io.Writer) (bool, error) {
 	return false, fmt.Errorf("reload: %w", err)
 }
 
+// Stats writes to w what the daemon has counted, as lines of key=value.
+func (c *Client) Stats(w io.Writer) error { return c.text(typeStats, w) }
+
+// Metrics writes to w what the daemon has counted, as Prometheus reads it.
+func (c *Client) Metrics(w io.Writer) error { return c.text(typeMetrics, w) }
+
+// text asks for a text that comes in pieces.
+func (c *Client) text(typ uint32, w io.Writer) error {
+	f, err := c.call(typ, nil)
+	for err == nil {
+		r := imsg.NewReader(f.Data)
+		text := r.String()
+		if err = r.Close(); err != nil || text == "" {
+			return err
+		}
+		if _, err = io.WriteString(w, text); err == nil {
+			f, err = c.recv(typ)
+		}
+	}
+	return fmt.Errorf("ask for what was counted: %w", err)
+}
+
 // Stop ends the daemon.
 func (c *Client) Stop() error {
 	_, err := c.call(typeStop, nil)

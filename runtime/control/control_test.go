@@ -24,6 +24,7 @@ import (
 	"smtpd/runtime/parent"
 	"smtpd/runtime/queue"
 	"smtpd/runtime/smtp"
+	"smtpd/runtime/stat"
 )
 
 // A rig is control with an SMTP server and a queue behind it. The queue hands
@@ -52,6 +53,12 @@ func (s *fakeService) Reload(_ context.Context, r parent.Reload) parent.Reloaded
 }
 
 func (s *fakeService) Stop() { close(s.stopped) }
+
+// Counted says that there are two processes, and has lost a third.
+func (s *fakeService) Counted(context.Context) (processes [][]byte, ended []byte, err error) {
+	b, err := stat.Encode()
+	return [][]byte{b, b}, b, err
+}
 
 func newRig(t *testing.T) *rig {
 	t.Helper()

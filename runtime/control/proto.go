@@ -23,6 +23,8 @@ const (
 	typeUpdate  // answered with nothing
 	typeReload  // answered with pieces of text, and at the end with none and whether it was done
 	typeStop    // answered with nothing
+	typeStats   // answered with pieces of text, and at the end with none
+	typeMetrics // likewise
 )
 
 // Status says how the daemon does.

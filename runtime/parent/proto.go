@@ -12,6 +12,7 @@ const (
 	typeProgram // mfa: start a filter; answered with a descriptor
 	typeReload  // control: read the configuration anew; answered with a Reloaded
 	typeStop    // control: end the daemon
+	typeCounted // control: what the processes have counted
 )
 
 // An Account is an identity that files and commands belong to.

@@ -14,6 +14,9 @@ type Service interface {
 	Reload(ctx context.Context, r Reload) Reloaded
 	// Stop ends the daemon.
 	Stop()
+	// Counted returns what each process has counted, as stat.Encode has it,
+	// and at its end what those had that have ended.
+	Counted(ctx context.Context) (processes [][]byte, ended []byte, err error)
 }
 
 // A Reload says what to do with a configuration that has changed.
@@ -73,6 +76,9 @@ func serveControl(s Service) imsg.Handler {
 		case typeStop:
 			s.Stop()
 			return imsg.Message{}, nil
+		case typeCounted:
+			processes, ended, err := s.Counted(ctx)
+			return imsg.Message{Data: appendCounted(nil, processes, ended)}, err
 		}
 		return imsg.Message{}, fmt.Errorf("parent: no requests of type %d", m.Type)
 	}
@@ -99,4 +105,34 @@ func (c *Client) Stop(ctx context.Context) error {
 		m.File.Close()
 	}
 	return err
+}
+
+func appendCounted(b []byte, processes [][]byte, ended []byte) []byte {
+	b = imsg.AppendUint32(b, uint32(len(processes)))
+	for _, p := range processes {
+		b = imsg.AppendBytes(b, p)
+	}
+	return imsg.AppendBytes(b, ended)
+}
+
+func parseCounted(b []byte) (processes [][]byte, ended []byte, err error) {
+	r := imsg.NewReader(b)
+	for range r.Count(4) {
+		processes = append(processes, r.Bytes())
+	}
+	ended = r.Bytes()
+	return processes, ended, r.Close()
+}
+
+// Counted returns what each process has counted, and what those had that have
+// ended. See Service.
+func (c *Client) Counted(ctx context.Context) (processes [][]byte, ended []byte, err error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: typeCounted})
+	if err != nil {
+		return nil, nil, fmt.Errorf("ask for what was counted: %w", err)
+	}
+	if m.File != nil {
+		m.File.Close()
+	}
+	return parseCounted(m.Data)
 }

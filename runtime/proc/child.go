@@ -209,6 +209,8 @@ func (c *Child) obey(f imsg.Frame) error {
 			c.OnLevel(level)
 		}
 		return err
+	case frameCount:
+		return c.sayCounted()
 	}
 	return fmt.Errorf("frame of type %d: %w", f.Type, imsg.ErrPayload)
 }
@@ -295,7 +297,11 @@ func (c *Child) Run(main func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan error, 2)
-	go func() { ended <- main(ctx) }()
+	go func() {
+		err := main(ctx)
+		c.sayCounted() // for the last time
+		ended <- err
+	}()
 	go func() { ended <- c.listen(cancel) }()
 	return <-ended
 }

@@ -16,12 +16,14 @@ const (
 	frameStop                     // end in good order
 	frameRetire                   // take no more work, and end when all is done
 	frameUpdate                   // go by the files that came before it
+	frameCount                    // say what it has counted
 
 	// From the process.
 	frameHello   // a greeting
 	frameReady   // it serves
 	frameLost    // a name: the connection to that component has ended
 	frameUpdated // it goes by what it was given, or takes no more work
+	frameCounted // a piece of what it has counted, and whether more follow
 
 	// Both ways: the level of the log, for all.
 	frameLevel
@@ -49,6 +51,22 @@ func parseLevel(b []byte) (slog.Level, error) {
 	r := imsg.NewReader(b)
 	l := slog.Level(int32(r.Uint32()))
 	return l, r.Close()
+}
+
+// A piece is a part of what a process has counted.
+type piece struct {
+	Data []byte
+	More bool
+}
+
+func (p piece) append(b []byte) []byte {
+	return imsg.AppendBool(imsg.AppendBytes(b, p.Data), p.More)
+}
+
+func (p *piece) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*p = piece{Data: r.Bytes(), More: r.Bool()}
+	return r.Close()
 }
 
 func appendName(b []byte, name string) []byte { return imsg.AppendString(b, name) }

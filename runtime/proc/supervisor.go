@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/stat"
 )
 
 // Self is the name of the process that supervises, in links.
@@ -76,6 +77,9 @@ type Supervisor struct {
 	generation int         // of the newest processes
 	template   [][2]string // the links of each
 	joining    *joining    // a generation that does not serve yet
+
+	gone     stat.Total // what those have counted that have ended
+	censuses []*census
 }
 
 type phase int
@@ -103,6 +107,9 @@ type process struct {
 	deaths  int // not made up for
 
 	updated func() // called when it goes by what has changed
+
+	counted  []byte // what it said last that it has counted
+	counting []byte // what it is saying
 }
 
 // NewSupervisor prepares p.
@@ -345,6 +352,8 @@ func (s *Supervisor) serve(p *process, f imsg.Frame) error {
 		p.updated()
 		p.updated = nil
 		return nil
+	case frameCounted:
+		return s.heardCounted(p, f.Data)
 	case frameLevel:
 		level, err := parseLevel(f.Data)
 		if err == nil && !p.Levels {
@@ -476,6 +485,7 @@ func (s *Supervisor) died(p *process, cmd *exec.Cmd, err error) error {
 	}
 	p.conn.Close()
 	p.cmd, p.greeted, p.ready = nil, false, false
+	s.keepCounted(p)
 	how := ending(cmd, err)
 	switch {
 	case s.phase == starting:

@@ -114,6 +114,8 @@ func (s *session) run() {
 	if s.at.proxy && !s.takeProxyHeader() {
 		return
 	}
+	s.countOpen() // a proxy has said for whom
+	defer s.countClosed()
 	if !s.srv.sources.enter(s.addr) {
 		s.tooMany()
 		return

@@ -85,6 +85,7 @@ func (s *session) handshake() bool {
 	s.conn.begin()
 	t := tls.Server(s.conn, s.at.tlsConfig)
 	if err := t.HandshakeContext(context.Background()); err != nil {
+		s.countHandshake(false)
 		s.log("smtp tls-accept", slog.String("error", err.Error()))
 		s.reason = "tls-accept-failed"
 		s.state = closing
@@ -92,6 +93,7 @@ func (s *session) handshake() bool {
 	}
 	state := t.ConnectionState()
 	s.tls, s.wire = &state, t
+	s.countHandshake(true)
 	s.in.Reset(t)
 	s.happened("link-tls", tlsText(&state))
 	s.log("smtp tls", slog.String("ciphers", tlsText(&state)))

@@ -3,9 +3,13 @@
 // `smtpctl show stats` and for the metrics listener.
 //
 // A metric is declared once, as a variable of the package that counts it, and
-// named smtpd_COMPONENT_WHAT, counters with the ending _total. Labels must
-// have few values: names from the configuration, outcomes, reasons; never an
-// address, a user or a host, which a stranger could multiply.
+// named smtpd_COMPONENT_WHAT, counters with the ending _total, moments as
+// seconds since 1970 with the ending _timestamp_seconds. Labels must have few
+// values: names from the configuration, outcomes, reasons; never an address, a
+// user or a host, which a stranger could multiply.
+//
+// What a process has counted travels as bytes (Encode, Decode); a Total is the
+// sum over the processes, and over those that have ended.
 package stat
 
 import (
@@ -22,6 +26,9 @@ var registry = prometheus.NewRegistry()
 func Counter(name, help string, labels ...string) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	registry.MustRegister(c)
+	if len(labels) == 0 {
+		c.WithLabelValues() // nothing yet is a number too
+	}
 	return c
 }
 
@@ -29,6 +36,9 @@ func Counter(name, help string, labels ...string) *prometheus.CounterVec {
 func Gauge(name, help string, labels ...string) *prometheus.GaugeVec {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
 	registry.MustRegister(g)
+	if len(labels) == 0 {
+		g.WithLabelValues()
+	}
 	return g
 }
 
@@ -39,6 +49,9 @@ func Histogram(name, help string, labels ...string) *prometheus.HistogramVec {
 		Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(1e-4, 10, 7),
 	}, labels)
 	registry.MustRegister(h)
+	if len(labels) == 0 {
+		h.WithLabelValues()
+	}
 	return h
 }
 
