@@ -126,7 +126,7 @@ func FuzzParsePlain(f *testing.F) {
 	for _, s := range []string{
 		`{"source":"192.0.2.7","tag":"NET","tls":false,"auth":"carol","helo":"h","rdns":"","mail_from":"","rcpt_to":"c@d.example","internal":true}`,
 		` { "rcpt_to" : "a@b" , "tag" : "" } `, `{"tls":tru}`, `{"tls":truefalse}`, `{"tag":null}`, `{"auth":"\u0041"}`, `{"a":"b"}`,
-		`{}`, `{"tls":true,}`, `{"tls":true,"tls":false}`, `{"tls":true} x`, `{"TLS":true}`, "{\"helo\":\"\xff\"}",
+		`{}`, `{"tls":true,}`, `{"tls":true,"tls":false}`, `{"tls":true} x`, `{"TLS":true}`, "{\"helo\":\"\xff\"}", "\v{\"internal\":true}",
 	} {
 		f.Add([]byte(s))
 	}

@@ -24,7 +24,7 @@ func parseDescribed(line []byte, d *described) error {
 // ASCII, and booleans, and reports whether line is one. Members are those of
 // described, each once.
 func parsePlain(line []byte, d *described) bool {
-	p := plainJSON{bytes.TrimSpace(line)}
+	p := plainJSON{bytes.Trim(line, " \t\r\n")}
 	if !p.skip('{') {
 		return false
 	}
