@@ -11,15 +11,15 @@ import (
 var keepers = map[string]func(part, rs *compile.Ruleset){
 	"smtp": func(part, rs *compile.Ruleset) {
 		part.Listeners, part.Socket, part.SMTP = rs.Listeners, rs.Socket, rs.SMTP
-		for i := range rs.Filters { // mfa has what they do; smtp knows when to ask
-			f := &rs.Filters[i]
-			part.Filters = append(part.Filters, compile.Filter{Proc: f.Proc, Chain: f.Chain, Phase: f.Phase})
-		}
+		part.Filters = filters(rs)
 	},
 	"mfa": func(part, rs *compile.Ruleset) {
 		part.ADMD = rs.ADMD
 		part.Rules, part.Filters, part.Socket, part.SMTP, part.SRS = rs.Rules, rs.Filters, rs.Socket, rs.SMTP, rs.SRS
 		part.Actions = actions(rs, func(a *compile.Action) { a.Relay.Auth = 0 })
+		for i := range rs.Listeners { // so that it can tell a program what it will hear of
+			part.Listeners = append(part.Listeners, compile.Listener{Filter: rs.Listeners[i].Filter})
+		}
 		for _, p := range rs.Procs {
 			part.Procs = append(part.Procs, compile.Proc{Name: p.Name})
 		}
@@ -40,7 +40,7 @@ var keepers = map[string]func(part, rs *compile.Ruleset){
 	},
 	"mta": func(part, rs *compile.Ruleset) {
 		part.MTA, part.SRS = rs.MTA, rs.SRS
-		part.Filters = make([]compile.Filter, len(rs.Filters))
+		part.Filters = filters(rs)
 		part.Actions = actions(rs, func(a *compile.Action) {
 			*a = compile.Action{Name: a.Name, Method: a.Method, TTL: a.TTL, Origin: a.Origin, Relay: a.Relay}
 		})
@@ -74,6 +74,17 @@ func actions(rs *compile.Ruleset, change func(a *compile.Action)) []compile.Acti
 	l := append([]compile.Action(nil), rs.Actions...)
 	for i := range l {
 		change(&l[i])
+	}
+	return l
+}
+
+// filters returns what those know who have filters asked and told: mfa has what
+// they do.
+func filters(rs *compile.Ruleset) []compile.Filter {
+	var l []compile.Filter
+	for i := range rs.Filters {
+		f := &rs.Filters[i]
+		l = append(l, compile.Filter{Proc: f.Proc, Chain: f.Chain, Phase: f.Phase})
 	}
 	return l
 }

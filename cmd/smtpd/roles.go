@@ -67,7 +67,7 @@ var links = [][2]string{
 	{"control", "smtp"}, {"control", "queue"}, {"control", "lka"}, {"control", proc.Self},
 	{"mfa", "lka"}, {"mfa", "queue"}, {"mfa", proc.Self},
 	{"mda", "queue"}, {"mda", "lka"}, {"mda", proc.Self},
-	{"mta", "queue"}, {"mta", "lka"}, {"mta", "crypto"},
+	{"mta", "queue"}, {"mta", "lka"}, {"mta", "crypto"}, {"mta", "mfa"},
 }
 
 // parts are what a component is made of.
@@ -146,7 +146,7 @@ func runMTA(ctx context.Context, p *parts) error {
 	p.ready()
 	return p.withKeys(ctx, func(c *certificate) bool { return c.Client }, func(certs map[string]tls.Certificate, roots map[string]*x509.CertPool) error {
 		return mta.Main(ctx, mta.Config{
-			Rules: p.rules, Log: p.log, Certs: certs, Roots: roots, Queue: p.conn("queue"), LKA: p.conn("lka"),
+			Rules: p.rules, Log: p.log, Certs: certs, Roots: roots, Queue: p.conn("queue"), LKA: p.conn("lka"), MFA: p.conn("mfa"),
 		})
 	})
 }
@@ -208,7 +208,7 @@ func runMFA(ctx context.Context, p *parts) error {
 	p.ready()
 	return mfa.Main(ctx, mfa.Config{
 		Rules: p.rules, Log: p.log, CommandUser: p.setup.User,
-		SMTP: p.conn("smtp"), LKA: p.conn("lka"), Parent: p.conn(proc.Self), Queue: p.conn("queue"),
+		SMTP: p.conn("smtp"), MTA: p.conn("mta"), LKA: p.conn("lka"), Parent: p.conn(proc.Self), Queue: p.conn("queue"),
 	})
 }
 

@@ -28,6 +28,25 @@ var (
 // DataLine is the phase in which a program gets the message.
 const DataLine = "data-line"
 
+// A Direction tells sessions apart: those with clients, and those with the
+// hosts that mail is relayed to. Programs hear of both, and are asked about
+// the first.
+type Direction uint8
+
+// The directions.
+const (
+	In Direction = iota + 1
+	Out
+)
+
+// String returns the word of the protocol.
+func (d Direction) String() string {
+	if d == Out {
+		return "smtp-out"
+	}
+	return "smtp-in"
+}
+
 // An Event is something that happened in a session.
 type Event struct {
 	At   time.Time
@@ -53,10 +72,11 @@ func appendStamp(b []byte, t time.Time) []byte {
 }
 
 // appendReport appends the line that tells a program of e.
-func appendReport(b []byte, session uint64, e *Event) []byte {
+func appendReport(b []byte, d Direction, session uint64, e *Event) []byte {
 	b = append(b, "report|"+version+"|"...)
 	b = appendStamp(b, e.At)
-	b = fmt.Appendf(b, "|smtp-in|%s|%016x", e.Name, session)
+	b = append(append(append(append(b, '|'), d.String()...), '|'), e.Name...)
+	b = appendHex(append(b, '|'), session)
 	if e.Text != "" {
 		b = append(append(b, '|'), clean(e.Text)...)
 	}
@@ -84,12 +104,18 @@ func appendRequest(b []byte, now time.Time, phase string, session, token uint64,
 
 // A Registration is what a program wants to hear of and be asked about.
 type Registration struct {
-	Events []string
-	Phases []string
+	Events    []string // of sessions with clients
+	OutEvents []string // of sessions with other hosts
+	Phases    []string
 }
 
-// Wants reports whether the program registered for an event.
-func (r *Registration) Wants(event string) bool { return slices.Contains(r.Events, event) }
+// In returns the events that the program registered for.
+func (r *Registration) In(d Direction) []string {
+	if d == Out {
+		return r.OutEvents
+	}
+	return r.Events
+}
 
 // Filters reports whether the program registered for a phase.
 func (r *Registration) Filters(phase string) bool { return slices.Contains(r.Phases, phase) }
@@ -107,8 +133,10 @@ func (r *Registration) register(line string) (done bool, err error) {
 	kind, rest, _ := strings.Cut(rest, "|")
 	direction, name, _ := strings.Cut(rest, "|")
 	switch {
-	case kind == "report" && (direction == "smtp-in" || direction == "smtp-out"):
-		return false, r.event(direction, name, bad)
+	case kind == "report" && direction == "smtp-in":
+		return false, listen(&r.Events, name, bad)
+	case kind == "report" && direction == "smtp-out":
+		return false, listen(&r.OutEvents, name, bad)
 	case kind == "filter" && direction == "smtp-in" && slices.Contains(phases, name):
 		r.Phases = append(r.Phases, name)
 		return false, nil
@@ -116,15 +144,15 @@ func (r *Registration) register(line string) (done bool, err error) {
 	return false, bad
 }
 
-func (r *Registration) event(direction, name string, bad error) error {
+// listen adds an event, or all, to l.
+func listen(l *[]string, name string, bad error) error {
 	switch {
-	case name != "*" && !slices.Contains(events, name):
-		return bad
-	case direction == "smtp-out": // known, and there is nothing to tell
 	case name == "*":
-		r.Events = append(r.Events, events...)
+		*l = append(*l, events...)
+	case slices.Contains(events, name):
+		*l = append(*l, name)
 	default:
-		r.Events = append(r.Events, name)
+		return bad
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (p *Program) Message(session uint64) (*Message, error) {
 	switch {
 	case in.dead:
 		err = ErrDown
-	case !in.known[session]:
+	case in.known[session] == 0:
 		err = ErrStranger
 	case !in.registered.Filters(DataLine):
 		err = fmt.Errorf("no %s: %w", DataLine, ErrProtocol)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -44,6 +45,9 @@ type Config struct {
 	// the program.
 	ServerVersion, Admd string
 	Timeout             int
+
+	// Subsystems are the directions of the sessions that it will hear of.
+	Subsystems []Direction
 }
 
 // A Program is kept running by Run.
@@ -93,7 +97,7 @@ func (p *Program) serve(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	in := &instance{
 		conn: conn, end: cancel, done: ctx.Done(), out: make(chan []byte, maxQueued),
-		tokens: make(map[string]uint64), asked: make(map[uint64]*question), messages: make(map[uint64]*Message), known: make(map[uint64]bool),
+		tokens: make(map[string]uint64), asked: make(map[uint64]*question), messages: make(map[uint64]*Message), known: make(map[uint64]Direction),
 	}
 	lines := bufio.NewReaderSize(conn, 64<<10)
 	if err := in.handshake(lines, &p.c); err != nil {
@@ -138,14 +142,14 @@ func (p *Program) current() (*instance, error) {
 
 // Open waits until the program runs, and makes a session known to it. Others
 // are not reported to it.
-func (p *Program) Open(ctx context.Context, session uint64) (Registration, error) {
+func (p *Program) Open(ctx context.Context, d Direction, session uint64) (Registration, error) {
 	for {
 		p.mu.Lock()
 		ready, in := p.ready, p.present
 		p.mu.Unlock()
 		if in != nil {
 			in.mu.Lock()
-			in.known[session] = true
+			in.known[session] = d
 			in.mu.Unlock()
 			return in.registered, nil
 		}
@@ -169,13 +173,18 @@ func (p *Program) Close(session uint64) {
 // Report tells the program of events that it registered for.
 func (p *Program) Report(session uint64, events []Event) {
 	in, err := p.current()
-	if err != nil || !in.knows(session) {
+	if err != nil {
+		return
+	}
+	d := in.knows(session)
+	if d == 0 {
 		return
 	}
 	var b []byte
+	wanted := in.registered.In(d)
 	for i := range events {
-		if in.registered.Wants(events[i].Name) {
-			b = appendReport(b, session, &events[i])
+		if slices.Contains(wanted, events[i].Name) {
+			b = appendReport(b, d, session, &events[i])
 		}
 	}
 	if len(b) > 0 {
@@ -211,7 +220,7 @@ type instance struct {
 
 	mu       sync.Mutex
 	dead     bool
-	known    map[uint64]bool      // sessions
+	known    map[uint64]Direction // sessions
 	asked    map[uint64]*question // by session
 	messages map[uint64]*Message  // by session
 }
@@ -225,9 +234,13 @@ type question struct {
 func (in *instance) handshake(lines *bufio.Reader, c *Config) error {
 	in.conn.SetDeadline(time.Now().Add(handshakeTime))
 	defer in.conn.SetDeadline(time.Time{})
-	_, err := fmt.Fprintf(in.conn, "config|smtpd-version|%s\nconfig|protocol|%s\nconfig|smtp-session-timeout|%d\n"+
-		"config|subsystem|smtp-in\nconfig|admd|%s\nconfig|ready\n", c.ServerVersion, version, c.Timeout, clean(c.Admd))
-	if err != nil {
+	hello := fmt.Appendf(nil, "config|smtpd-version|%s\nconfig|protocol|%s\nconfig|smtp-session-timeout|%d\n",
+		c.ServerVersion, version, c.Timeout)
+	for _, d := range c.Subsystems {
+		hello = fmt.Appendf(hello, "config|subsystem|%v\n", d)
+	}
+	hello = fmt.Appendf(hello, "config|admd|%s\nconfig|ready\n", clean(c.Admd))
+	if _, err := in.conn.Write(hello); err != nil {
 		return err
 	}
 	for {
@@ -337,7 +350,8 @@ func (in *instance) send(b []byte) error {
 	}
 }
 
-func (in *instance) knows(session uint64) bool {
+// knows returns the direction of a session, 0 if it is a stranger.
+func (in *instance) knows(session uint64) Direction {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.known[session]
@@ -350,7 +364,7 @@ func (in *instance) ask(ctx context.Context, phase string, session uint64, param
 	case in.dead:
 		in.mu.Unlock()
 		return Answer{}, ErrDown
-	case !in.known[session]:
+	case in.known[session] == 0:
 		in.mu.Unlock()
 		return Answer{}, ErrStranger
 	}

@@ -58,7 +58,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{starts: make(chan *fake)}
 	r.Program = New(Config{
-		Name: "test", Log: slog.New(slog.DiscardHandler), ServerVersion: "7.8", Admd: "mx.example", Timeout: 300,
+		Name: "test", Log: slog.New(slog.DiscardHandler), ServerVersion: "7.8", Admd: "mx.example", Timeout: 300, Subsystems: []Direction{In, Out},
 		Start: func(ctx context.Context) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			select {
@@ -82,9 +82,9 @@ func (r *rig) begin(t *testing.T, register ...string) *fake {
 	f := <-r.starts
 	want := []string{
 		"config|smtpd-version|7.8", "config|protocol|0.7", "config|smtp-session-timeout|300",
-		"config|subsystem|smtp-in", "config|admd|mx.example", "config|ready",
+		"config|subsystem|smtp-in", "config|subsystem|smtp-out", "config|admd|mx.example", "config|ready",
 	}
-	if got := f.said(6); !slices.Equal(got, want) {
+	if got := f.said(7); !slices.Equal(got, want) {
 		t.Errorf("handshake %q", got)
 	}
 	f.say(append(register, "register|ready")...)
@@ -99,8 +99,8 @@ func TestReportAndAsk(t *testing.T) {
 		r := newRig(t)
 		defer r.stop()
 		f := r.begin(t, "register|report|smtp-in|link-connect", "register|report|smtp-out|*", "register|filter|smtp-in|mail-from")
-		reg, err := r.Open(t.Context(), 0xab)
-		if err != nil || !reg.Wants("link-connect") || reg.Wants("tx-mail") || !reg.Filters("mail-from") || reg.Filters("helo") {
+		reg, err := r.Open(t.Context(), In, 0xab)
+		if err != nil || !slices.Equal(reg.In(In), []string{"link-connect"}) || !slices.Contains(reg.In(Out), "tx-mail") || !reg.Filters("mail-from") || reg.Filters("helo") {
 			t.Fatalf("registered %+v, %v", reg, err)
 		}
 		r.Report(0xab, []Event{
@@ -165,7 +165,7 @@ func TestRubbish(t *testing.T) {
 			r := newRig(t)
 			defer r.stop()
 			f := r.begin(t, "register|filter|smtp-in|helo")
-			if _, err := r.Open(t.Context(), 0xab); err != nil {
+			if _, err := r.Open(t.Context(), In, 0xab); err != nil {
 				t.Fatal(err)
 			}
 			failed := make(chan error)
@@ -203,11 +203,11 @@ func TestHandshakeFails(t *testing.T) {
 			go io.WriteString(f.conn, line+"\nregister|ready\n")
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			if _, err := r.Open(ctx, 1); !errors.Is(err, ErrDown) {
+			if _, err := r.Open(ctx, In, 1); !errors.Is(err, ErrDown) {
 				t.Errorf("%q: %v", line, err)
 			}
 			r.begin(t) // a second later
-			if _, err := r.Open(t.Context(), 1); err != nil {
+			if _, err := r.Open(t.Context(), In, 1); err != nil {
 				t.Error(err)
 			}
 		})
@@ -221,14 +221,14 @@ func TestHangs(t *testing.T) {
 		r := newRig(t)
 		defer r.stop()
 		f := r.begin(t, "register|filter|smtp-in|helo")
-		r.Open(t.Context(), 1)
+		r.Open(t.Context(), In, 1)
 		go f.lines.ReadString('\n')
 		began := time.Now()
 		if _, err := r.Ask(t.Context(), "helo", 1, "x"); !errors.Is(err, errHangs) || time.Since(began) != answerTime {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		r.begin(t, "register|report|smtp-in|*")
-		r.Open(t.Context(), 2)
+		r.Open(t.Context(), In, 2)
 		began = time.Now()
 		for range 2 * maxQueued {
 			r.Report(2, []Event{{Name: "link-tls"}})
@@ -246,7 +246,7 @@ func TestMessage(t *testing.T) {
 		r := newRig(t)
 		defer r.stop()
 		f := r.begin(t, "register|filter|smtp-in|data-line")
-		r.Open(t.Context(), 1)
+		r.Open(t.Context(), In, 1)
 		m, err := r.Message(1)
 		if err != nil {
 			t.Fatal(err)
@@ -293,7 +293,7 @@ func TestClose(t *testing.T) {
 		defer r.stop()
 		r.begin(t, "register|report|smtp-in|*")
 		for session := range uint64(100) {
-			r.Open(t.Context(), session)
+			r.Open(t.Context(), In, session)
 			r.Close(session)
 		}
 		if n := len(r.present.known); n > 0 {

@@ -31,6 +31,7 @@ type Config struct {
 	CommandUser string
 
 	SMTP, LKA, Parent imsg.Conn
+	MTA               imsg.Conn // asks for what relay actions have of filters; may be nil
 	Queue             imsg.Conn // carries both directions
 }
 
@@ -67,6 +68,9 @@ func Main(ctx context.Context, c Config) error {
 	}
 	run("queue", toQueue)
 	run("smtp", imsg.NewPeer(c.SMTP, a.handle))
+	if c.MTA != nil {
+		wg.Go(func() { imsg.NewPeer(c.MTA, a.handleRelay).Run(ctx) }) // without it nothing is to be decided less
+	}
 	wg.Wait()
 	close(errs)
 	return <-errs
@@ -169,20 +173,47 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (imsg.Message, error
 			f, err := a.message(ctx, &q)
 			return imsg.Message{File: f}, err
 		}
-		w, err := a.open(ctx, &q)
+		w, err := a.open(ctx, filter.In, &q)
 		return imsg.Message{Data: w.append(nil)}, err
 	case msgEvents:
-		var h happened
-		if err := h.parse(m.Data); err != nil {
-			return imsg.Message{}, err
-		}
-		if err := a.knows(h.At.Filter); err != nil {
-			return imsg.Message{}, err
-		}
-		a.tell(&h.At, h.Events)
-		return imsg.Message{}, nil
+		return imsg.Message{}, a.handleEvents(m.Data)
 	}
 	return imsg.Message{}, fmt.Errorf("mfa: no requests of type %d", m.Type)
+}
+
+// handleRelay answers mta, whose sessions programs hear of and decide nothing
+// about.
+func (a *agent) handleRelay(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+	if m.File != nil {
+		m.File.Close()
+	}
+	switch m.Type {
+	case msgOpen:
+		var q sessionRef
+		if err := q.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		if err := a.knows(q.Filter); err != nil {
+			return imsg.Message{}, err
+		}
+		w, err := a.open(ctx, filter.Out, &q)
+		return imsg.Message{Data: w.append(nil)}, err
+	case msgEvents:
+		return imsg.Message{}, a.handleEvents(m.Data)
+	}
+	return imsg.Message{}, fmt.Errorf("mfa: no requests of type %d of mta", m.Type)
+}
+
+func (a *agent) handleEvents(b []byte) error {
+	var h happened
+	if err := h.parse(b); err != nil {
+		return err
+	}
+	if err := a.knows(h.At.Filter); err != nil {
+		return err
+	}
+	a.tell(&h.At, h.Events)
+	return nil
 }
 
 // knows returns an error for a filter that is none of the rules'.

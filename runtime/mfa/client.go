@@ -49,8 +49,8 @@ func (c *Client) Phase(ctx context.Context, p Phase) (PhaseVerdict, error) {
 	return v, err
 }
 
-// Open makes a session known to the programs of its listener. It returns the
-// events that they want to hear of and the phases that they want to be asked
+// Open makes a session known to the programs of its listener or relay action.
+// It returns the events that they want to hear of and the phases that they want to be asked
 // about; filter.DataLine among those means the message.
 func (c *Client) Open(ctx context.Context, id compile.FilterID, session uint64) (events, phases []string, err error) {
 	q := sessionRef{id, session}

@@ -5,9 +5,10 @@
 //	user       _smtpd
 //	root       empty
 //	promises   a recipient is accepted whole or refused whole
-//	peers      smtp (asks), queue (asks for reports, is asked), lka and
-//	           parent (are asked)
-//	messages   in: rcpt, phase, open, events, message; from queue: report; from lka: change
+//	peers      smtp (asks), mta (tells), queue (asks for reports, is asked),
+//	           lka and parent (are asked)
+//	messages   in: rcpt, phase, open, events, message; from mta: open, events;
+//	           from queue: report; from lka: change
 //	keeps      Ruleset.Rules, Actions, Filters, Tables
 //
 // Tables that are files are in memory as constants are, if a rule or the

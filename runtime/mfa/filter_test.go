@@ -162,7 +162,7 @@ func TestUnsupportedFilters(t *testing.T) {
 		got = append(got, d.Error())
 	}
 	want := []string{
-		`smtpd.conf:8:1: filter "built-in" is not supported`,
+		`smtpd.conf:8:1: filter "built-in" has no effect at a relay action`,
 	}
 	if !slices.EqualFunc(got, want, strings.HasPrefix) {
 		t.Errorf("%q, want %q", got, want)

@@ -39,10 +39,34 @@ func (a *agent) newPrograms() map[string]*filter.Program {
 		}
 		programs[name] = filter.New(filter.Config{
 			Name: name, Log: a.log, ServerVersion: serverVersion, Admd: cmp.Or(a.rules.ADMD, a.rules.ServerName), Timeout: sessionTimeout,
-			Start: func(ctx context.Context) (net.Conn, error) { return a.startProgram(ctx, name) },
+			Subsystems: subsystems(a.rules, name),
+			Start:      func(ctx context.Context) (net.Conn, error) { return a.startProgram(ctx, name) },
 		})
 	}
 	return programs
+}
+
+// subsystems returns the directions of the sessions that a program hears of:
+// those of listeners, and those of relay actions.
+func subsystems(rs *compile.Ruleset, proc string) []filter.Direction {
+	uses := func(id compile.FilterID) bool {
+		if id != 0 {
+			for f := range members(rs, id) {
+				if f.Proc == proc {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	var l []filter.Direction
+	if uses(rs.Socket.Filter) || slices.ContainsFunc(rs.Listeners, func(l compile.Listener) bool { return uses(l.Filter) }) {
+		l = append(l, filter.In)
+	}
+	if slices.ContainsFunc(rs.Actions, func(a compile.Action) bool { return uses(a.Relay.Filter) }) {
+		l = append(l, filter.Out)
+	}
+	return l
 }
 
 // startProgram has parent run a program: this process may not.
@@ -66,19 +90,21 @@ func (a *agent) programsOf(id compile.FilterID) []*filter.Program {
 	return l
 }
 
-// open makes a session known to the programs of its listener, and returns
-// what they want to hear and be asked.
-func (a *agent) open(ctx context.Context, q *sessionRef) (wanted, error) {
+// open makes a session known to the programs of its listener or relay action,
+// and returns what they want to hear and be asked.
+func (a *agent) open(ctx context.Context, d filter.Direction, q *sessionRef) (wanted, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
 	var w wanted
 	for _, p := range a.programsOf(q.Filter) {
-		r, err := p.Open(ctx, q.Session)
+		r, err := p.Open(ctx, d, q.Session)
 		if err != nil {
 			return wanted{}, err
 		}
-		w.Events = union(w.Events, r.Events)
-		w.Phases = union(w.Phases, r.Phases)
+		w.Events = union(w.Events, r.In(d))
+		if d == filter.In {
+			w.Phases = union(w.Phases, r.Phases)
+		}
 	}
 	return w, nil
 }
@@ -205,7 +231,7 @@ func (a *agent) message(ctx context.Context, q *sessionRef) (*os.File, error) {
 		if f.Proc == "" {
 			continue
 		}
-		r, err := a.programs[f.Proc].Open(ctx, q.Session)
+		r, err := a.programs[f.Proc].Open(ctx, filter.In, q.Session)
 		if err != nil {
 			return fail(err)
 		}

@@ -95,7 +95,7 @@ func TestProgramReports(t *testing.T) {
 		}},
 	})
 	q := sessionRef{1, 0xab}
-	w, err := a.open(t.Context(), &q)
+	w, err := a.open(t.Context(), filter.In, &q)
 	if err != nil || !slices.Contains(w.Phases, "commit") || !slices.Contains(w.Events, "tx-mail") {
 		t.Fatalf("open: %+v, %v", w, err)
 	}
@@ -149,7 +149,7 @@ func TestProgramMessage(t *testing.T) {
 		"3": {[]string{"filter|smtp-in|data-line"}, mark("three ")},
 	}, compile.Filter{Name: "builtin", Phase: "data"})
 	q := sessionRef{1, 0xab}
-	if _, err := a.open(t.Context(), &q); err != nil {
+	if _, err := a.open(t.Context(), filter.In, &q); err != nil {
 		t.Fatal(err)
 	}
 	var sent, want bytes.Buffer
@@ -195,7 +195,7 @@ func TestProgramMessage(t *testing.T) {
 func TestNobodyWantsMessage(t *testing.T) {
 	a := programAgent(t, programs{"1": {[]string{"filter|smtp-in|data"}, nil}})
 	q := sessionRef{1, 0xab}
-	if _, err := a.open(t.Context(), &q); err != nil {
+	if _, err := a.open(t.Context(), filter.In, &q); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.message(t.Context(), &q); err == nil {

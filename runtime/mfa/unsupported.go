@@ -6,15 +6,21 @@ import (
 	"smtpd/lang/token"
 )
 
-// Unsupported lists the filters that are never asked: whatever stands at a
-// relay action.
+// Unsupported warns of filters that nobody asks: at a relay action programs
+// hear of what happens, and no filter has a say.
 func Unsupported(rs *compile.Ruleset) diag.List {
 	var l diag.List
 	for i := range rs.Actions {
-		if id := rs.Actions[i].Relay.Filter; id != 0 {
-			o := rs.Actions[i].Origin
-			at := token.At(token.Pos{Filename: o.File, Line: o.Line, Column: o.Column})
-			l.Errorf(at, "unsupported", "filter %q is not supported here: it would not hear of what is relayed", rs.Filter(id).Name)
+		id := rs.Actions[i].Relay.Filter
+		if id == 0 {
+			continue
+		}
+		o := rs.Actions[i].Origin
+		at := token.At(token.Pos{Filename: o.File, Line: o.Line, Column: o.Column})
+		for f := range members(rs, id) {
+			if f.Proc == "" {
+				l.Reportf(diag.Warning, at, "no-effect", "filter %q has no effect at a relay action: only filter processes hear of what is relayed", f.Name)
+			}
 		}
 	}
 	return l

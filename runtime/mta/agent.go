@@ -18,6 +18,7 @@ import (
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
+	"smtpd/runtime/mfa"
 	"smtpd/runtime/queue"
 )
 
@@ -37,6 +38,7 @@ type Config struct {
 	Port uint16
 
 	Queue, LKA imsg.Conn
+	MFA        imsg.Conn // nil if no filter is to hear of anything
 }
 
 // patience is how long a stopping mta goes on with the messages that are being
@@ -58,6 +60,11 @@ func Main(ctx context.Context, c Config) error {
 	a.tables = lka.NewClient(lookups)
 	tasks := imsg.NewPeer(c.Queue, queue.DelivererHandler(a))
 	a.queue = queue.NewClient(tasks)
+	if c.MFA != nil {
+		toMFA := imsg.NewPeer(c.MFA, nil)
+		a.listeners = mfa.NewClient(toMFA)
+		a.work.Go(func() { toMFA.Run(work) })
+	}
 
 	var wg sync.WaitGroup
 	var queueErr, lkaErr error
@@ -96,6 +103,8 @@ type agent struct {
 	keys    *keyring
 	queue   messages
 	tables  tables
+
+	listeners listeners // may be nil
 
 	work   sync.WaitGroup // sessions
 	book   *book

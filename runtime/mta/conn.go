@@ -22,6 +22,9 @@ type conn struct {
 	r       *bufio.Reader
 	w       *bufio.Writer
 	timeout time.Duration
+
+	report *report
+	secret bool // what is sent is not to be seen in reports
 }
 
 func newConn(nc net.Conn, timeout time.Duration) *conn {
@@ -40,6 +43,9 @@ func (c *conn) use(nc net.Conn) {
 
 // send adds a command to those that go out next.
 func (c *conn) send(parts ...string) {
+	if c.report != nil {
+		c.report.happened("protocol-client", c.shown(parts))
+	}
 	for _, p := range parts {
 		// An address or parameter with a line end would be a second command.
 		// None gets this far; if one does, it must not get further.
@@ -54,6 +60,19 @@ func (c *conn) send(parts ...string) {
 		c.w.WriteString(p)
 	}
 	c.w.WriteString("\r\n")
+}
+
+// shown returns a command as reports show it.
+func (c *conn) shown(parts []string) string {
+	switch {
+	case !c.secret:
+		return strings.Join(parts, "")
+	case len(parts) == 2:
+		return parts[0] + "********" // a verb and what only the host is to know
+	case strings.HasPrefix(parts[0], "AUTH "):
+		return parts[0]
+	}
+	return "********"
 }
 
 // flush sends what has gathered. Nothing may have come that was not asked for:
@@ -76,6 +95,7 @@ func (c *conn) recv() (reply, error) {
 	}
 	c.nc.SetDeadline(time.Now().Add(c.timeout))
 	r, err := readReply(c.r)
+	c.report.reportReply(r)
 	return r, wireError(err)
 }
 
@@ -117,7 +137,7 @@ func (c *conn) sendMessage(content io.Reader) error {
 	if _, err := c.sendLines(content, true, math.MaxInt64); err != nil {
 		return err
 	}
-	c.w.WriteString(".\r\n")
+	c.send(".")
 	return c.flush()
 }
 

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"smtpd/runtime/lka"
 )
 
 const (
@@ -44,9 +46,10 @@ type session struct {
 	stop   func() bool // of closing the connection when the context ends
 	caps   caps
 	tls    bool
-	proven bool          // the host's certificate was verified
-	ptr    <-chan string // the reverse name of the host, once known
-	name   string        // what came from ptr
+	proven bool // the host's certificate was verified
+
+	reverse *reverse
+	report  *report
 
 	mails     int
 	refused   int // recipients in a row
@@ -90,6 +93,8 @@ func (a *agent) openOnce(ctx context.Context, r *relay, host candidate, acc acce
 	if err == nil {
 		s.log(ctx, "mta connected")
 		s.conn = newConn(nc, a.timeout)
+		s.report = a.report(s, nc)
+		s.conn.report = s.report
 		s.stop = context.AfterFunc(ctx, func() { nc.Close() })
 		err = s.setUp(ctx, clear)
 		s.stop()
@@ -98,32 +103,40 @@ func (a *agent) openOnce(ctx context.Context, r *relay, host candidate, acc acce
 			return s, nil
 		}
 		nc.Close()
+		s.report.close(err)
 	}
 	s.log(ctx, "mta error", slog.String("reason", printable(err.Error())))
 	return nil, err
 }
 
-// lookUpName asks for the reverse name of the host, for logs.
+// A reverse is the name of a host, perhaps not known yet.
+type reverse struct {
+	done    chan struct{} // closed when the rest is set
+	name    string        // "" if there is none
+	forward lka.FCrDNS
+}
+
+// lookUpName asks for the reverse name of the host, for logs and reports.
 func (s *session) lookUpName(ctx context.Context) {
-	c := make(chan string, 1)
-	s.ptr = c
+	r := &reverse{done: make(chan struct{}), forward: lka.Error}
+	s.reverse = r
 	s.a.work.Go(func() {
-		name, _, err := s.a.tables.PTR(ctx, s.host.addr)
-		if err != nil {
-			name = ""
+		defer close(r.done)
+		if name, forward, err := s.a.tables.PTR(ctx, s.host.addr); err == nil {
+			r.name, r.forward = name, forward
 		}
-		c <- name
 	})
 }
 
 // relayText names the host in logs.
 func (s *session) relayText() string {
+	name := ""
 	select {
-	case name := <-s.ptr:
-		s.name = name
+	case <-s.reverse.done:
+		name = s.reverse.name
 	default:
 	}
-	return s.host.addr.String() + " (" + cmp.Or(s.name, s.host.host) + ")"
+	return s.host.addr.String() + " (" + cmp.Or(name, s.host.host) + ")"
 }
 
 // sourceText names a local address in logs.
@@ -152,6 +165,8 @@ func (s *session) setUp(ctx context.Context, clear bool) error {
 	if !greeting.ok() {
 		return replyError("connection", greeting)
 	}
+	name, _, _ := strings.Cut(greeting.lines[0], " ")
+	s.report.happened("link-greeting", name)
 	if err := s.hello(); err != nil {
 		return err
 	}
@@ -179,15 +194,21 @@ func (s *session) hello() error {
 	}
 	if r.ok() {
 		s.caps = parseCaps(r.lines[1:])
+		s.report.happened("link-identify", strings.TrimSpace(verb), s.access.helo)
 		return nil
 	}
 	if s.r.dest.mode.secure() || s.access.user != "" || s.r.dest.mode == lmtp {
 		return replyError(strings.TrimSpace(verb), r)
 	}
-	if r, err = s.conn.cmd("HELO ", s.access.helo); err == nil && !r.ok() {
-		err = replyError("HELO", r)
+	r, err = s.conn.cmd("HELO ", s.access.helo)
+	switch {
+	case err != nil:
+		return err
+	case !r.ok():
+		return replyError("HELO", r)
 	}
-	return err
+	s.report.happened("link-identify", "HELO", s.access.helo)
+	return nil
 }
 
 // parseCaps reads the lines of a reply to EHLO after the first.
@@ -258,6 +279,7 @@ func (s *session) startTLS(ctx context.Context) error {
 		return fmt.Errorf("TLS: %w", err)
 	}
 	s.tls, s.proven = true, verified
+	s.report.reportTLS(&state)
 	s.log(ctx, "mta tls", slog.String("ciphers", tls.VersionName(state.Version)+":"+tls.CipherSuiteName(state.CipherSuite)))
 	result := "unverified"
 	if verified {
@@ -272,6 +294,8 @@ func (s *session) startTLS(ctx context.Context) error {
 // authenticate says who we are; only ever over TLS.
 func (s *session) authenticate() error {
 	encode := base64.StdEncoding.EncodeToString
+	s.conn.secret = true
+	defer func() { s.conn.secret = false }()
 	var r reply
 	var err error
 	switch {
@@ -289,10 +313,15 @@ func (s *session) authenticate() error {
 	default:
 		return errors.New("remote host offers no AUTH that we know")
 	}
-	if err == nil && !r.ok() {
-		err = replyError("AUTH", r)
+	switch {
+	case err != nil:
+		return err
+	case !r.ok():
+		s.report.happened("link-auth", "fail", s.access.user)
+		return replyError("AUTH", r)
 	}
-	return err
+	s.report.happened("link-auth", "pass", s.access.user)
+	return nil
 }
 
 // serve takes tasks until there are none, or the session must end.
@@ -370,6 +399,7 @@ func (s *session) close(err error) {
 	}
 	s.stop()
 	s.conn.nc.Close()
+	s.report.close(err)
 	s.a.book.release(s.limits, time.Now())
 	if err != nil && !errors.Is(err, errStale) {
 		s.log(ctx, "mta error", slog.String("reason", printable(err.Error())), slog.Int("messages", s.mails))

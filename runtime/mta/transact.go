@@ -80,6 +80,7 @@ func (s *session) transact(ctx context.Context, t *task) error {
 		return nil
 	}
 	err = x.run(content, body)
+	x.reportEnd(body.size)
 	switch {
 	case err == nil:
 	case x.mail.code == 0 && s.mails > 0 && ctx.Err() == nil,
@@ -253,6 +254,7 @@ func (x *transaction) note(s step, r reply) {
 	case verbData:
 		x.data = r
 	}
+	x.reportStep(s, r)
 }
 
 // steps returns the commands of the transaction.

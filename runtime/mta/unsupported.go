@@ -22,7 +22,6 @@ func Unsupported(rs *compile.Ruleset) diag.List {
 		}{
 			{o.Ciphers != "", "ciphers"},
 			{o.Protocols != "", "protocols"},
-			{o.Filter != 0, "filter"},
 		} {
 			if x.asked {
 				l.Errorf(at, "unsupported", "action %s: the relay option %s is not supported", act.Name, x.option)
