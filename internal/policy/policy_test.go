@@ -44,6 +44,8 @@ var arrows = map[string][]string{
 	"runtime/imsg":                {},
 	"runtime/rfc5321":             {},
 	"runtime/rfc5322":             {},
+	"runtime/cipher":              {},
+	"runtime/memo":                {},
 	"runtime/dsn":                 {"runtime/envelope", "runtime/rfc5321", "runtime/rfc5322"},
 }
 

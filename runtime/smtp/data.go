@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"smtpd/runtime/cipher"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/rfc5321"
 	"smtpd/runtime/rfc5322"
@@ -195,7 +196,7 @@ func (s *session) received() *rfc5322.Received {
 	}
 	if s.tls != nil {
 		r.Proto += "S"
-		r.TLS = tlsText(s.tls) + ":" + yesNo(len(s.tls.VerifiedChains) > 0)
+		r.TLS = cipher.Describe(s.tls) + ":" + yesNo(len(s.tls.VerifiedChains) > 0)
 	}
 	if s.authed {
 		r.Proto += "A"

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 
 	"smtpd/compile"
+	"smtpd/runtime/cipher"
 )
 
 // NewTLS returns how listener l speaks TLS, nil if it does not. Errors name
@@ -23,11 +24,11 @@ func NewTLS(l *compile.Listener, ciphers string, certs map[string]tls.Certificat
 	if l.Ciphers != "" {
 		ciphers = l.Ciphers
 	}
-	suites, err := parseCiphers(ciphers)
+	suites, err := cipher.ParseSuites(ciphers)
 	if err != nil {
 		return fail("ciphers %q: %v", ciphers, err)
 	}
-	low, high, err := parseProtocols(l.Protocols)
+	low, high, err := cipher.ParseProtocols(l.Protocols)
 	if err != nil {
 		return fail("protocols %q: %v", l.Protocols, err)
 	}
@@ -95,8 +96,8 @@ func (s *session) handshake() bool {
 	s.tls, s.wire = &state, t
 	s.countHandshake(true)
 	s.in.Reset(t)
-	s.happened("link-tls", tlsText(&state))
-	s.log("smtp tls", slog.String("ciphers", tlsText(&state)))
+	s.happened("link-tls", cipher.Describe(&state))
+	s.log("smtp tls", slog.String("ciphers", cipher.Describe(&state)))
 	if len(state.PeerCertificates) > 0 {
 		s.log("smtp cert-check", slog.String("result", checkResult(&state)), slog.String("fingerprint", fingerprint(state.PeerCertificates[0])))
 	}
@@ -111,16 +112,3 @@ func checkResult(state *tls.ConnectionState) string {
 }
 
 func fingerprint(c *x509.Certificate) string { return fmt.Sprintf("SHA256:%x", sha256.Sum256(c.Raw)) }
-
-// tlsText returns version, cipher and its bits as headers and logs show them.
-func tlsText(state *tls.ConnectionState) string {
-	name, bits := suiteName(state.CipherSuite)
-	return fmt.Sprintf("%s:%s:%d", versionNames[state.Version], name, bits)
-}
-
-var versionNames = map[uint16]string{
-	tls.VersionTLS10: "TLSv1",
-	tls.VersionTLS11: "TLSv1.1",
-	tls.VersionTLS12: "TLSv1.2",
-	tls.VersionTLS13: "TLSv1.3",
-}

@@ -1,4 +1,7 @@
-package smtp
+// Package cipher reads the strings by which the configuration chooses versions
+// and cipher suites of TLS, in the words of OpenSSL and libtls, and names what
+// a handshake has come to.
+package cipher
 
 import (
 	"crypto/tls"
@@ -45,9 +48,22 @@ var tls13 = [...]suite{
 // to ask for it is refused.
 const absent = " aNULL eNULL NULL EXP EXPORT LOW MEDIUM MD5 RC4 RC2 DES 3DES SEED IDEA CAMELLIA ARIA PSK SRP DSS aDSS ADH AECDH kDH kECDH aECDH DH EDH DHE kEDH kDHE SSLv2 SSLv3 GOST CBC3 COMPLEMENTOFALL COMPLEMENTOFDEFAULT "
 
-// suiteName returns OpenSSL's name of a suite, which logs and headers show,
-// and the bits of its key.
-func suiteName(id uint16) (name string, bits int) {
+// Describe returns version, suite and the bits of its key, as headers and logs
+// show them.
+func Describe(state *tls.ConnectionState) string {
+	name, bits := Suite(state.CipherSuite)
+	return fmt.Sprintf("%s:%s:%d", versionNames[state.Version], name, bits)
+}
+
+var versionNames = map[uint16]string{
+	tls.VersionTLS10: "TLSv1",
+	tls.VersionTLS11: "TLSv1.1",
+	tls.VersionTLS12: "TLSv1.2",
+	tls.VersionTLS13: "TLSv1.3",
+}
+
+// Suite returns OpenSSL's name of a suite and the bits of its key.
+func Suite(id uint16) (name string, bits int) {
 	for _, list := range [...][]suite{tls13[:], suites[:]} {
 		for _, s := range list {
 			if s.id == id {
@@ -58,10 +74,10 @@ func suiteName(id uint16) (name string, bits int) {
 	return tls.CipherSuiteName(id), 0
 }
 
-// parseCiphers reads a cipher string of OpenSSL as far as crypto/tls can
+// ParseSuites reads a cipher string of OpenSSL as far as crypto/tls can
 // follow it: the set is honoured, the order is the library's own. "" gives
 // the library's defaults.
-func parseCiphers(s string) ([]uint16, error) {
+func ParseSuites(s string) ([]uint16, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -155,9 +171,9 @@ var protocolBits = map[string]uint{
 	"tlsv1": 0b1111, "tlsv1.0": 0b0001, "tlsv1.1": 0b0010, "tlsv1.2": 0b0100, "tlsv1.3": 0b1000,
 }
 
-// parseProtocols reads a protocol string of libtls into the range that
+// ParseProtocols reads a protocol string of libtls into the range that
 // crypto/tls wants. "" is TLS 1.2 and later.
-func parseProtocols(s string) (low, high uint16, err error) {
+func ParseProtocols(s string) (low, high uint16, err error) {
 	if s == "" {
 		s = "secure"
 	}
