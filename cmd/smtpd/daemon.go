@@ -174,13 +174,19 @@ func (d *daemon) prepare() error {
 		return err
 	}
 	var err error
-	if d.program, err = proc.Hold(); err != nil || d.separated {
+	if d.program, err = proc.Hold(); err != nil {
 		return err
+	}
+	if d.separated {
+		return d.checkLogins()
 	}
 	if d.keys, err = keysOf(d.all, d.openKey); err != nil {
 		return err
 	}
 	if err := d.account.Become(); err != nil {
+		return err
+	}
+	if err := d.checkLogins(); err != nil {
 		return err
 	}
 	return d.enter()

@@ -130,6 +130,9 @@ func (d *daemon) successor(q parent.Reload, text *strings.Builder) (*daemon, err
 	if a, b := d.rules.Queue, rules.Queue; a.Compression != b.Compression || a.Encryption != b.Encryption || a.Key != b.Key {
 		fmt.Fprintln(text, "queue compression and encryption change at the next start only")
 	}
+	if err := next.checkLogins(); err != nil {
+		return nil, err
+	}
 	return &next, next.loadCertificates()
 }
 

@@ -65,7 +65,7 @@ func comes(name string) bool {
 var links = [][2]string{
 	{"smtp", "mfa"}, {"smtp", "queue"}, {"smtp", "lka"}, {"smtp", "crypto"},
 	{"control", "smtp"}, {"control", "queue"}, {"control", "lka"}, {"control", proc.Self},
-	{"mfa", "lka"}, {"mfa", "queue"}, {"mfa", proc.Self},
+	{"lka", proc.Self}, {"mfa", "lka"}, {"mfa", "queue"}, {"mfa", proc.Self},
 	{"mda", "queue"}, {"mda", "lka"}, {"mda", proc.Self},
 	{"mta", "queue"}, {"mta", "lka"}, {"mta", "crypto"}, {"mta", "mfa"},
 }
@@ -188,6 +188,7 @@ func runLKA(ctx context.Context, p *parts) error {
 	return lka.Main(ctx, lka.Config{
 		Rules: p.rules, Log: p.log, Resolver: p.setup.Resolver, LibexecDirs: p.setup.Libexec,
 		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"), Control: p.conn("control"),
+		Parent: p.conn(proc.Self),
 	})
 }
 
@@ -226,9 +227,13 @@ func runParent(ctx context.Context, p *parts, users parent.Starter, service pare
 	return parent.Main(ctx, parent.Config{
 		Log: p.log, ServerName: p.rules.ServerName, Users: users,
 		Filters: p.rules.Procs, LibexecDirs: p.setup.Libexec, FilterUser: p.setup.User,
-		MFA: p.conn("mfa"), MDA: p.conn("mda"), Control: p.conn("control"), Service: service,
+		Logins: asksForAccounts(p.rules) != nil,
+		MFA:    p.conn("mfa"), MDA: p.conn("mda"), LKA: p.conn("lka"), Control: p.conn("control"), Service: service,
 		Updates: passOn(ctx, p.updates, func(u *update) parent.Update {
-			return parent.Update{Filters: u.rules.Procs, MFA: u.conn("mfa"), MDA: u.conn("mda"), Done: u.done}
+			return parent.Update{
+				Filters: u.rules.Procs, Logins: asksForAccounts(u.rules) != nil,
+				MFA: u.conn("mfa"), MDA: u.conn("mda"), LKA: u.conn("lka"), Done: u.done,
+			}
 		}),
 	})
 }

@@ -86,6 +86,7 @@ func runScripts(t *testing.T, args []string) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start":     start,
 			"signal":    signalDaemon,
+			"shadow":    shadow,
 			"killchild": killComponent,
 			"interrupt": interrupt,
 			"keyonly":   keyOnly,
@@ -112,6 +113,8 @@ func runScripts(t *testing.T, args []string) {
 				return os.Geteuid() == 0, nil
 			case "processes":
 				return args == nil, nil
+			case "shadow":
+				return exec.Command("unshare", "-m", "sh", "-c", bindShadow, "/dev/null", "true").Run() == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},
@@ -145,6 +148,7 @@ type daemonsKey struct{}
 
 // daemons are those that a script has started, by name.
 type daemons struct {
+	shadow  string   // a file that takes the place of the system's; "": none does
 	args    []string // besides those of the script
 	running map[string]*started
 	held    *smtptest.Dialogue // of hold
@@ -215,7 +219,11 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 			}
 		}
 	}
-	s.cmd = exec.Command(path, append(args[1:], ts.Value(daemonsKey{}).(*daemons).args...)...)
+	all := ts.Value(daemonsKey{}).(*daemons)
+	s.cmd = exec.Command(path, append(args[1:], all.args...)...)
+	if all.shadow != "" {
+		s.cmd = exec.Command("unshare", append([]string{"-m", "sh", "-c", bindShadow, all.shadow}, s.cmd.Args...)...)
+	}
 	s.cmd.Dir = ts.MkAbs(".")
 	s.cmd.Stderr = s.log
 	if err := s.cmd.Start(); err != nil {
@@ -234,6 +242,19 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return strings.Contains(s.log.String(), "smtpd serving")
 	})
+}
+
+// bindShadow runs a program for which a file is the shadow file of the system.
+const bindShadow = `mount --bind "$0" /etc/shadow && exec "$@"`
+
+// shadow FILE: daemons that are started find FILE as /etc/shadow.
+func shadow(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: shadow file")
+	}
+	path := ts.MkAbs(args[0])
+	ts.Check(os.Chmod(path, 0o600))
+	ts.Value(daemonsKey{}).(*daemons).shadow = path
 }
 
 // signal NAME SIGNAL: HUP, KILL.

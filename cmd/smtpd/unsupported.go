@@ -10,7 +10,6 @@ import (
 	"smtpd/runtime/mda"
 	"smtpd/runtime/mfa"
 	"smtpd/runtime/mta"
-	"smtpd/runtime/smtp"
 )
 
 // unsupported lists what rs asks for and this version does not do. The daemon
@@ -18,7 +17,6 @@ import (
 // refused, never passed over.
 func unsupported(rs *compile.Ruleset) diag.List {
 	return slices.Concat(
-		smtp.Unsupported(rs),
 		mfa.Unsupported(rs),
 		lka.Unsupported(rs),
 		mda.Unsupported(rs),

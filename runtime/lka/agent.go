@@ -14,6 +14,7 @@ import (
 	"smtpd/compile/expand"
 	"smtpd/compile/tablefile"
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/parent"
 )
 
 // A Config says what the agent answers from, and whom.
@@ -30,6 +31,7 @@ type Config struct {
 
 	SMTP, MFA, MDA, MTA imsg.Conn
 	Control             imsg.Conn // may ask for updates; may be nil
+	Parent              imsg.Conn // knows the passwords of accounts; may be nil
 }
 
 // requestTime bounds every request, however many questions it takes.
@@ -45,7 +47,7 @@ func Main(ctx context.Context, c Config) error {
 	defer cancel()
 
 	var wg sync.WaitGroup
-	errs := make(chan error, 5)
+	errs := make(chan error, 6)
 	serve := func(name string, conn imsg.Conn, allowed ...uint32) *imsg.Peer {
 		if conn == nil {
 			return nil
@@ -62,7 +64,10 @@ func Main(ctx context.Context, c Config) error {
 	a.watcher.look(ctx) // so that nobody is told what was true when the rules were read
 	a.watcher.mfa = serve("mfa", c.MFA, msgLookup, msgCheck, msgUserInfo, msgInclude, msgSnapshot)
 	wg.Go(func() { a.watcher.run(ctx) })
-	serve("smtp", c.SMTP, msgLookup, msgCheck, msgPTR)
+	if p := serve("parent", c.Parent); p != nil {
+		a.logins.parent = parent.NewClient(p)
+	}
+	serve("smtp", c.SMTP, msgLookup, msgCheck, msgPTR, msgLogin)
 	serve("mda", c.MDA, msgUserInfo)
 	serve("mta", c.MTA, msgLookup, msgCheck, msgFetch, msgMX, msgAddrs, msgPTR, msgTXT, msgTLSA)
 	serve("control", c.Control, msgUpdate)
@@ -80,6 +85,7 @@ type agent struct {
 	directory *directory
 	helpers   sync.WaitGroup
 	watcher   watcher
+	logins    *logins
 }
 
 func newAgent(ctx context.Context, c Config) *agent {
@@ -102,6 +108,7 @@ func newAgent(ctx context.Context, c Config) *agent {
 		a.tables = append(a.tables, t)
 	}
 	a.watcher = newWatcher(a.rules, a.tables, a.log)
+	a.logins = newLogins(a.log)
 	return a
 }
 
@@ -185,6 +192,12 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (appender, error) {
 		}
 		name, forward, err := a.directory.ptr(ctx, q.Addr)
 		return ptrAnswer{err, name, forward}, nil
+	case msgLogin:
+		var q loginQuery
+		if err := q.parse(m.Data); err != nil {
+			return nil, err
+		}
+		return a.login(ctx, q)
 	case msgSnapshot:
 		var q snapshotQuery
 		if err := q.parse(m.Data); err != nil {

@@ -6,7 +6,8 @@
 //	root       none: table files and include files are read where they lie
 //	promises   no lookup waits for another; every answer has a deadline; a
 //	           table that is a file follows it, as a whole or not at all
-//	peers      smtp, mfa, mda, mta, control (they ask); mfa (is told)
+//	peers      smtp, mfa, mda, mta, control (they ask); mfa (is told);
+//	           parent (is asked for passwords of accounts)
 //	messages   in: lookup, check, fetch, user, include, mx, addrs, ptr,
 //	           txt, tlsa, update, snapshot; out: change
 //	keeps      Ruleset.Tables

@@ -24,6 +24,7 @@ const (
 	msgChange // from lka to mfa
 	msgTXT
 	msgTLSA
+	msgLogin // see auth.go
 )
 
 // A UserInfo is the account that a name stands for.

@@ -21,6 +21,7 @@ var codecs = []func() codec{
 	func() codec { return new(snapshotQuery) },
 	func() codec { return new(snapshotPart) },
 	func() codec { return new(change) },
+	func() codec { return new(loginQuery) },
 }
 
 type codec = interface {
@@ -50,6 +51,7 @@ func TestBytes(t *testing.T) {
 		{snapshotQuery{2, 3, 4}, "02000000" + "0300000000000000" + "04000000"},
 		{snapshotPart{3, 9, []string{"a", "bc"}}, "0300000000000000" + "09000000" + "02000000" + "01000000" + "02000000" + "03000000616263"},
 		{change{2, 3}, "02000000" + "0300000000000000"},
+		{loginQuery{2, "u", "p"}, "02000000" + "0100000075" + "0100000070"},
 	}
 	for _, tt := range tests {
 		if got := hex.EncodeToString(tt.m.append(nil)); got != tt.want {

@@ -32,7 +32,11 @@ type Config struct {
 	LibexecDirs []string
 	FilterUser  string
 
+	// Logins: lka may have the passwords of the system's accounts checked.
+	Logins bool
+
 	MFA, MDA imsg.Conn
+	LKA      imsg.Conn // may be nil
 
 	// Service is what control may ask for; it and Control may be nil.
 	Service Service
@@ -46,7 +50,9 @@ type Config struct {
 // before them may still ask, until they end.
 type Update struct {
 	Filters  []compile.Proc
+	Logins   bool
 	MFA, MDA imsg.Conn
+	LKA      imsg.Conn
 	Done     func() // called when it is in force
 }
 
@@ -72,7 +78,7 @@ func Main(ctx context.Context, c Config) error {
 
 	e := &ends{handle: handle, config: &c, log: a.log, stopping: ctx, cancel: cancel}
 	defer context.AfterFunc(ctx, e.stop)()
-	e.adopt(work, Update{Filters: c.Filters, MFA: c.MFA, MDA: c.MDA})
+	e.adopt(work, Update{Filters: c.Filters, Logins: c.Logins, MFA: c.MFA, MDA: c.MDA, LKA: c.LKA})
 	if c.Control != nil {
 		e.peers.Go(func() { imsg.NewPeer(c.Control, serveControl(c.Service)).Run(work) })
 	}
@@ -153,6 +159,11 @@ func (e *ends) adopt(ctx context.Context, u Update) {
 		}
 		return e.handle(ctx, m)
 	}, filters.stop)
+	var checks *logins
+	if u.Logins {
+		checks = newLogins(systemAccounts(), e.log)
+	}
+	run("lka", u.LKA, checks.serve, func() {})
 }
 
 // An agent acts for users.

@@ -61,3 +61,18 @@ func (c *Client) Forward(ctx context.Context, u Account) (*os.File, error) {
 		return nil, fmt.Errorf("open .forward of %s: %w: %s", u.Name, ErrTemporary, r.Text)
 	}
 }
+
+// Login reports whether password is that of the system's account user. An
+// error says nothing about it: a temporary failure.
+func (c *Client) Login(ctx context.Context, user, password string) (bool, error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: typeLogin, Data: login{user, password}.append(nil)})
+	if err != nil {
+		return false, fmt.Errorf("check the password of an account: %w", err)
+	}
+	if m.File != nil {
+		m.File.Close()
+	}
+	r := imsg.NewReader(m.Data)
+	ok := r.Bool()
+	return ok, r.Close()
+}

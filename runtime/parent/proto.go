@@ -13,6 +13,7 @@ const (
 	typeReload  // control: read the configuration anew; answered with a Reloaded
 	typeStop    // control: end the daemon
 	typeCounted // control: what the processes have counted
+	typeLogin   // lka: check the password of an account of the system; answered with whether it is right
 )
 
 // An Account is an identity that files and commands belong to.
@@ -171,4 +172,17 @@ func parseForwardReply(p []byte) (forwardReply, error) {
 		r.Fail()
 	}
 	return f, r.Close()
+}
+
+// A login is the name of an account and what is said to be its password.
+type login struct{ User, Password string }
+
+func (l login) append(b []byte) []byte {
+	return imsg.AppendString(imsg.AppendString(b, l.User), l.Password)
+}
+
+func (l *login) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	l.User, l.Password = r.String(), r.String()
+	return r.Close()
 }

@@ -78,6 +78,12 @@ func (c *Checker) Imitate(text string) {
 	}
 }
 
+// Imitates returns the scheme that an account which does not exist costs.
+func (c *Checker) Imitates() string {
+	name, _ := c.likeLast().Scheme()
+	return name
+}
+
 // match compares a password with a hash, or with one that is like it if there
 // is none.
 func (c *Checker) match(ctx context.Context, account, text, password string) (bool, error) {

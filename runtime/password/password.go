@@ -106,8 +106,12 @@ func Parse(text string) (*Hash, error) {
 	return &Hash{s, digest}, nil
 }
 
-// Match reports whether password is the one.
+// Match reports whether password is the one. None has a NUL: some schemes pad
+// with it, and would take a password for another.
 func (h *Hash) Match(password string) (bool, error) {
+	if strings.ContainsRune(password, 0) {
+		return false, nil
+	}
 	ok, err := h.digest.MatchAdvanced(password)
 	if err != nil {
 		return false, ErrForm

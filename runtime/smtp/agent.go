@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	goruntime "runtime"
 	"sync"
 	"time"
 
@@ -87,7 +86,6 @@ func newServer(c *Config) (*server, error) {
 		socket:  newSocketEndpoint(c.Rules),
 		users:   make(map[uint32]int),
 		gate:    newGate(c.Listeners, c.Paused),
-		hashing: make(chan struct{}, goruntime.GOMAXPROCS(0)),
 	}
 	if s.timeout == 0 {
 		s.timeout = defaultTimeout

@@ -4,17 +4,12 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/go-crypt/crypt"
-
 	"smtpd/compile"
-	"smtpd/compile/engine"
 )
 
 const (
@@ -146,7 +141,7 @@ func (s *session) finishAuth(c credentials, err error) {
 		s.lost(err)
 		return
 	}
-	ok, err := s.srv.verify(s, c)
+	ok, err := s.srv.names.Authenticate(s.ctx, s.at.authTable, c.user, c.password)
 	result := "permfail"
 	switch {
 	case err != nil:
@@ -175,37 +170,4 @@ func (s *session) authFailed(reply string) {
 	if s.rejects++; s.rejects >= s.budget.authFailures && s.state != closing {
 		s.end(replyTooManyAuth)
 	}
-}
-
-// decoder knows the formats of crypt(3) and the newer ones, none in clear.
-var decoder = sync.OnceValues(crypt.NewDecoderAll)
-
-// verify compares a password with the hash in the listener's table.
-func (s *server) verify(n *session, c credentials) (bool, error) {
-	value, ok, err := s.names.Lookup(n.ctx, n.at.authTable, engine.Credentials, strings.ToLower(c.user))
-	if err != nil || !ok {
-		return false, err
-	}
-	if _, hash, ok := strings.Cut(value, ":"); ok {
-		value = hash // user:hash; the user is the key
-	}
-	// A hash is made to take long: no more at once than there are processors.
-	s.hashing <- struct{}{}
-	defer func() { <-s.hashing }()
-	return matchHash(value, c.password)
-}
-
-func matchHash(hash, password string) (bool, error) {
-	if !strings.HasPrefix(hash, "$") || strings.HasPrefix(hash, "$plaintext$") || strings.HasPrefix(hash, "$base64$") {
-		return false, errors.New("the table holds no password hash for this user")
-	}
-	d, err := decoder()
-	if err != nil {
-		return false, err
-	}
-	digest, err := d.Decode(hash)
-	if err != nil {
-		return false, fmt.Errorf("password hash: %w", err)
-	}
-	return digest.MatchAdvanced(password)
 }

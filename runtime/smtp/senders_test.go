@@ -14,7 +14,7 @@ func TestSenders(t *testing.T) {
 		l.Senders = 1
 		r.rules.SMTP.SubAddrDelim = '+'
 	})
-	r.run(secured + `
+	r.run(securely + `
 C: MAIL FROM:<anyone@example.net>
 S: 250
 C: RSET
@@ -34,7 +34,7 @@ S: 250
 C: MAIL FROM:<any@lists.example.net>
 S: 250
 `)
-	r.run(secured + `
+	r.run(securely + `
 C: AUTH PLAIN ` + plain("", "label", "secret") + `
 S: 235
 C: MAIL FROM:<label@example.org>
@@ -63,7 +63,7 @@ S: 250
 `
 	}
 	r := newRig(t, withAuth(compile.OptionalAuth), func(_ *rig, l *compile.Listener) { l.Senders, l.Masquerade = 1, true })
-	r.run(secured + send("x@example.net") + `
+	r.run(securely + send("x@example.net") + `
 C: AUTH PLAIN ` + plain("", "alice", "secret") + `
 S: 235
 ` + send("alice@example.org"))

@@ -39,6 +39,7 @@ type (
 		PTR(ctx context.Context, addr netip.Addr) (name string, forward lka.FCrDNS, err error)
 		Lookup(ctx context.Context, t compile.TableID, s engine.Service, key string) (value string, ok bool, err error)
 		Check(ctx context.Context, t compile.TableID, s engine.Service, key string) (bool, error)
+		Authenticate(ctx context.Context, t compile.TableID, user, password string) (bool, error)
 	}
 )
 
@@ -54,7 +55,6 @@ type server struct {
 	sources *sources
 	gate    *gate
 	socket  *endpoint
-	hashing chan struct{} // one for each password that may be hashed at once
 
 	sessions sync.WaitGroup
 
