@@ -1,0 +1,175 @@
+package backend
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"smtpd/compile/engine"
+	"smtpd/compile/tableconf"
+)
+
+// maxRows bounds what is read of an answer.
+const maxRows = 10000
+
+// idleTime is how long a connection is kept that nobody uses, and lifeTime
+// how long any is: a database that moved is found again.
+const (
+	idleTime = time.Minute
+	lifeTime = 10 * time.Minute
+)
+
+// A database is a Source that is asked in SQL. The key is always bound.
+type database struct {
+	db      *sql.DB
+	kept    int // connections
+	queries map[engine.Service]string
+	lists   map[engine.Service]string
+
+	// prepared has statements prepared once a connection and not for every
+	// question, for drivers that do not do so themselves.
+	prepared bool
+	mu       sync.Mutex
+	stmts    map[string]*sql.Stmt
+}
+
+func newDatabase(db *sql.DB, f *tableconf.File) *database {
+	d := &database{
+		db: db, kept: limitsOf(f).Connections, stmts: make(map[string]*sql.Stmt),
+		queries: perService(f, func(s string) string { return "query_" + s }),
+		lists:   perService(f, func(s string) string { return "fetch_" + s }),
+	}
+	db.SetMaxOpenConns(d.kept)
+	db.SetMaxIdleConns(d.kept)
+	db.SetConnMaxIdleTime(idleTime)
+	db.SetConnMaxLifetime(lifeTime)
+	return d
+}
+
+func (d *database) Close() { d.db.Close() }
+
+func (d *database) Update(ctx context.Context) error {
+	d.db.SetMaxIdleConns(0) // closes them
+	d.db.SetMaxIdleConns(d.kept)
+	return d.db.PingContext(ctx)
+}
+
+func (d *database) Check(ctx context.Context, s engine.Service, key string) (found bool, err error) {
+	err = d.ask(ctx, d.queries[s], []any{key}, func(rows *sql.Rows) error {
+		found = rows.Next()
+		return nil
+	})
+	return found && err == nil, err
+}
+
+func (d *database) Lookup(ctx context.Context, s engine.Service, key string) (string, bool, error) {
+	rows, err := d.rows(ctx, d.queries[s], []any{key}, columns(s), isList(s))
+	if err != nil {
+		return "", false, err
+	}
+	return join(s, rows)
+}
+
+func (d *database) List(ctx context.Context, s engine.Service) ([]string, error) {
+	rows, err := d.rows(ctx, d.lists[s], nil, 1, true)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]string, 0, len(rows))
+	for _, r := range rows {
+		list = append(list, r[0])
+	}
+	return list, nil
+}
+
+var errNull = errors.New("the answer holds NULL")
+
+// rows returns the rows of an answer, or the first one.
+func (d *database) rows(ctx context.Context, query string, args []any, columns int, all bool) (got [][]string, err error) {
+	size := 0
+	err = d.ask(ctx, query, args, func(rows *sql.Rows) error {
+		if names, err := rows.Columns(); err != nil || len(names) != columns {
+			return errors.Join(fmt.Errorf("the query returns %d columns, and %d are needed", len(names), columns), err)
+		}
+		for (all || len(got) == 0) && rows.Next() {
+			row, err := scan(rows, columns)
+			if err != nil {
+				return err
+			}
+			for _, field := range row {
+				size += len(field)
+			}
+			if got = append(got, row); len(got) > maxRows || size > maxRows*maxKept {
+				return errTooMuch
+			}
+		}
+		return nil
+	})
+	return got, err
+}
+
+// maxKept is how long the fields of a row may be on average, if there are
+// many.
+const maxKept = 256
+
+func scan(rows *sql.Rows, columns int) ([]string, error) {
+	fields := make([]sql.NullString, columns)
+	into := make([]any, columns)
+	for i := range fields {
+		into[i] = &fields[i]
+	}
+	if err := rows.Scan(into...); err != nil {
+		return nil, err
+	}
+	row := make([]string, columns)
+	for i, f := range fields {
+		if !f.Valid {
+			return nil, errNull
+		}
+		row[i] = f.String
+	}
+	return row, nil
+}
+
+// ask has read read the answer to a query. An error that comes after the
+// last row that was read is one as well.
+func (d *database) ask(ctx context.Context, query string, args []any, read func(rows *sql.Rows) error) error {
+	if query == "" {
+		return ErrService
+	}
+	rows, err := d.query(ctx, query, args)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if err := read(rows); err != nil {
+		return err
+	}
+	return rows.Err()
+}
+
+func (d *database) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
+	if !d.prepared {
+		return d.db.QueryContext(ctx, query, args...)
+	}
+	d.mu.Lock()
+	stmt := d.stmts[query]
+	d.mu.Unlock()
+	if stmt == nil {
+		var err error
+		if stmt, err = d.db.PrepareContext(ctx, query); err != nil {
+			return nil, err
+		}
+		d.mu.Lock()
+		if other := d.stmts[query]; other != nil { // another was quicker
+			defer stmt.Close()
+			stmt = other
+		}
+		d.stmts[query] = stmt
+		d.mu.Unlock()
+	}
+	return stmt.QueryContext(ctx, args...)
+}

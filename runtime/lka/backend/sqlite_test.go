@@ -1,0 +1,106 @@
+package backend
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"smtpd/compile"
+	"smtpd/compile/engine"
+)
+
+// sqliteTable opens a table of a database that statements make.
+func sqliteTable(t *testing.T, config string, statements ...string) (table *Table, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "mail %3f?#.sqlite") // all of it is the path
+	db, err := sql.Open("sqlite", path[:strings.LastIndexByte(path, '/')]+"/plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range statements {
+		if _, err := db.Exec(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	db.Close()
+	if err := os.Rename(filepath.Join(filepath.Dir(path), "plain"), path); err != nil {
+		t.Fatal(err)
+	}
+	table, err = Open(&compile.Table{Name: "t", Backend: "sqlite", Path: "/etc/sqlite.conf", Config: "dbpath " + path + "\n" + config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(table.Close)
+	return table, path
+}
+
+// TestSQLite has queries whose answers are no values: an error, and not a no.
+func TestSQLite(t *testing.T) {
+	table, _ := sqliteTable(t, `
+query_alias SELECT b FROM v WHERE a = ?;
+query_credentials SELECT b FROM v WHERE a = ?
+query_userinfo SELECT 1000, 100, '/home/' || a FROM v WHERE a = ?
+query_domain SELECT nosuch FROM v WHERE a = ?
+query_string DELETE FROM v WHERE a = ? RETURNING a
+`, "CREATE TABLE v (a TEXT, b TEXT)", "INSERT INTO v VALUES ('one', 'x'), ('null', NULL), ('empty', ''), ('long', '"+strings.Repeat("x", maxValue+1)+"')")
+	for _, c := range []struct {
+		service   engine.Service
+		key, want string
+		err       string
+	}{
+		{engine.Alias, "one", "x", ""},
+		{engine.Alias, "two", "", ""},
+		{engine.Alias, "' OR '1'='1", "", ""},
+		{engine.Alias, "null", "", "NULL"},
+		{engine.Alias, "empty", "", "empty"},
+		{engine.Alias, "long", "", "too large"},
+		{engine.UserInfo, "one", "1000:100:/home/one", ""},
+		{engine.Credentials, "one", "", "1 columns, and 2 are needed"},
+		{engine.Domain, "one", "", "no such column"},
+		{engine.String, "one", "", "readonly"},
+		{engine.MailAddr, "one", "", "does not serve"},
+	} {
+		v, ok, err := table.Lookup(t.Context(), c.service, c.key)
+		if v != c.want || ok != (c.want != "") || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%v %q: %q, %v, %v; want %q, %q", c.service, c.key, v, ok, err, c.want, c.err)
+		}
+	}
+}
+
+// TestSQLiteReplaced puts another database in the place of one: after an
+// update it is the one that answers.
+func TestSQLiteReplaced(t *testing.T) {
+	const config = "query_alias SELECT b FROM v WHERE a = ?\ncache_ttl 0\nfetch_source SELECT b FROM v ORDER BY b\n"
+	make := func(b string) []string {
+		return []string{"CREATE TABLE v (a TEXT, b TEXT)", fmt.Sprintf("INSERT INTO v VALUES ('one', '%s')", b)}
+	}
+	table, path := sqliteTable(t, config, make("old")...)
+	_, other := sqliteTable(t, config, make("new")...)
+	ask := func(want string) {
+		t.Helper()
+		if v, _, err := table.Lookup(t.Context(), engine.Alias, "one"); v != want || err != nil {
+			t.Errorf("%q, %v; want %q", v, err, want)
+		}
+		if v, _, err := table.Fetch(t.Context(), engine.Source); v != want || err != nil {
+			t.Errorf("%q, %v; want %q", v, err, want)
+		}
+	}
+	ask("old")
+	if err := os.Rename(other, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Update(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ask("new")
+	os.Remove(path)
+	if err := table.Update(t.Context()); err == nil {
+		t.Error("a file that is gone was opened")
+	}
+	if _, ok, err := table.Lookup(t.Context(), engine.Alias, "one"); ok || err == nil {
+		t.Errorf("a file that is gone says %v, %v", ok, err)
+	}
+}
