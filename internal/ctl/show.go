@@ -21,7 +21,7 @@ func queueLine(l *queue.Listed) string {
 	}
 	state, seconds := stateOf(l)
 	return strings.Join([]string{
-		ev.ID.String(), family(ev.Source), ev.Type.String(), strings.Join(flagWords(ev.Flags), ","),
+		ev.ID.String(), family(ev.Source), ev.Type.String(), strings.Join(ev.Flags.Words(), ","),
 		cmp.Or(field(ev.Sender.String()), "@"), field(ev.Rcpt.String()), field(ev.Dest.String()),
 		unixTime(ev.Created), unixTime(ev.Expires), unixTime(ev.LastTry), strconv.Itoa(int(ev.Tries)),
 		state, seconds, field(ev.Error),
@@ -87,24 +87,6 @@ func family(source string) string {
 	return "inet6"
 }
 
-// flagWords returns the words of the flags that a list shows.
-func flagWords(f envelope.Flags) []string {
-	var words []string
-	for _, w := range []struct {
-		flag envelope.Flags
-		word string
-	}{
-		{envelope.IsBounce, "bounce"}, {envelope.Authenticated, "auth"},
-		{envelope.Internal, "internal"}, {envelope.Suspended, "suspend"},
-		{envelope.SMTPUTF8, "smtputf8"}, {envelope.RequireTLS, "requiretls"},
-	} {
-		if f&w.flag != 0 {
-			words = append(words, w.word)
-		}
-	}
-	return words
-}
-
 func unixTime(t time.Time) string {
 	if t.IsZero() {
 		return "0"
@@ -146,7 +128,7 @@ func asJSON(l *queue.Listed) *jsonEnvelope {
 		return j
 	}
 	j.Type, j.Action, j.Source, j.Helo, j.Tag, j.User = ev.Type.String(), ev.Action, ev.Source, ev.Helo, ev.Tag, ev.User
-	j.Flags = append(j.Flags, flagWords(ev.Flags)...)
+	j.Flags = append(j.Flags, ev.Flags.Words()...)
 	j.Sender, j.Recipient, j.Dest = ev.Sender.String(), ev.Rcpt.String(), ev.Dest.String()
 	j.Created, j.Expires, j.LastTry, j.NextTry = moment(ev.Created), moment(ev.Expires), moment(ev.LastTry), moment(ev.NextTry)
 	j.Tries, j.Error = ev.Tries, ev.Error
@@ -195,7 +177,7 @@ func envelopeText(ev *envelope.Envelope) string {
 	put("last-bounce", unixTime(ev.LastBounce))
 	put("ttl", wholeSeconds(max(ev.Expires.Sub(ev.Created), 0)))
 	put("retry", strconv.FormatUint(uint64(ev.Tries), 10))
-	put("flags", strings.Join(flagWords(ev.Flags), " "))
+	put("flags", strings.Join(ev.Flags.Words(), " "))
 	put("dsn-notify", strconv.Itoa(int(ev.Notify)))
 	put("dsn-ret", ev.Ret)
 	put("dsn-envid", ev.EnvID)

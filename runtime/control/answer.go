@@ -63,11 +63,21 @@ func (a *agent) answer(ctx context.Context, r request) error {
 		}
 		return r.answered(nil, f)
 	case typeList:
-		sel, err := parseSelection(r.Data)
+		var q listRequest
+		if err := q.parse(r.Data); err != nil {
+			return err
+		}
+		return a.list(ctx, &r, q)
+	case typeOrder:
+		o, err := queue.ParseOrder(r.Data)
 		if err != nil {
 			return err
 		}
-		return a.list(ctx, &r, sel)
+		n, err := a.queue.Order(ctx, &o)
+		if err != nil {
+			return r.failed(err)
+		}
+		return r.answered(imsg.AppendUint32(nil, uint32(n)), nil)
 	case typeManage:
 		var q manageRequest
 		if err := q.parse(r.Data); err != nil {
@@ -183,6 +193,10 @@ func (a *agent) pause(ctx context.Context, q pauseRequest) (changed bool, err er
 	case MTA:
 		return a.queue.Pause(ctx, envelope.MTA, q.On)
 	}
+	// Kept first: an smtp that starts meanwhile asks the queue.
+	if err := a.queue.KeepSMTPPaused(ctx, q.On); err != nil {
+		return false, err
+	}
 	return a.front.Load().smtp.Pause(ctx, q.On)
 }
 
@@ -191,9 +205,13 @@ const listBatch = 64
 
 // list sends the envelopes of sel as they come from the queue: neither end
 // holds the list, and a client that does not read holds up only itself.
-func (a *agent) list(ctx context.Context, r *request, sel queue.Selection) error {
+func (a *agent) list(ctx context.Context, r *request, q listRequest) error {
 	var frames []imsg.Frame
-	for l, err := range a.queue.List(ctx, sel.First()) {
+	list, sel := a.queue.List, q.Selection
+	if q.Sizes {
+		list = a.queue.ListSized
+	}
+	for l, err := range list(ctx, sel.First()) {
 		if err != nil {
 			return errors.Join(r.reply(frames...), r.failed(err))
 		}

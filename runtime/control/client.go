@@ -91,8 +91,17 @@ func (c *Client) Status() (Status, error) {
 // List visits the envelopes of sel in the order of their ids, as they come.
 // The connection is of no use after a visit that did not reach the end.
 func (c *Client) List(sel queue.Selection) iter.Seq2[queue.Listed, error] {
+	return c.list(listRequest{Selection: sel})
+}
+
+// ListSized is List, with the sizes of the messages.
+func (c *Client) ListSized(sel queue.Selection) iter.Seq2[queue.Listed, error] {
+	return c.list(listRequest{sel, true})
+}
+
+func (c *Client) list(q listRequest) iter.Seq2[queue.Listed, error] {
 	return func(yield func(queue.Listed, error) bool) {
-		f, err := c.call(typeList, appendSelection(nil, sel))
+		f, err := c.call(typeList, q.append(nil))
 		for ; err == nil && len(f.Data) > 0; f, err = c.recv(typeList) {
 			l, perr := parseListed(f.Data)
 			if perr != nil {
@@ -112,6 +121,17 @@ func (c *Client) List(sel queue.Selection) iter.Seq2[queue.Listed, error] {
 // Manage does verb with the envelopes of sel, and returns with how many.
 func (c *Client) Manage(verb queue.Verb, sel queue.Selection) (int, error) {
 	f, err := c.call(typeManage, manageRequest{verb, sel}.append(nil))
+	if err != nil {
+		return 0, fmt.Errorf("change the queue: %w", err)
+	}
+	r := imsg.NewReader(f.Data)
+	n := r.Uint32()
+	return int(n), r.Close()
+}
+
+// Order has o done, and returns with how many envelopes it was.
+func (c *Client) Order(o *queue.Order) (int, error) {
+	f, err := c.call(typeOrder, o.Append(nil))
 	if err != nil {
 		return 0, fmt.Errorf("change the queue: %w", err)
 	}

@@ -25,6 +25,7 @@ const (
 	typeStop    // answered with nothing
 	typeStats   // answered with pieces of text, and at the end with none
 	typeMetrics // likewise
+	typeOrder   // answered with the number of envelopes
 )
 
 // Status says how the daemon does.
@@ -143,15 +144,32 @@ func parseSelection(b []byte) (queue.Selection, error) {
 	return s, r.Close()
 }
 
+// A listRequest asks for the envelopes of a selection.
+type listRequest struct {
+	Selection queue.Selection
+	Sizes     bool
+}
+
+func (q listRequest) append(b []byte) []byte {
+	return imsg.AppendBool(appendSelection(b, q.Selection), q.Sizes)
+}
+
+func (q *listRequest) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	q.Selection, q.Sizes = readSelection(r), r.Bool()
+	return r.Close()
+}
+
 // appendListed appends an envelope of a list. One that no frame can hold is
 // told by its id alone.
 func appendListed(b []byte, l queue.Listed) []byte {
 	one := l.Envelope.Append(nil)
-	if len(one)+len(l.Why)+len(l.Error)+13 > imsg.MaxData {
+	if len(one)+len(l.Why)+len(l.Error)+21 > imsg.MaxData {
 		one = (&envelope.Envelope{ID: l.Envelope.ID}).Append(nil)
 		l.Why, l.Error = "", "too large to be listed"
 	}
-	b = imsg.AppendBool(imsg.AppendBytes(b, one), l.InFlight)
+	b = imsg.AppendUint64(imsg.AppendBytes(b, one), uint64(l.Size))
+	b = imsg.AppendBool(b, l.InFlight)
 	return imsg.AppendString(imsg.AppendString(b, l.Why), l.Error)
 }
 
@@ -161,7 +179,7 @@ func parseListed(b []byte) (queue.Listed, error) {
 	if err != nil {
 		return queue.Listed{}, err
 	}
-	l := queue.Listed{Envelope: ev, InFlight: r.Bool(), Why: r.String(), Error: r.String()}
+	l := queue.Listed{Envelope: ev, Size: int64(r.Uint64()), InFlight: r.Bool(), Why: r.String(), Error: r.String()}
 	return l, r.Close()
 }
 

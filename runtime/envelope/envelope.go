@@ -98,6 +98,23 @@ const (
 	RequireTLS // the sender said so (RFC 8689): no hop without verified TLS
 )
 
+// Words returns the words of the flags that lists of the queue show.
+func (f Flags) Words() []string {
+	var words []string
+	for _, w := range [...]struct {
+		flag Flags
+		word string
+	}{
+		{IsBounce, "bounce"}, {Authenticated, "auth"}, {Internal, "internal"}, {Suspended, "suspend"},
+		{SMTPUTF8, "smtputf8"}, {RequireTLS, "requiretls"},
+	} {
+		if f&w.flag != 0 {
+			words = append(words, w.word)
+		}
+	}
+	return words
+}
+
 // Notify is the set of reports that a sender asked for (RFC 3461, section 4.1).
 type Notify uint8
 

@@ -34,7 +34,7 @@ type Config struct {
 
 	Ready func() // called when the store is open; may be nil
 
-	PauseMDA, PauseMTA bool // hand out nothing of that kind
+	PauseMDA, PauseMTA bool // hand out nothing of that kind until it is resumed
 
 	SMTP, MFA, MDA, MTA, Control imsg.Conn
 
@@ -63,6 +63,7 @@ type agent struct {
 	store     Store
 	reception reception
 	scheduler scheduler
+	pauses    pauses
 }
 
 // terms are what the rules say of mail that waits, and who deals with it. They
@@ -112,6 +113,10 @@ func Main(ctx context.Context, c Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, a.store.Close()) }()
 	a.reception.store, a.scheduler.store = a.store, a.store
+	a.pauses.load(a.store, c.Log)
+	was := a.pauses.get()
+	a.scheduler.paused[envelope.MDA] = c.PauseMDA || was.mda
+	a.scheduler.paused[envelope.MTA] = c.PauseMTA || was.mta
 	if s, ok := a.store.(spacer); ok {
 		a.reception.space = newSpaceWatch(s, c.Log).check
 	}
@@ -209,8 +214,6 @@ func newAgent(c *Config) *agent {
 		dests:   make(map[Destination]*destination),
 		missing: make(map[string]bool),
 	}
-	a.scheduler.paused[envelope.MDA] = c.PauseMDA
-	a.scheduler.paused[envelope.MTA] = c.PauseMTA
 	return a
 }
 
@@ -299,6 +302,8 @@ func (a *agent) serveSMTP(from *client, m imsg.Message) (imsg.Message, error) {
 		}
 		a.reception.rollback(envelope.MessageID(ref))
 		return imsg.Message{}, nil
+	case msgSMTPPaused:
+		return imsg.Message{Data: imsg.AppendBool(nil, a.pauses.get().smtp)}, nil
 	}
 	return imsg.Message{}, errUnknown(m.Type)
 }

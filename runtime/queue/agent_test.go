@@ -842,3 +842,113 @@ func TestPause(t *testing.T) {
 		f.empty()
 	})
 }
+
+// TestPauseOverRestart checks that what was paused still is when the queue is
+// started again, until it is resumed.
+func TestPauseOverRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		f.ctl.Pause(t.Context(), envelope.MTA, true)
+		if err := f.ctl.KeepSMTPPaused(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		f.send("hello\n", to("a@one.example"), local("b@here"))
+		f.wait(time.Second)
+		f.stop()
+
+		g := newFixture(t, testRules(), f.store)
+		g.wait(time.Second)
+		if got := g.seen(); len(got) != 0 {
+			t.Errorf("tried by a queue that was paused: %v", got)
+		}
+		if mda, mta, err := g.ctl.Paused(t.Context()); mda || !mta || err != nil {
+			t.Errorf("paused after a restart: mda %v, mta %v, %v", mda, mta, err)
+		}
+		if smtp, err := g.smtp.SMTPPaused(t.Context()); !smtp || err != nil {
+			t.Errorf("smtp is told: %v, %v", smtp, err)
+		}
+		if changed, err := g.ctl.Pause(t.Context(), envelope.MTA, false); !changed || err != nil {
+			t.Errorf("resume: %v, %v", changed, err)
+		}
+		g.wait(time.Second)
+		g.empty()
+		g.stop()
+
+		h := newFixture(t, testRules(), f.store)
+		defer h.stop()
+		if _, mta, err := h.ctl.Paused(t.Context()); mta || err != nil {
+			t.Errorf("paused after it was resumed: %v, %v", mta, err)
+		}
+	})
+}
+
+// TestOrders returns, reroutes and holds envelopes by their ids, in every
+// phase.
+func TestOrders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		f.set(down)
+		order := func(want int, o Order) {
+			t.Helper()
+			if n, err := f.ctl.Order(t.Context(), &o); n != want || err != nil {
+				t.Errorf("order %d: %d envelopes, %v, want %d", o.Verb, n, err, want)
+			}
+		}
+		f.send("Subject: hi\n\nhello\n", to("late@down.example"))
+		f.send("Subject: hi\n\nhello\n", to("later@down.example"))
+		f.wait(time.Second)
+		var ids []envelope.ID
+		for ev := range f.store.List(0) {
+			ids = append(ids, ev.ID)
+		}
+		order(2, Order{Verb: Suspend, IDs: append(ids, 77)})
+		order(0, Order{Verb: Suspend, IDs: ids})
+		order(2, Order{Verb: Resume, IDs: ids})
+		if _, err := f.ctl.Order(t.Context(), &Order{Verb: Reroute, Action: "local", IDs: ids}); err == nil {
+			t.Error("mail for a relay was routed to a maildir")
+		}
+		f.seen()
+
+		// One goes another way at once, and one, which is with an agent, as
+		// soon as it is back.
+		f.set(func(ev *envelope.Envelope) (Result, error) {
+			if ev.Action == "smart" || ev.Type == envelope.MDA {
+				return ok(ev)
+			}
+			return down(ev)
+		})
+		order(1, Order{Verb: Reroute, Action: "smart", IDs: ids[:1]})
+		hold := make(chan struct{})
+		f.mu.Lock()
+		f.hold = hold
+		f.mu.Unlock()
+		order(1, Order{Verb: Schedule, IDs: ids[1:]})
+		f.wait(time.Second)
+		order(1, Order{Verb: Reroute, Action: "smart", IDs: ids[1:]})
+		close(hold)
+		f.wait(time.Second)
+		f.empty()
+		if n := strings.Count(f.log.String(), "queue: Reroute"); n != 2 {
+			t.Errorf("%d lines about it in the log", n)
+		}
+
+		// What is returned is reported to its sender.
+		f.set(func(ev *envelope.Envelope) (Result, error) {
+			if ev.Flags&envelope.IsBounce != 0 {
+				return Result{Outcome: TempFail, Text: "later"}, nil
+			}
+			return down(ev)
+		})
+		msg := f.send("Subject: hi\n\nhello\n", to("never@down.example"))
+		f.wait(time.Second)
+		for ev := range f.store.List(envelope.ID(msg)<<32 - 1) {
+			order(1, Order{Verb: Return, IDs: []envelope.ID{ev.ID}})
+			break
+		}
+		f.wait(2 * time.Second)
+		if _, body := f.report(); !strings.Contains(body, "never@down.example: Returned by administrator") {
+			t.Errorf("report:\n%s", body)
+		}
+	})
+}

@@ -145,9 +145,18 @@ func (c *Client) Open(ctx context.Context, msg envelope.MessageID) (*os.File, er
 // List visits all envelopes with a greater id than after, in the order of
 // their ids. It asks for a page at a time: neither end holds the list.
 func (c *Client) List(ctx context.Context, after envelope.ID) iter.Seq2[Listed, error] {
+	return c.list(ctx, after, false)
+}
+
+// ListSized is List, with the sizes of the messages.
+func (c *Client) ListSized(ctx context.Context, after envelope.ID) iter.Seq2[Listed, error] {
+	return c.list(ctx, after, true)
+}
+
+func (c *Client) list(ctx context.Context, after envelope.ID, sizes bool) iter.Seq2[Listed, error] {
 	return func(yield func(Listed, error) bool) {
 		for {
-			q := listRequest{after, maxList}
+			q := listRequest{after, maxList, sizes}
 			m, err := c.peer.Call(ctx, imsg.Message{Type: msgList, Data: q.append(nil)})
 			closeFile(m.File)
 			var page listing
@@ -184,6 +193,18 @@ func (c *Client) Manage(ctx context.Context, verb Verb, sel Selection) (int, err
 	return int(n), r.Close()
 }
 
+// Order has o done, and returns with how many envelopes it was.
+func (c *Client) Order(ctx context.Context, o *Order) (int, error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgOrder, Data: o.Append(nil)})
+	closeFile(m.File)
+	if err != nil {
+		return 0, err
+	}
+	r := imsg.NewReader(m.Data)
+	n := r.Uint32()
+	return int(n), r.Close()
+}
+
 // Pause stops or resumes handing out envelopes of type MDA or MTA, and
 // reports whether that changed anything.
 func (c *Client) Pause(ctx context.Context, t envelope.Type, on bool) (bool, error) {
@@ -208,6 +229,25 @@ func (c *Client) Paused(ctx context.Context) (mda, mta bool, err error) {
 	r := imsg.NewReader(m.Data)
 	mda, mta = r.Bool(), r.Bool()
 	return mda, mta, r.Close()
+}
+
+// KeepSMTPPaused has the queue remember, over restarts, whether smtp is paused.
+func (c *Client) KeepSMTPPaused(ctx context.Context, on bool) error {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgPauseSMTP, Data: imsg.AppendBool(nil, on)})
+	closeFile(m.File)
+	return err
+}
+
+// SMTPPaused reports whether smtp was paused when it last ran.
+func (c *Client) SMTPPaused(ctx context.Context) (bool, error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgSMTPPaused})
+	closeFile(m.File)
+	if err != nil {
+		return false, err
+	}
+	r := imsg.NewReader(m.Data)
+	paused := r.Bool()
+	return paused, r.Close()
 }
 
 var errNoFile = errors.New("queue answered without a descriptor")

@@ -17,6 +17,7 @@ import (
 //	d due evpid              an envelope waits until due; the value is its destination
 //	r destination due evpid  the same, by destination
 //	x e evpid, x c msgid     a record that could not be read, as it was found
+//	s name                   a setting of the queue itself
 const (
 	keyMessage     = 'm'
 	keyContent     = 'c'
@@ -24,6 +25,7 @@ const (
 	keyDue         = 'd'
 	keyDestination = 'r'
 	keyAside       = 'x'
+	keySetting     = 's'
 )
 
 func messageKey(id envelope.MessageID) []byte {
@@ -37,6 +39,8 @@ func contentKey(id envelope.MessageID) []byte {
 func envelopeKey(id envelope.ID) []byte {
 	return binary.BigEndian.AppendUint64([]byte{keyEnvelope}, uint64(id))
 }
+
+func settingKey(name string) []byte { return append([]byte{keySetting}, name...) }
 
 func asideKey(key []byte) []byte { return append([]byte{keyAside}, key...) }
 

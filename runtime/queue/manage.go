@@ -3,9 +3,11 @@ package queue
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
+	"smtpd/compile"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
 )
@@ -19,7 +21,40 @@ const (
 	Schedule      // try now
 	Suspend       // neither try nor expire, over restarts too
 	Resume
+	Return  // to the sender, as failed
+	Reroute // by another action that relays
 )
+
+// An Order is what an administrator does with some envelopes. Those that are
+// not there, or that it makes no sense for, are passed over.
+type Order struct {
+	Verb   Verb
+	Action string // of Reroute
+	IDs    []envelope.ID
+}
+
+// MaxOrder bounds the envelopes of one Order.
+const MaxOrder = 1000
+
+// Append appends the encoding of o.
+func (o *Order) Append(b []byte) []byte {
+	b = imsg.AppendString(append(b, byte(o.Verb)), o.Action)
+	return ids(o.IDs).append(b)
+}
+
+// ParseOrder returns the Order that Append has encoded.
+func ParseOrder(b []byte) (o Order, err error) {
+	r := imsg.NewReader(b)
+	o.Verb, o.Action = Verb(r.Byte()), r.String()
+	o.IDs = make([]envelope.ID, r.Count(8))
+	for i := range o.IDs {
+		o.IDs[i] = envelope.ID(r.Uint64())
+	}
+	if o.Verb < Remove || o.Verb > Reroute || len(o.IDs) > MaxOrder {
+		r.Fail()
+	}
+	return o, r.Close()
+}
 
 // A Selection names envelopes: one, those of a message, or, zero, all.
 type Selection struct {
@@ -51,6 +86,7 @@ func (s Selection) Past(id envelope.ID) bool {
 // A Listed is an envelope as a list of the queue shows it.
 type Listed struct {
 	Envelope envelope.Envelope
+	Size     int64 // of the message; 0 if it was not asked for
 	InFlight bool
 	Why      string // it waits, other than for the time of its next try; or ""
 	Error    string // why it cannot be read; then only its ID is known
@@ -59,14 +95,21 @@ type Listed struct {
 // maxList bounds one answer to List; a longer list is asked for in pieces.
 const maxList = 256
 
-// list returns up to n envelopes with a greater id than after.
-func (a *agent) list(after envelope.ID, n int) []Listed {
+// list returns up to q.Count envelopes with a greater id than q.After.
+func (a *agent) list(q *listRequest) []Listed {
 	l := []Listed{} // as it comes off the wire
-	for ev, err := range a.store.List(after) {
-		if len(l) >= min(n, maxList) {
+	sizes, _ := a.store.(sizer)
+	var msg envelope.MessageID
+	var size int64
+	for ev, err := range a.store.List(q.After) {
+		if len(l) >= min(int(q.Count), maxList) {
 			break
 		}
-		item := Listed{Envelope: ev}
+		if q.Sizes && sizes != nil && ev.ID.Message() != msg {
+			msg = ev.ID.Message()
+			size, _ = sizes.size(msg) // 0 for what cannot be read
+		}
+		item := Listed{Envelope: ev, Size: size}
 		if err != nil {
 			item.Error = err.Error()
 		}
@@ -106,9 +149,20 @@ func (s *scheduler) why(l *Listed) string {
 	return ""
 }
 
-// manage does verb with what sel holds, and returns with how many envelopes.
-// One that is with an agent is dealt with when it comes back.
-func (s *scheduler) manage(verb Verb, sel Selection) (count int, err error) {
+// held yields the ids of what sel holds.
+func (s *scheduler) held(sel Selection) iter.Seq[envelope.ID] {
+	return func(yield func(envelope.ID) bool) {
+		for ev, err := range s.store.List(sel.First()) {
+			if sel.Past(ev.ID) || err == nil && sel.Holds(ev.ID) && !yield(ev.ID) {
+				return
+			}
+		}
+	}
+}
+
+// manage does o with envelopes, and returns with how many. One that is with
+// an agent is dealt with when it comes back.
+func (s *scheduler) manage(o order, ids iter.Seq[envelope.ID]) (count int, err error) {
 	var w work
 	flush := func() {
 		if serr := s.save(&w); serr != nil {
@@ -117,45 +171,55 @@ func (s *scheduler) manage(verb Verb, sel Selection) (count int, err error) {
 		s.release(&w)
 		w = work{}
 	}
-	for ev, lerr := range s.store.List(sel.First()) {
-		if err != nil || lerr != nil || !sel.Holds(ev.ID) {
-			if err != nil || sel.Past(ev.ID) {
-				break
-			}
-			continue
-		}
-		if s.order(verb, &ev, &w) {
+	for id := range ids {
+		if s.order(o, id, &w) {
 			count++
 		}
 		if len(w.claimed) >= maxList {
 			flush()
+		}
+		if err != nil {
+			return count, err
 		}
 	}
 	flush()
 	return count, err
 }
 
-// order does verb with ev, now or by a note for when it comes back, and
+// order does o with an envelope, now or by a note for when it comes back, and
 // reports whether there was anything to do.
-func (s *scheduler) order(verb Verb, ev *envelope.Envelope, w *work) bool {
+func (s *scheduler) order(o order, id envelope.ID, w *work) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := s.known[ev.ID]
-	if at == inFlight || at == ready && (verb == Schedule || verb == Resume) {
-		return s.note(verb, ev.ID)
+	at := s.known[id]
+	if at == inFlight || at == ready && (o.verb == Schedule || o.verb == Resume) {
+		return s.note(o, id)
 	}
-	// The list that showed ev is older than this moment.
-	now, err := s.store.Load(ev.ID)
-	suspended := now.Flags&envelope.Suspended != 0
-	if err != nil || verb == Resume && !suspended || verb != Resume && verb != Remove && suspended {
+	// What named it is older than this moment.
+	now, err := s.store.Load(id)
+	if err != nil || !o.verb.Fits(&now) {
 		return false
 	}
 	if at == ready && !s.withdraw(&now) {
-		return s.note(verb, ev.ID)
+		return s.note(o, id)
 	}
-	s.known[ev.ID] = inFlight
-	w.claimed = append(w.claimed, ev.ID)
-	s.act(verb, &now, &w.changes)
+	s.known[id] = inFlight
+	w.claimed = append(w.claimed, id)
+	s.act(o, &now, &w.changes)
+	return true
+}
+
+// Fits reports whether there is anything for v to do with ev.
+func (v Verb) Fits(ev *envelope.Envelope) bool {
+	suspended := ev.Flags&envelope.Suspended != 0
+	switch v {
+	case Resume:
+		return suspended
+	case Suspend, Schedule:
+		return !suspended
+	case Reroute:
+		return ev.Type == envelope.MTA
+	}
 	return true
 }
 
@@ -190,34 +254,40 @@ func (s *scheduler) withdraw(ev *envelope.Envelope) bool {
 	return false
 }
 
-// note keeps verb for an envelope that is in memory.
-func (s *scheduler) note(verb Verb, id envelope.ID) bool {
-	switch verb {
-	case Remove:
-		s.orders[id] = orderRemove
-	case Suspend:
-		s.orders[id] = orderSuspend
+// note keeps o for an envelope that is in memory.
+func (s *scheduler) note(o order, id envelope.ID) bool {
+	switch o.verb {
 	case Schedule:
 		return s.known[id] == ready // as it is
 	case Resume:
 		return false // it is not suspended
 	}
+	s.orders[id] = o
 	return true
 }
 
-// act adds to c what verb does with an envelope that waits.
-func (s *scheduler) act(verb Verb, ev *envelope.Envelope, c *Changes) {
-	switch verb {
+// act adds to c what o does with an envelope that waits.
+func (s *scheduler) act(o order, ev *envelope.Envelope, c *Changes) {
+	now := time.Now()
+	switch o.verb {
 	case Remove:
 		s.logRemoved(ev)
 		c.Remove = append(c.Remove, ev.ID)
 		return
+	case Return:
+		if err := s.terms().judge.giveBack(c, ev, now); err != nil {
+			s.log.Error("queue: returned envelope is not reported", "evpid", ev.ID, "error", err)
+		}
+		return
+	case Reroute:
+		s.log.Info("queue: Reroute", "evpid", ev.ID, "from", ev.Sender, "to", ev.Dest, "action", o.action, "was", ev.Action)
+		ev.Action, ev.NextTry = o.action, now
 	case Suspend:
 		ev.Flags |= envelope.Suspended
 	case Resume:
 		ev.Flags &^= envelope.Suspended
 	case Schedule:
-		ev.NextTry = time.Now()
+		ev.NextTry = now
 	}
 	c.Put = append(c.Put, *ev)
 }
@@ -241,20 +311,18 @@ func (s *scheduler) release(w *work) {
 // while it waited for it.
 func (s *scheduler) obey(ev *envelope.Envelope, w *work) bool {
 	s.mu.Lock()
-	o := s.orders[ev.ID]
+	o, ordered := s.orders[ev.ID]
 	delete(s.orders, ev.ID)
 	s.mu.Unlock()
-	switch o {
-	case orderRemove:
-		s.act(Remove, ev, &w.changes)
-	case orderSuspend:
-		s.act(Suspend, ev, &w.changes)
+	if !ordered || !o.verb.Fits(ev) {
+		return false
 	}
-	return o != 0
+	s.act(o, ev, &w.changes)
+	return true
 }
 
 // obeyLate deals with orders about envelopes that agents had: those that are
-// to be tried again are removed or suspended instead.
+// to be tried again are removed, suspended or sent elsewhere instead.
 func (s *scheduler) obeyLate(w *work) {
 	put := w.changes.Put
 	w.changes.Put = nil
@@ -296,14 +364,25 @@ func (a *agent) serveControl(ctx context.Context, m imsg.Message) (imsg.Message,
 		if err := q.parse(m.Data); err != nil {
 			return imsg.Message{}, err
 		}
-		return imsg.Message{Data: listing(a.list(q.After, int(q.Count))).append(nil)}, nil
+		return imsg.Message{Data: listing(a.list(&q)).append(nil)}, nil
 	case msgManage:
 		closeFile(m.File)
 		var q manageRequest
 		if err := q.parse(m.Data); err != nil {
 			return imsg.Message{}, err
 		}
-		n, err := a.scheduler.manage(q.Verb, q.Selection)
+		n, err := a.scheduler.manage(order{verb: q.Verb}, a.scheduler.held(q.Selection))
+		return imsg.Message{Data: imsg.AppendUint32(nil, uint32(n))}, err
+	case msgOrder:
+		closeFile(m.File)
+		o, err := ParseOrder(m.Data)
+		if err != nil {
+			return imsg.Message{}, err
+		}
+		if act := a.action(o.Action); o.Verb == Reroute && (act == nil || act.Method != compile.Relay) {
+			return imsg.Message{}, fmt.Errorf("the configuration has no action %q that relays", o.Action)
+		}
+		n, err := a.scheduler.manage(order{o.Verb, o.Action}, slices.Values(o.IDs))
 		return imsg.Message{Data: imsg.AppendUint32(nil, uint32(n))}, err
 	case msgPause:
 		closeFile(m.File)
@@ -311,7 +390,16 @@ func (a *agent) serveControl(ctx context.Context, m imsg.Message) (imsg.Message,
 		if err := q.parse(m.Data); err != nil {
 			return imsg.Message{}, err
 		}
-		return imsg.Message{Data: imsg.AppendBool(nil, a.scheduler.pauseAll(q.Type, q.On))}, nil
+		changed, err := a.pause(q.Type, q.On)
+		return imsg.Message{Data: imsg.AppendBool(nil, changed)}, err
+	case msgPauseSMTP:
+		closeFile(m.File)
+		r := imsg.NewReader(m.Data)
+		on := r.Bool()
+		if err := r.Close(); err != nil {
+			return imsg.Message{}, err
+		}
+		return imsg.Message{}, a.pauses.change(func(s *pauseSet) { s.smtp = on })
 	case msgPaused:
 		closeFile(m.File)
 		a.scheduler.mu.Lock()

@@ -19,6 +19,7 @@ type memoryStore struct {
 	mu        sync.Mutex
 	content   map[envelope.MessageID][]byte
 	envelopes map[envelope.ID]stored
+	settings  map[string][]byte
 }
 
 // NewMemoryStore returns an empty Store that keeps nothing on disk.
@@ -27,10 +28,24 @@ func NewMemoryStore(g Grouping) Store {
 		group:     g,
 		content:   make(map[envelope.MessageID][]byte),
 		envelopes: make(map[envelope.ID]stored),
+		settings:  make(map[string][]byte),
 	}
 }
 
 func (s *memoryStore) Close() error { return nil }
+
+func (s *memoryStore) setting(name string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settings[name], nil
+}
+
+func (s *memoryStore) keep(name string, value []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settings[name] = value
+	return nil
+}
 
 func (s *memoryStore) Has(id envelope.MessageID) (bool, error) {
 	s.mu.Lock()
@@ -88,6 +103,12 @@ func (s *memoryStore) Open(id envelope.MessageID) (*os.File, error) {
 		return nil, fmt.Errorf("open message %v: %w", id, ErrNotFound)
 	}
 	return contentFile(content)
+}
+
+func (s *memoryStore) size(id envelope.MessageID) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(len(s.content[id])), nil
 }
 
 func (s *memoryStore) Load(id envelope.ID) (envelope.Envelope, error) {

@@ -111,6 +111,15 @@ func (j *judge) expire(c *Changes, ev *envelope.Envelope, now time.Time) error {
 	return j.failed(c, &done, now)
 }
 
+// giveBack removes ev, which an administrator returns to its sender.
+func (j *judge) giveBack(c *Changes, ev *envelope.Envelope, now time.Time) error {
+	done := *ev
+	done.Status, done.Error, done.Remote = "", "Returned by administrator", ""
+	j.log.Info(carrierWord(ev)+": Return", "evpid", ev.ID, "from", ev.Sender, "to", ev.Dest, "rcpt", rcptText(ev),
+		"delay", envelope.FormatDelay(now.Sub(ev.Created)), "stat", done.Error)
+	return j.failed(c, &done, now)
+}
+
 // carrierWord begins the log lines about an envelope that no agent has.
 func carrierWord(ev *envelope.Envelope) string {
 	if ev.Type == envelope.MTA {

@@ -539,6 +539,21 @@ func (s *pebbleStore) judge(key, raw []byte, err error) error {
 	return errors.Join(err, s.db.Apply(b, pebble.Sync))
 }
 
+func (s *pebbleStore) setting(name string) ([]byte, error) {
+	v, err := s.record(settingKey(name))
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	return v, err
+}
+
+func (s *pebbleStore) keep(name string, value []byte) error {
+	b := s.db.NewBatch()
+	defer b.Close()
+	s.set(b, settingKey(name), value)
+	return s.db.Apply(b, pebble.Sync)
+}
+
 func (s *pebbleStore) message(id envelope.MessageID) (m messageRecord, err error) {
 	key := messageKey(id)
 	p, err := s.record(key)
@@ -547,6 +562,11 @@ func (s *pebbleStore) message(id envelope.MessageID) (m messageRecord, err error
 	}
 	m, err = parseMessageRecord(p)
 	return m, s.judge(key, p, err)
+}
+
+func (s *pebbleStore) size(id envelope.MessageID) (int64, error) {
+	m, err := s.message(id)
+	return m.size, err
 }
 
 func (s *pebbleStore) stored(id envelope.ID) (t stored, err error) {

@@ -9,15 +9,18 @@ import (
 
 // What others ask of the queue.
 const (
-	msgCreate   uint32 = iota + 1 // smtp
-	msgSubmit                     // mfa
-	msgCommit                     // smtp
-	msgRollback                   // smtp
-	msgOpen                       // mda, mta, control
-	msgList                       // control
-	msgManage                     // control
-	msgPause                      // control
-	msgPaused                     // control
+	msgCreate     uint32 = iota + 1 // smtp
+	msgSubmit                       // mfa
+	msgCommit                       // smtp
+	msgRollback                     // smtp
+	msgOpen                         // mda, mta, control
+	msgList                         // control
+	msgManage                       // control
+	msgPause                        // control
+	msgPaused                       // control
+	msgPauseSMTP                    // control
+	msgSMTPPaused                   // smtp
+	msgOrder                        // control
 )
 
 // What the queue asks of others.
@@ -237,15 +240,16 @@ func (q *reportRequest) parse(b []byte) error {
 type listRequest struct {
 	After envelope.ID
 	Count uint32
+	Sizes bool
 }
 
 func (q *listRequest) append(b []byte) []byte {
-	return imsg.AppendUint32(imsg.AppendUint64(b, uint64(q.After)), q.Count)
+	return imsg.AppendBool(imsg.AppendUint32(imsg.AppendUint64(b, uint64(q.After)), q.Count), q.Sizes)
 }
 
 func (q *listRequest) parse(b []byte) error {
 	r := imsg.NewReader(b)
-	q.After, q.Count = envelope.ID(r.Uint64()), r.Uint32()
+	q.After, q.Count, q.Sizes = envelope.ID(r.Uint64()), r.Uint32(), r.Bool()
 	return r.Close()
 }
 
@@ -258,6 +262,7 @@ func (l listing) append(b []byte) []byte {
 	for i := range l {
 		one = l[i].Envelope.Append(one[:0])
 		b = imsg.AppendBytes(b, one)
+		b = imsg.AppendUint64(b, uint64(l[i].Size))
 		b = imsg.AppendBool(b, l[i].InFlight)
 		b = imsg.AppendString(imsg.AppendString(b, l[i].Why), l[i].Error)
 	}
@@ -266,14 +271,14 @@ func (l listing) append(b []byte) []byte {
 
 func (l *listing) parse(b []byte) error {
 	r := imsg.NewReader(b)
-	*l = make(listing, r.Count(13))
+	*l = make(listing, r.Count(21))
 	for i := range *l {
 		ev, err := envelope.Parse(r.Bytes())
 		if err != nil {
 			r.Fail()
 			break
 		}
-		(*l)[i] = Listed{ev, r.Bool(), r.String(), r.String()}
+		(*l)[i] = Listed{ev, int64(r.Uint64()), r.Bool(), r.String(), r.String()}
 	}
 	return r.Close()
 }

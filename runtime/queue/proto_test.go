@@ -44,7 +44,7 @@ var golden = map[string]struct {
 	},
 	"ids":       {ids{0x1_00000002}, "01000000" + "0200000001000000"},
 	"reference": {messageRef(7), "07000000"},
-	"list":      {&listRequest{0x1_00000002, 3}, "0200000001000000" + "03000000"},
+	"list":      {&listRequest{0x1_00000002, 3, true}, "0200000001000000" + "03000000" + "01"},
 	"manage":    {&manageRequest{Suspend, Selection{Message: 7}}, "03" + "07000000" + "0000000000000000"},
 	"pause":     {&pauseRequest{envelope.MTA, true}, "0201"},
 	"report": {

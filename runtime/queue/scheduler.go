@@ -85,13 +85,11 @@ const (
 	arriving                  // is being stored for the first time: no walk takes it
 )
 
-// An order is what is to be done with an envelope when it comes back.
-type order uint8
-
-const (
-	orderRemove order = iota + 1
-	orderSuspend
-)
+// An order is what is to be done with an envelope, now or when it comes back.
+type order struct {
+	verb   Verb
+	action string // of Reroute
+}
 
 // Sizes of what is in memory.
 const (

@@ -36,6 +36,20 @@ type Store interface {
 	Close() error
 }
 
+// A keeper is a Store that also keeps what the queue itself is to remember over
+// restarts.
+type keeper interface {
+	// setting returns what was kept under a name, nil if nothing was.
+	setting(name string) ([]byte, error)
+	// keep returns when the value is on disk.
+	keep(name string, value []byte) error
+}
+
+// A sizer is a Store that knows the size of a message without reading it.
+type sizer interface {
+	size(id envelope.MessageID) (int64, error)
+}
+
 // ErrNotFound is returned, wrapped, for a message or an envelope that is not
 // in the store.
 var ErrNotFound = errors.New("not in the queue")

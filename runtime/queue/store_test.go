@@ -121,7 +121,7 @@ func TestStore(t *testing.T) {
 	tests := map[string]func(t *testing.T, s Store){
 		"content": testContent, "envelopes": testEnvelopes, "walk": testWalk,
 		"last envelope": testLastEnvelope, "suspended": testSuspended, "report": testReport,
-		"snapshot": testContentIsTaken,
+		"snapshot": testContentIsTaken, "settings": testSettings,
 	}
 	for store, open := range stores {
 		for name, test := range tests {
@@ -276,6 +276,24 @@ func testReport(t *testing.T, s Store) {
 	}
 	if ok, _ := s.Has(1); ok {
 		t.Error("the message that was reported about is still there")
+	}
+}
+
+func testSettings(t *testing.T, s Store) {
+	k := s.(keeper)
+	if v, err := k.setting("a"); v != nil || err != nil {
+		t.Errorf("a setting that nobody kept: %q, %v", v, err)
+	}
+	for _, want := range []string{"one", "two"} {
+		if err := k.keep("a", []byte(want)); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := k.setting("a"); string(v) != want || err != nil {
+			t.Errorf("setting %q, %v, want %q", v, err, want)
+		}
+	}
+	if got := list(t, s); len(got) != 0 {
+		t.Errorf("envelopes: %v", got)
 	}
 }
 

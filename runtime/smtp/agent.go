@@ -68,11 +68,25 @@ func Main(ctx context.Context, c Config) error {
 		})
 		return p
 	}
-	s.queue = queue.NewClient(run(c.Queue, nil))
+	store := queue.NewClient(run(c.Queue, nil))
+	s.queue = store
 	s.mfa = mfa.NewClient(run(c.MFA, nil))
 	s.names = lka.NewClient(run(c.LKA, nil))
 	run(c.Control, s.handler(ctx))
+	s.recall(ctx, store)
 	return s.listen(ctx, &c)
+}
+
+// recall asks the queue whether an administrator has paused this server before
+// it, or the whole daemon, was started again.
+func (s *server) recall(ctx context.Context, q *queue.Client) {
+	paused, err := q.SMTPPaused(ctx)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		s.log.Warn("smtp: nobody knows whether it was paused", "error", err)
+	case paused && s.gate.set(true):
+		s.log.Info("smtp paused")
+	}
 }
 
 func newServer(c *Config) (*server, error) {
