@@ -36,8 +36,19 @@ type Item struct {
 
 var (
 	errQuote = errors.New("quote is not closed")
+	errEmpty = errors.New("there is nothing in the list")
 	errItem  = errors.New("not a command, file, include, error, address or user name")
 )
+
+// CheckList returns an error unless line is a list of items, as the value of
+// an alias is, that holds any.
+func CheckList(line string) error {
+	items, err := parseList(line)
+	if err == nil && len(items) == 0 {
+		err = errEmpty
+	}
+	return err
+}
 
 // parseList returns the items of a line: they are separated by commas
 // outside quotes, and a backslash takes the next character as it is. One bad

@@ -5,24 +5,12 @@ import (
 	"strings"
 )
 
-// An Account is a line of a passwd table. What it lacks is empty.
-type Account struct {
-	Password string // as crypt(3) makes it
-	Info     string // uid:gid:home
-}
-
-// Credentials returns the value for the service of that name; ok is false if
-// the line has no password.
-func (a *Account) Credentials(name string) (value string, ok bool) {
-	return name + ":" + a.Password, a.Password != ""
-}
-
-// ParsePasswd returns the accounts of a passwd table by folded name: lines of
-// passwd(5), the last two fields of which may be missing and after which
-// others may follow. What comes after a # is a comment. Of two lines of a name
-// the last one counts. The error is an *Error.
-func ParsePasswd(name, data string) (map[string]Account, error) {
-	accounts := make(map[string]Account)
+// ParsePasswd returns the normal entries of a passwd table: lines of passwd(5),
+// of which the last two fields may be missing, and after which others may
+// follow. What comes after a # is a comment. Account takes the value of an
+// entry apart. The error is an *Error.
+func ParsePasswd(name, data string) ([]Entry, error) {
+	var entries []Entry
 	n := 0
 	for line := range strings.Lines(data) {
 		n++
@@ -40,15 +28,20 @@ func ParsePasswd(name, data string) (map[string]Account, error) {
 		case fields[0] == "":
 			return nil, &Error{name, n, "an account without a name"}
 		}
-		a := Account{Password: fields[1]}
+		value := fields[1] + ":"
 		if isID(fields[2]) && isID(fields[3]) && fields[5] != "" {
-			a.Info = fields[2] + ":" + fields[3] + ":" + fields[5]
+			value += fields[2] + ":" + fields[3] + ":" + fields[5]
 		}
-		if len(fields[0]) <= MaxKey {
-			accounts[Fold(fields[0])] = a
-		}
+		entries = append(entries, Entry{fields[0], value})
 	}
-	return accounts, nil
+	return Normalize(entries), nil
+}
+
+// Account returns the password of an entry of ParsePasswd, as crypt(3) makes
+// it, and uid:gid:home. What it lacks is empty.
+func Account(value string) (password, info string) {
+	password, info, _ = strings.Cut(value, ":")
+	return password, info
 }
 
 func isID(s string) bool {

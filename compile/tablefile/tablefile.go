@@ -7,6 +7,7 @@ package tablefile
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -45,21 +46,14 @@ func (e *Error) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line,
 func Parse(name string, data []byte) (Kind, []Entry, error) {
 	var kind Kind
 	entries := make([]Entry, 0, bytes.Count(data, []byte{'\n'})+1)
-	text := string(data)
-	for n := 1; text != ""; n++ {
-		var line string
-		line, text, _ = strings.Cut(text, "\n")
-		line = strings.Trim(line, blanks)
-		// OpenSMTPD reads a line as a C string: after a NUL byte it says
-		// nothing more.
-		line, _, _ = strings.Cut(line, "\x00")
-		if comment, ok := strings.CutPrefix(line, "#"); ok || line == "" {
+	for n, line := range lines(string(data)) {
+		if comment, ok := strings.CutPrefix(line, "#"); ok {
 			if kind == 0 && strings.TrimLeft(comment, blanks) == "@list" {
 				kind = List
 			}
 			continue
 		}
-		entry, k, msg := parseLine(line, kind)
+		entry, k, msg := parseLine(line, kind, firstDecides)
 		if msg != "" {
 			return 0, nil, &Error{name, n, msg}
 		}
@@ -72,11 +66,61 @@ func Parse(name string, data []byte) (Kind, []Entry, error) {
 	return kind, Normalize(entries), nil
 }
 
+// Entries visits the entries of the file name, whose content is data, as they
+// are written and with the numbers of their lines. The file is of the kind
+// that the caller says. A line that is no entry of that kind ends the visit
+// with an *Error.
+func Entries(name string, data []byte, kind Kind) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		for n, line := range lines(string(data)) {
+			if line[0] == '#' {
+				continue
+			}
+			e, _, msg := parseLine(line, kind, "")
+			if msg != "" {
+				yield(Line{}, &Error{name, n, msg})
+				return
+			}
+			if !yield(Line{e, n}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// A Line is an entry and where it stands.
+type Line struct {
+	Entry
+	N int // from 1
+}
+
+// lines visits the lines that say something, comments included, without the
+// blanks around them.
+func lines(text string) iter.Seq2[int, string] {
+	return func(yield func(n int, line string) bool) {
+		for n := 1; text != ""; n++ {
+			var line string
+			line, text, _ = strings.Cut(text, "\n")
+			line = strings.Trim(line, blanks)
+			// OpenSMTPD reads a line as a C string: after a NUL byte it says
+			// nothing more.
+			line, _, _ = strings.Cut(line, "\x00")
+			if line != "" && !yield(n, line) {
+				return
+			}
+		}
+	}
+}
+
 // blanks are what the C library calls white space, newline aside.
 const blanks = " \t\v\f\r"
 
-// parseLine splits one line; kind is 0 for the first entry of a file.
-func parseLine(line string, kind Kind) (e Entry, k Kind, msg string) {
+// firstDecides says why a line without a value is none.
+const firstDecides = "; the first entry made this file a mapping of keys and values"
+
+// parseLine splits one line; kind is 0 for the first entry of a file, and why
+// what made the file a mapping.
+func parseLine(line string, kind Kind, why string) (e Entry, k Kind, msg string) {
 	// An IPv6 address in brackets holds colons that separate nothing.
 	from := 0
 	if line[0] == '[' {
@@ -95,7 +139,7 @@ func parseLine(line string, kind Kind) (e Entry, k Kind, msg string) {
 		return Entry{Key: line}, List, ""
 	}
 	if end < 0 {
-		return e, 0, fmt.Sprintf("no value for %q; the first entry made this file a mapping of keys and values", clip(line))
+		return e, 0, fmt.Sprintf("no value for %q", clip(line)) + why
 	}
 	key, value := line[:from+end], strings.TrimLeft(line[from+end+1:], " \t")
 	if value == "" {

@@ -1,5 +1,6 @@
 // Package ctl is the programs that users and administrators run beside the
-// daemon: smtpctl, sendmail and mailq, which are one executable. cmd/smtpctl
+// daemon: smtpctl, sendmail, mailq, makemap and newaliases, which are one
+// executable. cmd/smtpctl
 // calls it, and so do the scripts that test the whole daemon.
 //
 // They need no privileges: the daemon tells who asks by peer credentials.
@@ -58,6 +59,10 @@ func run(t *terminal, name string, args []string) int {
 		return sendmail(t, args)
 	case "mailq":
 		return smtpctl(t, []string{"show", "queue"})
+	case "makemap":
+		return makemap(t, args)
+	case "newaliases":
+		return newaliases(t, args)
 	}
 	return smtpctl(t, args)
 }

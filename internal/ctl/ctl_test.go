@@ -208,7 +208,7 @@ func TestNotRunning(t *testing.T) {
 }
 
 func TestNotHere(t *testing.T) {
-	for _, args := range [][]string{{"-bi"}, {"-q"}} {
+	for _, args := range [][]string{{"-q"}} {
 		var text bytes.Buffer
 		term := &terminal{in: strings.NewReader("hello\n"), out: io.Discard, err: &text, spool: t.TempDir()}
 		if status := run(term, "sendmail", args); status != exitSoftware || !strings.Contains(text.String(), "not implemented") {

@@ -25,6 +25,7 @@ type submission struct {
 	from       string // -f; empty: the address in From, or the user
 	name       string // -F
 	fromHeader bool   // -t
+	aliases    bool   // -bi: newaliases is meant
 	protocol   bool   // -v
 	notify     []gosmtp.DSNNotify
 	ret        gosmtp.DSNReturn
@@ -44,6 +45,9 @@ func sendmail(t *terminal, args []string) int {
 	if err != nil {
 		fmt.Fprintf(t.err, "sendmail: %v\n%s", err, sendmailUsage)
 		return exitFailed
+	}
+	if s.aliases {
+		return newaliases(t, nil)
 	}
 	m, err := readMessage(t.in)
 	if err != nil {
@@ -88,7 +92,7 @@ func parseSendmail(args []string) (*submission, error) {
 			bad = fmt.Errorf("-q: the daemon runs the queue by itself: %w", errNotHere)
 		case 'b':
 			if arg == "i" {
-				bad = fmt.Errorf("-bi: a changed alias file is read by itself: %w", errNotHere)
+				s.aliases = true
 			}
 		}
 	})
