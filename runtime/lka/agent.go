@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +30,10 @@ type Config struct {
 
 	// LibexecDirs are searched for the programs that serve tables.
 	LibexecDirs []string
+
+	// Policies are where MTA-STS policies are kept; nil for no longer than lka
+	// runs.
+	Policies [2]*os.File
 
 	SMTP, MFA, MDA, MTA imsg.Conn
 	Control             imsg.Conn // may ask for updates; may be nil
@@ -64,12 +70,14 @@ func Main(ctx context.Context, c Config) error {
 	a.watcher.look(ctx) // so that nobody is told what was true when the rules were read
 	a.watcher.mfa = serve("mfa", c.MFA, msgLookup, msgCheck, msgUserInfo, msgInclude, msgSnapshot)
 	wg.Go(func() { a.watcher.run(ctx) })
+	kept := a.policies.open(c.Policies)
+	wg.Go(func() { a.policies.run(ctx, kept) })
 	if p := serve("parent", c.Parent); p != nil {
 		a.logins.parent = parent.NewClient(p)
 	}
 	serve("smtp", c.SMTP, msgLookup, msgCheck, msgPTR, msgLogin)
 	serve("mda", c.MDA, msgUserInfo)
-	serve("mta", c.MTA, msgLookup, msgCheck, msgFetch, msgMX, msgAddrs, msgPTR, msgTXT, msgTLSA)
+	serve("mta", c.MTA, msgLookup, msgCheck, msgFetch, msgMX, msgAddrs, msgPTR, msgTXT, msgTLSA, msgSTS)
 	serve("control", c.Control, msgUpdate)
 	wg.Wait()
 	close(errs)
@@ -83,6 +91,7 @@ type agent struct {
 	rules     *compile.Ruleset
 	tables    []table // as Rules.Tables
 	directory *directory
+	policies  *policies
 	helpers   sync.WaitGroup
 	watcher   watcher
 	logins    *logins
@@ -100,6 +109,7 @@ func newAgent(ctx context.Context, c Config) *agent {
 		c.Hosts = "/etc/hosts"
 	}
 	a.directory = &directory{hosts: hosts{path: c.Hosts}, resolver: newResolver(ctx, c.Resolver, c.ResolvConf)}
+	a.policies = newPolicies(ctx, a.directory, a.log)
 	for i := range c.Rules.Tables {
 		t := open(&c.Rules.Tables[i], c.Rules.SMTP.SubAddrDelim, c.LibexecDirs, a.log)
 		if h, ok := t.(*helper); ok {
@@ -179,7 +189,7 @@ func (a *agent) handler(allowed []uint32) imsg.Handler {
 
 func (a *agent) handle(ctx context.Context, m imsg.Message) (appender, error) {
 	switch m.Type {
-	case msgInclude, msgMX, msgAddrs, msgTXT, msgTLSA:
+	case msgInclude, msgMX, msgAddrs, msgTXT, msgTLSA, msgSTS:
 		var q nameQuery
 		if err := q.parse(m.Data); err != nil {
 			return nil, err
@@ -274,6 +284,8 @@ func (a *agent) answerName(ctx context.Context, typ uint32, name string) (append
 	case msgTLSA:
 		tlsa, secure, err := a.directory.tlsa(ctx, name)
 		return tlsaAnswer{err, secure, tlsa}, nil
+	case msgSTS:
+		return a.policies.get(ctx, strings.ToLower(name)), nil
 	}
 	return include(name)
 }

@@ -141,6 +141,14 @@ func (c *Client) TLSA(ctx context.Context, name string) (records []TLSA, secure 
 	return a.TLSA, a.Secure, asError(a.Err)
 }
 
+// STS returns what is known of the MTA-STS policy of domain (RFC 8461), which
+// may have to be fetched first.
+func (c *Client) STS(ctx context.Context, domain string) (STS, error) {
+	var a STS
+	err := c.call(ctx, msgSTS, nameQuery{domain}, &a)
+	return a, err
+}
+
 // PTR returns the reverse name of addr, "" if it has none, and whether the
 // name leads back to it.
 func (c *Client) PTR(ctx context.Context, addr netip.Addr) (name string, forward FCrDNS, err error) {

@@ -3,6 +3,7 @@ package lka
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
@@ -24,6 +25,7 @@ const (
 	msgChange // from lka to mfa
 	msgTXT
 	msgTLSA
+	msgSTS
 	msgLogin // see auth.go
 )
 
@@ -275,6 +277,36 @@ func (a *ptrAnswer) parse(b []byte) error {
 	a.Name = r.String()
 	a.Forward = FCrDNS(r.Byte())
 	if a.Forward < Pass || a.Forward > Error {
+		r.Fail()
+	}
+	return r.Close()
+}
+
+// An STS is what is known of the MTA-STS policy of a domain.
+type STS struct {
+	Found  bool // it has a policy, and not of mode none
+	Policy STSPolicy
+
+	// Problem is what kept the policy, or a newer one, from being fetched, in
+	// the words of reports (RFC 8460, section 4.3.2.2); "" for nothing.
+	Problem string
+}
+
+func (a STS) append(b []byte) []byte {
+	b = append(imsg.AppendBool(b, a.Found), byte(a.Policy.Mode))
+	b = imsg.AppendStrings(b, a.Policy.MX)
+	b = imsg.AppendUint32(b, uint32(a.Policy.MaxAge/time.Second))
+	return imsg.AppendString(b, a.Problem)
+}
+
+func (a *STS) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	a.Found = r.Bool()
+	a.Policy.Mode = STSMode(r.Byte())
+	a.Policy.MX = r.Strings()
+	a.Policy.MaxAge = time.Duration(r.Uint32()) * time.Second
+	a.Problem = r.String()
+	if a.Policy.Mode > STSEnforce || a.Found && a.Policy.Mode < STSTesting {
 		r.Fail()
 	}
 	return r.Close()

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // codecs makes an empty message of each kind.
@@ -22,6 +23,7 @@ var codecs = []func() codec{
 	func() codec { return new(snapshotPart) },
 	func() codec { return new(change) },
 	func() codec { return new(loginQuery) },
+	func() codec { return new(STS) },
 }
 
 type codec = interface {
@@ -47,6 +49,7 @@ func TestBytes(t *testing.T) {
 		{mxAnswer{errNoMX, nil}, "01" + "16000000" + hex.EncodeToString([]byte("No MX found for domain")) + "00" + "00000000"},
 		{txtAnswer{nil, []string{"a", "bc"}}, "00" + "02000000" + "01000000" + "61" + "02000000" + "6263"},
 		{tlsaAnswer{nil, true, []TLSA{{3, 1, 2, []byte{0xab}}}}, "00" + "01" + "01000000" + "030102" + "01000000ab"},
+		{STS{true, STSPolicy{STSEnforce, []string{"m"}, time.Minute}, "p"}, "01" + "03" + "01000000" + "01000000" + "6d" + "3c000000" + "0100000070"},
 		{ptrAnswer{nil, "n", Pass}, "00" + "010000006e" + "01"},
 		{snapshotQuery{2, 3, 4}, "02000000" + "0300000000000000" + "04000000"},
 		{snapshotPart{3, 9, []string{"a", "bc"}}, "0300000000000000" + "09000000" + "02000000" + "01000000" + "02000000" + "03000000616263"},
@@ -68,6 +71,7 @@ func FuzzProto(f *testing.F) {
 	f.Add(uint8(5), mxAnswer{errNoMX, []MX{{"m", 10, []netip.Addr{netip.IPv6Loopback()}, true, "c"}}}.append(nil))
 	f.Add(uint8(7), tlsaAnswer{nil, true, []TLSA{{3, 1, 1, []byte("data")}}}.append(nil))
 	f.Add(uint8(8), ptrAnswer{errNoReverse, "n", Error}.append(nil))
+	f.Add(uint8(13), STS{true, STSPolicy{STSTesting, []string{"mx.example"}, time.Hour}, "p"}.append(nil))
 	f.Add(uint8(10), snapshotPart{3, 9, []string{"a", ""}}.append(nil))
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
 		m := codecs[int(kind)%len(codecs)]()

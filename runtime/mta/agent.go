@@ -29,13 +29,17 @@ type Config struct {
 
 	// Certs and Roots hold the certificates and authorities that relay
 	// actions name by pki and ca. They are read before the daemon gives up
-	// the rights to read them.
+	// the rights to read them. Roots[""] stands in for those of the system.
 	Certs map[string]tls.Certificate
 	Roots map[string]*x509.CertPool
 
 	// Port is where mail exchangers, and smart hosts that name no port, are
 	// called; 0 is 25. Tests call their own.
 	Port uint16
+
+	// Reports are where the counts of TLS sessions are kept; nil for no longer
+	// than mta runs.
+	Reports [2]*os.File
 
 	Queue, LKA imsg.Conn
 	MFA        imsg.Conn // nil if no filter is to hear of anything
@@ -65,6 +69,9 @@ func Main(ctx context.Context, c Config) error {
 		a.listeners = mfa.NewClient(toMFA)
 		a.work.Go(func() { toMFA.Run(work) })
 	}
+
+	kept := a.reports.open(c.Reports, a.log)
+	a.work.Go(func() { a.reports.run(work, kept, a.log) })
 
 	var wg sync.WaitGroup
 	var queueErr, lkaErr error
@@ -106,9 +113,10 @@ type agent struct {
 
 	listeners listeners // may be nil
 
-	work   sync.WaitGroup // sessions
-	book   *book
-	routes routes
+	work    sync.WaitGroup // sessions
+	book    *book
+	routes  routes
+	reports reports
 
 	mu      sync.Mutex
 	relays  map[relayID]*relay
@@ -125,14 +133,16 @@ type (
 		Lookup(ctx context.Context, t compile.TableID, s engine.Service, key string) (string, bool, error)
 		Fetch(ctx context.Context, t compile.TableID, s engine.Service) (string, bool, error)
 		MX(ctx context.Context, domain string) ([]lka.MX, error)
-		Addrs(ctx context.Context, host string) ([]netip.Addr, error)
+		Host(ctx context.Context, host string) (lka.MX, error)
+		TLSA(ctx context.Context, name string) (records []lka.TLSA, secure bool, err error)
+		STS(ctx context.Context, domain string) (lka.STS, error)
 		PTR(ctx context.Context, addr netip.Addr) (string, lka.FCrDNS, error)
 	}
 )
 
 func newAgent(stop, hard context.Context, c Config) (*agent, error) {
-	keys := &keyring{c.Certs, c.Roots}
-	if err := keys.check(c.Rules); err != nil {
+	keys, err := newKeyring(c.Rules, c.Certs, c.Roots)
+	if err != nil {
 		return nil, err
 	}
 	a := &agent{
@@ -143,6 +153,7 @@ func newAgent(stop, hard context.Context, c Config) (*agent, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.reports.name = c.Rules.ServerName
 	for i := range c.Rules.Actions {
 		a.actions[c.Rules.Actions[i].Name] = &c.Rules.Actions[i]
 	}
@@ -264,5 +275,7 @@ func (a *agent) logDelivery(ctx context.Context, ev *envelope.Envelope, o *outco
 		slog.String("delay", envelope.FormatDelay(time.Since(ev.Created))),
 		slog.String("result", result.String()),
 		slog.String("stat", o.Text),
+		slog.String("policy", o.policy.String()),
+		slog.String("tls", cmp.Or(o.secured, "-")),
 	)
 }

@@ -47,6 +47,10 @@ type world struct {
 	addrs   map[string][]netip.Addr
 	lookup  map[string]string
 	fetch   []string
+	secure  bool // hosts that are asked for by name, and TLSA records
+	tlsa    map[string][]lka.TLSA
+	tlsaErr error
+	sts     lka.STS
 	err     error
 
 	mu           sync.Mutex
@@ -102,13 +106,19 @@ func (w *world) MX(_ context.Context, domain string) ([]lka.MX, error) {
 	return l, w.err
 }
 
-func (w *world) Addrs(_ context.Context, host string) ([]netip.Addr, error) {
+func (w *world) Host(_ context.Context, host string) (lka.MX, error) {
 	l, ok := w.addrs[host]
 	if !ok {
-		return nil, &lka.DNSError{Text: "Host not found"}
+		return lka.MX{}, &lka.DNSError{Text: "Host not found"}
 	}
-	return l, nil
+	return lka.MX{Host: host, Addrs: l, Secure: w.secure}, nil
 }
+
+func (w *world) TLSA(_ context.Context, name string) ([]lka.TLSA, bool, error) {
+	return w.tlsa[name], w.secure, w.tlsaErr
+}
+
+func (w *world) STS(context.Context, string) (lka.STS, error) { return w.sts, nil }
 
 func (w *world) PTR(_ context.Context, a netip.Addr) (string, lka.FCrDNS, error) {
 	return "", lka.Fail, nil
@@ -872,18 +882,18 @@ func TestUnsupported(t *testing.T) {
 		t.Errorf("a plain relay: %v", l[0])
 	}
 	o := &rs.Actions[0].Relay
-	o.Ciphers, o.Protocols = "x", "y"
+	o.Ciphers = "RC4"
 	l := Unsupported(rs)
-	if len(l) != 2 || l[0].Error() != "smtpd.conf:3:1: action relay: the relay option ciphers is not supported" {
+	if len(l) != 1 || l[0].Error() != `smtpd.conf:3:1: action relay: ciphers "RC4": "RC4" is not available` {
 		t.Errorf("%d complaints: %v", len(l), l)
 	}
 }
 
 // TestKeyring checks that mta does not start without what TLS needs.
 func TestKeyring(t *testing.T) {
-	for _, o := range []compile.RelayOptions{{CA: "gone"}, {PKI: "gone"}} {
+	for _, o := range []compile.RelayOptions{{CA: "gone"}, {PKI: "gone"}, {Ciphers: "RC4"}, {Protocols: "SSLv2"}} {
 		rs := testRules()
-		rs.Actions[0].Relay = o
+		rs.Actions[0].Method, rs.Actions[0].Relay = compile.Relay, o
 		if _, err := newAgent(t.Context(), t.Context(), Config{Rules: rs}); err == nil || !strings.Contains(err.Error(), "action relay: ") {
 			t.Errorf("%+v: error %v", o, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"smtpd/compile"
+	"smtpd/runtime/lka"
 )
 
 // A destination is where a relay sends.
@@ -254,6 +255,11 @@ type candidate struct {
 	host string // its name, verified with TLS
 	pref uint16
 	addr netip.Addr
+
+	secure    bool           // DNSSEC vouches for its being one, and for its address
+	canonical string         // where aliases of its name led; "" without any
+	sts       *lka.STSPolicy // of the domain; nil for none
+	listed    bool           // sts has it
 }
 
 // errBlocked is returned by connect when the limits allow no connection now.
@@ -323,6 +329,7 @@ func usable(hosts []candidate, source netip.Addr, family string, tried map[netip
 // sessions is no reason to bother its backup.
 func (a *agent) tryHosts(ctx context.Context, r *relay, hosts []candidate, acc access) (s *session, at time.Time, err error) {
 	blocked := false
+	var why *policyError // the last host that answered, but would not do
 	for i := 0; i < len(hosts) && !blocked; {
 		n := i
 		for n < len(hosts) && hosts[n].pref == hosts[i].pref {
@@ -339,6 +346,7 @@ func (a *agent) tryHosts(ctx context.Context, r *relay, hosts []candidate, acc a
 				return s, t, nil
 			case ctx.Err() != nil:
 				return nil, t, ctx.Err()
+			case errors.As(err, &why):
 			case errors.Is(err, errBlocked):
 				blocked = true
 				if at.IsZero() || !t.IsZero() && t.Before(at) {
@@ -348,8 +356,11 @@ func (a *agent) tryHosts(ctx context.Context, r *relay, hosts []candidate, acc a
 		}
 		i = n
 	}
-	if blocked {
+	switch {
+	case blocked:
 		return nil, at, errBlocked
+	case why != nil:
+		return nil, at, &failure{status: "4.7.5", text: why.Error()}
 	}
 	return nil, at, &failure{status: "4.4.1", text: "Network error on destination MXs"}
 }

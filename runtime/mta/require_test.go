@@ -26,7 +26,7 @@ func TestRequireTLS(t *testing.T) {
 	}{
 		{"offered and verified", "smtp+tls", &good, true, queue.Delivered},
 		{"not offered", "smtp+tls", &good, false, queue.PermFail},
-		{"opportunistic", "smtp", &good, true, queue.PermFail},
+		{"opportunistic, verified", "smtp", &good, true, queue.Delivered},
 		{"opportunistic, unknown", "smtp", &unknown, true, queue.PermFail},
 		{"in clear", "smtp+notls", nil, true, queue.PermFail},
 	} {

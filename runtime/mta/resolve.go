@@ -62,18 +62,26 @@ func (a *agent) resolve(ctx context.Context, r *relay) ([]candidate, error) {
 	if addr, err := netip.ParseAddr(r.dest.host); err == nil {
 		return []candidate{{host: r.dest.host, addr: addr.Unmap()}}, nil
 	}
-	addrs, err := a.tables.Addrs(ctx, r.dest.host)
+	h, err := a.tables.Host(ctx, r.dest.host)
 	if err != nil {
 		return nil, dnsFailure(err, "Host not found")
 	}
-	var l []candidate
-	for _, addr := range addrs {
-		l = append(l, candidate{host: r.dest.host, addr: addr.Unmap()})
-	}
-	if len(l) == 0 {
+	h.Host = r.dest.host
+	if len(h.Addrs) == 0 {
 		return nil, &failure{status: "4.4.3", text: "Host not found"}
 	}
-	return l, nil
+	return candidates(h), nil
+}
+
+// candidates returns a host once for each of its addresses.
+func candidates(mx lka.MX) []candidate {
+	var l []candidate
+	for _, addr := range mx.Addrs {
+		l = append(l, candidate{
+			host: strings.Trim(mx.Host, "[]"), pref: mx.Pref, addr: addr.Unmap(), secure: mx.Secure, canonical: mx.Canonical,
+		})
+	}
+	return l
 }
 
 // resolveMX returns the mail exchangers of r's domain.
@@ -94,9 +102,7 @@ func (a *agent) resolveMX(ctx context.Context, r *relay) ([]candidate, error) {
 		if p := uint32(mx.Pref); p >= below || p >= own {
 			continue
 		}
-		for _, addr := range mx.Addrs {
-			l = append(l, candidate{strings.Trim(mx.Host, "[]"), mx.Pref, addr.Unmap()})
-		}
+		l = append(l, candidates(mx)...)
 	}
 	slices.SortStableFunc(l, func(x, y candidate) int { return int(x.pref) - int(y.pref) })
 	if len(l) == 0 && own < below && r.dest.backup == "" {
@@ -104,7 +110,7 @@ func (a *agent) resolveMX(ctx context.Context, r *relay) ([]candidate, error) {
 		// mail were sent.
 		return nil, &failure{permanent: true, status: "5.4.6", text: "mail for " + r.dest.name + " loops back to this host"}
 	}
-	return l, nil
+	return a.policed(ctx, r, l)
 }
 
 // ownPreference returns the best preference under which mxs hold this host.

@@ -3,7 +3,6 @@ package mta
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -45,8 +44,11 @@ type session struct {
 	conn   *conn
 	stop   func() bool // of closing the connection when the context ends
 	caps   caps
+
+	demand demand // what is asked of TLS
 	tls    bool
-	proven bool // the host's certificate was verified
+	proof  proof
+	doubt  *policyError // why there is no proof
 
 	reverse *reverse
 	report  *report
@@ -68,21 +70,31 @@ var errDowngrade = errors.New("opportunistic TLS failed, downgrading to plain")
 
 // open connects to host and says all that comes before the first message.
 func (a *agent) open(ctx context.Context, r *relay, host candidate, acc access) (*session, error) {
-	s, err := a.openOnce(ctx, r, host, acc, false)
+	d, err := a.demandOf(ctx, r, &host)
+	if err != nil {
+		a.refused(ctx, r, &host, err)
+		return nil, err
+	}
+	s, err := a.openOnce(ctx, r, host, acc, d, false)
 	if errors.Is(err, errDowngrade) {
-		return a.openOnce(ctx, r, host, acc, true)
+		return a.openOnce(ctx, r, host, acc, d, true)
 	}
 	return s, err
 }
 
-// openOnce is open; clear says to do without TLS.
-func (a *agent) openOnce(ctx context.Context, r *relay, host candidate, acc access, clear bool) (*session, error) {
-	s := &session{a: a, r: r, id: rand.Uint64(), host: host, access: acc}
-	s.lookUpName(ctx)
-	port := cmp.Or(r.dest.port, a.port)
+// portOf returns the port that hosts of r are called at.
+func (a *agent) portOf(r *relay) uint16 {
 	if r.dest.mode == smtps {
-		port = cmp.Or(r.dest.port, uint16(defaultSMTPSPort))
+		return cmp.Or(r.dest.port, uint16(defaultSMTPSPort))
 	}
+	return cmp.Or(r.dest.port, a.port)
+}
+
+// openOnce is open; clear says to do without TLS.
+func (a *agent) openOnce(ctx context.Context, r *relay, host candidate, acc access, d demand, clear bool) (*session, error) {
+	s := &session{a: a, r: r, id: rand.Uint64(), host: host, access: acc, demand: d}
+	s.lookUpName(ctx)
+	port := a.portOf(r)
 	s.log(ctx, "mta connecting", slog.String("address", r.dest.mode.String()+"://"+netip.AddrPortFrom(host.addr, port).String()),
 		slog.String("host", host.host))
 	dialer := net.Dialer{Timeout: connectTimeout}
@@ -170,7 +182,11 @@ func (s *session) setUp(ctx context.Context, clear bool) error {
 	if err := s.hello(); err != nil {
 		return err
 	}
-	if m == startTLS || m == opportunistic && s.caps.startTLS && !clear {
+	switch {
+	case m == smtps || s.demand.policy == policyNone:
+	case clear:
+		s.countClear()
+	default:
 		if err := s.upgrade(ctx); err != nil {
 			return err
 		}
@@ -197,7 +213,7 @@ func (s *session) hello() error {
 		s.report.happened("link-identify", strings.TrimSpace(verb), s.access.helo)
 		return nil
 	}
-	if s.r.dest.mode.secure() || s.access.user != "" || s.r.dest.mode == lmtp {
+	if s.demand.required || s.access.user != "" || s.r.dest.mode == lmtp {
 		return replyError(strings.TrimSpace(verb), r)
 	}
 	r, err = s.conn.cmd("HELO ", s.access.helo)
@@ -248,22 +264,18 @@ func parseCaps(lines []string) caps {
 // upgrade turns the session to TLS by STARTTLS. All that was learnt in clear
 // is forgotten (RFC 3207, section 4.2).
 func (s *session) upgrade(ctx context.Context) error {
-	required := s.r.dest.mode == startTLS
 	if !s.caps.startTLS {
-		return errors.New("TLS required but not supported by remote host")
+		return s.withoutTLS(errors.New("TLS required but not supported by remote host"))
 	}
 	r, err := s.conn.cmd("STARTTLS")
 	switch {
 	case err != nil:
 		return err
-	case r.ok():
-	case required:
-		return replyError("STARTTLS", r)
-	default: // it does not want to after all
-		return nil
+	case !r.ok():
+		return s.withoutTLS(replyError("STARTTLS", r))
 	}
 	if err := s.startTLS(ctx); err != nil {
-		if required || ctx.Err() != nil {
+		if s.demand.required || ctx.Err() != nil {
 			return err
 		}
 		return fmt.Errorf("%w: %w", errDowngrade, err)
@@ -271,22 +283,12 @@ func (s *session) upgrade(ctx context.Context) error {
 	return s.hello()
 }
 
-// startTLS does the handshake.
-func (s *session) startTLS(ctx context.Context) error {
-	config, verified := s.a.keys.config(s.r, s.host.host)
-	state, err := s.conn.handshake(config)
-	if err != nil {
-		return fmt.Errorf("TLS: %w", err)
-	}
-	s.tls, s.proven = true, verified
-	s.report.reportTLS(&state)
-	s.log(ctx, "mta tls", slog.String("ciphers", tls.VersionName(state.Version)+":"+tls.CipherSuiteName(state.CipherSuite)))
-	result := "unverified"
-	if verified {
-		result = "valid"
-	}
-	if len(state.PeerCertificates) > 0 {
-		s.log(ctx, "mta cert-check", slog.String("result", result), slog.String("fingerprint", fingerprint(state.PeerCertificates[0])))
+// withoutTLS goes on in clear if it may with a host that has no TLS, which why
+// says.
+func (s *session) withoutTLS(why error) error {
+	s.countTLS(resultNoSTARTTLS, why)
+	if s.demand.required {
+		return &policyError{s.demand.policy, resultNoSTARTTLS, why}
 	}
 	return nil
 }

@@ -30,6 +30,8 @@ type outcome struct {
 	session uint64 // for logs, as the rest; 0 if there was none
 	source  string // local address
 	relay   string // the host
+	policy  policy // for TLS
+	secured string // how TLS went
 }
 
 func newTask(ctx context.Context, sender envelope.Address, batch []envelope.Envelope) *task {

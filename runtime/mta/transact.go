@@ -108,7 +108,7 @@ func (s *session) transact(ctx context.Context, t *task) error {
 // set notes what the host said of envelope i.
 func (x *transaction) set(i int, o outcome) {
 	o.session, o.source, o.relay = x.id, sourceText(x.access.source), x.relayText()
-	o.Remote = x.host.host
+	o.Remote, o.policy, o.secured = x.host.host, x.demand.policy, x.secured()
 	x.t.set(i, o)
 }
 
@@ -128,7 +128,7 @@ func (x *transaction) suits(b body) bool {
 		x.all(outcome{Result: queue.Result{Outcome: queue.PermFail, Status: "5.3.4", Text: "message too large for peer"}})
 		return false
 	}
-	if x.first().Flags&envelope.RequireTLS != 0 && !(x.proven && x.caps.requireTLS) {
+	if x.first().Flags&envelope.RequireTLS != 0 && !(x.proven() && x.caps.requireTLS) {
 		// Who asked for it would rather have it back than sent to another
 		// (RFC 8689, section 4.2.1).
 		x.all(outcome{Result: queue.Result{Outcome: queue.PermFail, Status: "5.7.30", Text: "REQUIRETLS support required, with a certificate that can be verified"}})
