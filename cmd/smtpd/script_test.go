@@ -28,6 +28,7 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/tools/txtar"
 
 	"smtpd/internal/ctl"
 	"smtpd/internal/smtptest"
@@ -53,6 +54,25 @@ func TestScript(t *testing.T) {
 		t.Run("processes", func(t *testing.T) { runScripts(t, nil) })
 	}
 	t.Run("one", func(t *testing.T) { runScripts(t, []string{"--one-process"}) })
+}
+
+// TestScriptsRunToTheEnd checks that no script has the command stop, which
+// ends it with success: finish is what stops a daemon.
+func TestScriptsRunToTheEnd(t *testing.T) {
+	early := regexp.MustCompile(`(?m)^(\[[^]]*\] )*stop\b.*`)
+	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "script", "*.txtar"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, name := range files {
+		ar, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line := early.Find(ar.Comment); line != nil {
+			t.Errorf("%s: %q ends the script: to stop a daemon, use finish", name, line)
+		}
+	}
 }
 
 // runScripts runs every script, with more arguments for each daemon.
@@ -91,7 +111,7 @@ func runScripts(t *testing.T, args []string) {
 			"interrupt": interrupt,
 			"keyonly":   keyOnly,
 			"confined":  confined,
-			"stop":      stop,
+			"finish":    finish,
 			"waitlog":   waitLog,
 			"waitfile":  waitFile,
 			"expand":    expand,
@@ -273,10 +293,11 @@ func signalDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// stop NAME: SIGTERM; the exit status must be 0.
-func stop(ts *testscript.TestScript, neg bool, args []string) {
+// finish NAME: SIGTERM; the exit status must be 0. The command stop is
+// testscript's own, which ends the script.
+func finish(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: stop name")
+		ts.Fatalf("usage: finish name")
 	}
 	s := daemonNamed(ts, args[0])
 	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
