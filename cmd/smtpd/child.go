@@ -30,6 +30,8 @@ func runOrder(o proc.Order, stderr io.Writer) int {
 	proc.Deaf()
 	err := fmt.Errorf("no such role")
 	switch o.Role {
+	case offlineRole:
+		return runOffline(o, stderr)
 	case userRole:
 		err = runUser(o, stderr)
 	case judgeRole:

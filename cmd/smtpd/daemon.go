@@ -22,6 +22,7 @@ import (
 	"smtpd/lang/diag"
 	"smtpd/lang/generation"
 	"smtpd/runtime/crypto"
+	"smtpd/runtime/parent"
 	"smtpd/runtime/proc"
 	"smtpd/runtime/smtp"
 )
@@ -118,6 +119,9 @@ func (d *daemon) takeSpool() (err error) {
 		owner = proc.Account{Name: "root"}
 	}
 	if err := proc.Prepare(d.spool, owner); err != nil {
+		return err
+	}
+	if err := proc.Share(filepath.Join(d.spool, parent.OfflineDir), owner); err != nil {
 		return err
 	}
 	d.lock, err = proc.Acquire(d.spool, owner)

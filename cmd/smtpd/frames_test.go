@@ -14,6 +14,7 @@ import (
 	"smtpd/compile/hostfacts"
 	"smtpd/internal/smtptest"
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/parent"
 	"smtpd/runtime/proc"
 )
 
@@ -80,7 +81,7 @@ func countFrames(t *testing.T) (addr string, n *atomic.Int64) {
 		}
 	}
 	rest = append(rest, proc.Component{Name: proc.Self, Main: func(ctx context.Context) error {
-		return runParent(ctx, d.parts(proc.Self, c, nil), nil, nil)
+		return runParent(ctx, d.parts(proc.Self, c, nil), nil, nil, parent.Offline{})
 	}})
 	l.Start(front, rest)
 	t.Cleanup(func() {

@@ -223,9 +223,9 @@ func runMDA(ctx context.Context, p *parts) error {
 
 // runParent runs the component of that name in the process that has started
 // the others, or in the only one.
-func runParent(ctx context.Context, p *parts, users parent.Starter, service parent.Service) error {
+func runParent(ctx context.Context, p *parts, users parent.Starter, service parent.Service, offline parent.Offline) error {
 	return parent.Main(ctx, parent.Config{
-		Log: p.log, ServerName: p.rules.ServerName, Users: users,
+		Log: p.log, ServerName: p.rules.ServerName, Users: users, Offline: offline,
 		Filters: p.rules.Procs, LibexecDirs: p.setup.Libexec, FilterUser: p.setup.User,
 		Logins: asksForAccounts(p.rules) != nil,
 		MFA:    p.conn("mfa"), MDA: p.conn("mda"), LKA: p.conn("lka"), Control: p.conn("control"), Service: service,

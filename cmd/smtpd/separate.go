@@ -30,7 +30,7 @@ func (d *daemon) separate(ctx context.Context, r *reloader, serving func()) erro
 		Log: d.log, Level: d.level, Links: links, Lock: d.lock, Stderr: stderr,
 		Local: func(ctx context.Context) error {
 			p := &parts{setup: d.all, log: d.log, rules: d.rules, conn: s.Link, updates: updates}
-			return runParent(ctx, p, startUser(s, d.rules.ServerName), r)
+			return runParent(ctx, p, startUser(s, d.rules.ServerName), r, d.offline())
 		},
 	}
 	for i := range roles {

@@ -55,7 +55,7 @@ func (d *daemon) together(ctx context.Context, r *reloader, serving func()) erro
 		}
 	}
 	rest = append(rest, proc.Component{Name: proc.Self, Main: func(ctx context.Context) error {
-		return runParent(ctx, d.parts(proc.Self, now, updates[proc.Self]), nil, r)
+		return runParent(ctx, d.parts(proc.Self, now, updates[proc.Self]), nil, r, d.offline())
 	}})
 	l.Start(front, rest)
 	d.start(l, now)

@@ -41,6 +41,7 @@ type terminal struct {
 	in       io.Reader
 	out, err io.Writer
 	spool    string
+	stored   bool // sendmail: what is sent now was stored before
 }
 
 // Main is the program called name; it returns the exit status.
@@ -49,7 +50,7 @@ func Main(name string, args []string) int {
 	if spool == "" {
 		spool = defaultSpool
 	}
-	return run(&terminal{os.Stdin, os.Stdout, os.Stderr, spool}, name, args)
+	return run(&terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr, spool: spool}, name, args)
 }
 
 // run does what the program called name does with args.

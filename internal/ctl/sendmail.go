@@ -56,6 +56,13 @@ func sendmail(t *terminal, args []string) int {
 	}
 	defer m.close()
 	status, err := s.send(t, m)
+	if status == exitTempFail && !t.stored {
+		if kept := t.store(m, args); kept != nil {
+			err = fmt.Errorf("%w; %w", err, kept)
+		} else {
+			return exitOK
+		}
+	}
 	if err != nil {
 		fmt.Fprintf(t.err, "sendmail: %v\n", err)
 	}
@@ -123,17 +130,32 @@ func (s *submission) send(t *terminal, m *message) (int, error) {
 	case errors.As(err, new(control.Refusal)):
 		return exitUnavailable, fmt.Errorf("%w, try again later", err)
 	case err != nil:
-		return exitTempFail, fmt.Errorf("%w; the message is not sent", err)
+		return exitTempFail, err
 	}
 	defer conn.Close()
 	err = s.transact(t, conn, m, who)
-	if err == nil {
+	switch {
+	case err == nil:
 		return exitOK, nil
+	case passes(err):
+		return exitTempFail, err
+	case t.stored: // where it is it is not lost
+		return exitSoftware, err
 	}
 	if kept := m.bury(who); kept != "" {
 		err = fmt.Errorf("%w; the message was appended to %s", err, kept)
 	}
 	return exitSoftware, err
+}
+
+// passes reports whether what err says may be otherwise later: the daemon
+// says so, or it has gone.
+func passes(err error) bool {
+	var reply *gosmtp.SMTPError
+	if errors.As(err, &reply) {
+		return reply.Temporary()
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, new(net.Error))
 }
 
 // session opens a session on the local submission socket.
@@ -154,7 +176,7 @@ func (t *terminal) session() (net.Conn, error) {
 // transact holds the dialogue. The first recipient that is refused ends it.
 func (s *submission) transact(t *terminal, conn net.Conn, m *message, who *user.User) error {
 	c := gosmtp.NewClient(conn)
-	if s.protocol {
+	if s.protocol && !t.stored {
 		c.DebugWriter = t.out
 	}
 	if err := c.Hello("localhost"); err != nil {

@@ -35,6 +35,9 @@ type Config struct {
 	// Logins: lka may have the passwords of the system's accounts checked.
 	Logins bool
 
+	// Offline is the mail that sendmail stored.
+	Offline Offline
+
 	MFA, MDA imsg.Conn
 	LKA      imsg.Conn // may be nil
 
@@ -79,6 +82,8 @@ func Main(ctx context.Context, c Config) error {
 	e := &ends{handle: handle, config: &c, log: a.log, stopping: ctx, cancel: cancel}
 	defer context.AfterFunc(ctx, e.stop)()
 	e.adopt(work, Update{Filters: c.Filters, Logins: c.Logins, MFA: c.MFA, MDA: c.MDA, LKA: c.LKA})
+	stored := &offline{Offline: c.Offline, log: a.log, again: make(map[string]attempt)}
+	e.peers.Go(func() { stored.run(ctx) })
 	if c.Control != nil {
 		e.peers.Go(func() { imsg.NewPeer(c.Control, serveControl(c.Service)).Run(work) })
 	}

@@ -36,6 +36,29 @@ func Prepare(dir string, a Account) error {
 	return os.Chmod(dir, 0o711)
 }
 
+// Share makes the directory in the spool into which every user may put files:
+// a's, where nobody else can list it or take what is another's. The directory
+// that holds it has been prepared for a.
+func Share(dir string, a Account) error {
+	err := os.Mkdir(dir, 0o700)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("prepare spool: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("prepare spool: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("prepare spool: %s is no directory", dir)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Lchown(dir, a.UID, a.GID); err != nil {
+			return fmt.Errorf("prepare spool: %w", err)
+		}
+	}
+	return os.Chmod(dir, os.ModeSticky|0o733)
+}
+
 // Divide makes what a daemon of several processes needs in its spool, which
 // is root's: "store", the root directory of the queue, and "empty", that of
 // processes which need no file. What a daemon of one process has left there is
