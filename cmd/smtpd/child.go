@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"slices"
 	"time"
 
 	"smtpd/compile"
@@ -118,12 +117,9 @@ func updatesOf(ctx context.Context, child *proc.Child) <-chan *update {
 	return updates
 }
 
-// programsArg says that a component starts programs.
-const programsArg = "programs"
-
 // confinement says what a process may use of what its role may.
 func confinement(o proc.Order, r *role) sandbox.Config {
-	c := sandbox.Config{Root: o.Root, Programs: slices.Contains(o.Args, programsArg), Drop: o.Enter}
+	c := sandbox.Config{Root: o.Root, Drop: o.Enter}
 	if r.home != nowhere {
 		c.Paths = []string{"/"}
 	}

@@ -64,7 +64,7 @@ func keep(name string, rs *compile.Ruleset) *compile.Ruleset {
 	}
 	for i := range rs.Tables {
 		part.Tables[i] = rs.Tables[i]
-		part.Tables[i].Entries = nil
+		part.Tables[i].Entries, part.Tables[i].Config = nil, ""
 	}
 	f(part, rs)
 	return part

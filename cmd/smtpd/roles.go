@@ -186,7 +186,7 @@ func runCrypto(ctx context.Context, p *parts) error {
 func runLKA(ctx context.Context, p *parts) error {
 	p.ready()
 	return lka.Main(ctx, lka.Config{
-		Rules: p.rules, Log: p.log, Resolver: p.setup.Resolver, LibexecDirs: p.setup.Libexec,
+		Rules: p.rules, Log: p.log, Resolver: p.setup.Resolver,
 		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"), Control: p.conn("control"),
 		Parent: p.conn(proc.Self),
 	})
@@ -226,12 +226,12 @@ func runMDA(ctx context.Context, p *parts) error {
 func runParent(ctx context.Context, p *parts, users parent.Starter, service parent.Service, offline parent.Offline) error {
 	return parent.Main(ctx, parent.Config{
 		Log: p.log, ServerName: p.rules.ServerName, Users: users, Offline: offline,
-		Filters: p.rules.Procs, LibexecDirs: p.setup.Libexec, FilterUser: p.setup.User,
+		Filters: p.rules.Procs, Tables: p.rules.Tables, LibexecDirs: p.setup.Libexec, FilterUser: p.setup.User,
 		Logins: asksForAccounts(p.rules) != nil,
 		MFA:    p.conn("mfa"), MDA: p.conn("mda"), LKA: p.conn("lka"), Control: p.conn("control"), Service: service,
 		Updates: passOn(ctx, p.updates, func(u *update) parent.Update {
 			return parent.Update{
-				Filters: u.rules.Procs, Logins: asksForAccounts(u.rules) != nil,
+				Filters: u.rules.Procs, Tables: u.rules.Tables, Logins: asksForAccounts(u.rules) != nil,
 				MFA: u.conn("mfa"), MDA: u.conn("mda"), LKA: u.conn("lka"), Done: u.done,
 			}
 		}),

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"smtpd/runtime/imsg"
-	"smtpd/runtime/lka"
 	"smtpd/runtime/proc"
 	"smtpd/runtime/stat"
 )
@@ -119,9 +118,6 @@ func (d *daemon) process(r *role, spool string) (proc.Process, error) {
 		if p.As, err = d.account.WithGroups(); err != nil {
 			return p, err
 		}
-	}
-	if r.name == "lka" && lka.StartsPrograms(d.rules) {
-		p.Args = []string{programsArg}
 	}
 	s := d.setup(r.name)
 	p.Files = func() ([]proc.NamedFile, error) { return d.files(r.name, s) }

@@ -28,16 +28,13 @@ type Config struct {
 	ResolvConf string // "": /etc/resolv.conf
 	Hosts      string // "": /etc/hosts
 
-	// LibexecDirs are searched for the programs that serve tables.
-	LibexecDirs []string
-
 	// Policies are where MTA-STS policies are kept; nil for no longer than lka
 	// runs.
 	Policies [2]*os.File
 
 	SMTP, MFA, MDA, MTA imsg.Conn
 	Control             imsg.Conn // may ask for updates; may be nil
-	Parent              imsg.Conn // knows the passwords of accounts; may be nil
+	Parent              imsg.Conn // knows the passwords of accounts, and starts programs; may be nil
 }
 
 // requestTime bounds every request, however many questions it takes.
@@ -49,7 +46,7 @@ func Main(ctx context.Context, c Config) error {
 	defer cancel()
 	a := newAgent(ctx, c)
 	defer a.directory.resolver.wait()
-	defer a.helpers.Wait()
+	defer a.close()
 	defer cancel()
 
 	var wg sync.WaitGroup
@@ -75,6 +72,7 @@ func Main(ctx context.Context, c Config) error {
 	if p := serve("parent", c.Parent); p != nil {
 		a.logins.parent = parent.NewClient(p)
 	}
+	a.runPrograms(ctx)
 	serve("smtp", c.SMTP, msgLookup, msgCheck, msgPTR, msgLogin)
 	serve("mda", c.MDA, msgUserInfo)
 	serve("mta", c.MTA, msgLookup, msgCheck, msgFetch, msgMX, msgAddrs, msgPTR, msgTXT, msgTLSA, msgSTS)
@@ -92,7 +90,7 @@ type agent struct {
 	tables    []table // as Rules.Tables
 	directory *directory
 	policies  *policies
-	helpers   sync.WaitGroup
+	programs  sync.WaitGroup
 	watcher   watcher
 	logins    *logins
 }
@@ -111,59 +109,11 @@ func newAgent(ctx context.Context, c Config) *agent {
 	a.directory = &directory{hosts: hosts{path: c.Hosts}, resolver: newResolver(ctx, c.Resolver, c.ResolvConf)}
 	a.policies = newPolicies(ctx, a.directory, a.log)
 	for i := range c.Rules.Tables {
-		t := open(&c.Rules.Tables[i], c.Rules.SMTP.SubAddrDelim, c.LibexecDirs, a.log)
-		if h, ok := t.(*helper); ok {
-			a.helpers.Go(func() { h.run(ctx) })
-		}
-		a.tables = append(a.tables, t)
+		a.tables = append(a.tables, a.open(&c.Rules.Tables[i]))
 	}
 	a.watcher = newWatcher(a.rules, a.tables, a.log)
 	a.logins = newLogins(a.log)
 	return a
-}
-
-// open returns the table that t declares.
-func open(t *compile.Table, delim byte, dirs []string, log *slog.Logger) table {
-	switch t.Backend {
-	case "static":
-		return newStatic(t, delim)
-	case "db":
-		return newDatabase(t, delim)
-	case "getpwnam":
-		return system{}
-	}
-	if isServed(t.Backend) {
-		return newHelper(t, dirs, log)
-	}
-	return unserved{t.Backend}
-}
-
-// isServed reports whether lka has answers from tables of a backend: its own
-// or those of a program.
-func isServed(backend string) bool { return backend != "proc" && backend != "" }
-
-// StartsPrograms reports whether the agent needs programs for tables of rs.
-func StartsPrograms(rs *compile.Ruleset) bool {
-	for i := range rs.Tables {
-		if b := rs.Tables[i].Backend; b != "static" && b != "db" && b != "getpwnam" && isServed(b) {
-			return true
-		}
-	}
-	return false
-}
-
-// unserved stands for a backend that is not there. Unsupported keeps a
-// configuration with one from being started.
-type unserved struct{ backend string }
-
-func (u unserved) err() error { return fmt.Errorf("backend %s is not supported", u.backend) }
-
-func (u unserved) check(context.Context, engine.Service, string) (bool, error) { return false, u.err() }
-func (u unserved) lookup(context.Context, engine.Service, string) (string, bool, error) {
-	return "", false, u.err()
-}
-func (u unserved) fetch(context.Context, engine.Service) (string, bool, error) {
-	return "", false, u.err()
 }
 
 // handler answers the allowed types of requests.
@@ -310,7 +260,9 @@ func (a *agent) answerTable(ctx context.Context, typ uint32, q tableQuery) (appe
 	if len(key) > tablefile.MaxKey {
 		return nil, fmt.Errorf("table %s: %w", name, engine.ErrKeyTooLong)
 	}
+	began := time.Now()
 	reply, err := ask(ctx, t, typ, q.Service, key)
+	count(name, began, reply, err)
 	if err != nil {
 		a.log.Warn("table lookup failed", "table", name, "service", int(q.Service), "err", err)
 		return nil, fmt.Errorf("table %s: %w", name, err)

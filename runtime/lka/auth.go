@@ -48,16 +48,7 @@ type authenticator interface {
 	authenticate(ctx context.Context, user, password string) (bool, error)
 }
 
-var _ authenticator = (*helper)(nil)
-
-// authenticate asks a helper that serves auth. Unlike OpenSMTPD, which folds
-// the whole key, it leaves the password as it was typed.
-func (h *helper) authenticate(ctx context.Context, user, password string) (bool, error) {
-	if strings.Contains(user, ":") {
-		return false, nil
-	}
-	return h.check(ctx, engine.Auth, user+":"+password)
-}
+var _ authenticator = remote{}
 
 // logins answers for passwords. The hashes stay here, and those of the system
 // with parent.

@@ -75,7 +75,7 @@ done
 			t.Fatal(err)
 		}
 	}
-	r := start(t, Config{Rules: helperRules("judge", "hashes"), LibexecDirs: []string{dir}})
+	r := startPrograms(t, helperRules("judge", "hashes"), dir)
 	for _, x := range []struct {
 		table          compile.TableID
 		user, password string

@@ -1,19 +1,18 @@
 package lka
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/runtime/imsg"
+	"smtpd/runtime/parent"
 )
 
 // script writes a table program in shell. Its body runs after the handshake
@@ -45,6 +44,30 @@ func helperRules(backends ...string) *compile.Ruleset {
 	return rs
 }
 
+// startPrograms runs an agent, and a parent that starts the programs in dirs.
+func startPrograms(t *testing.T, rs *compile.Ruleset, dirs ...string) *rig {
+	t.Helper()
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := imsg.Pipe()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() {
+		ended <- parent.Main(ctx, parent.Config{
+			Log: slog.New(slog.DiscardHandler), Tables: rs.Tables, LibexecDirs: dirs, FilterUser: me.Username, LKA: theirs,
+		})
+	}()
+	t.Cleanup(func() { // after the agent has ended
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return start(t, Config{Rules: rs, Resolver: "127.0.0.1:9", Parent: ours})
+}
+
 func TestHelper(t *testing.T) {
 	dir := t.TempDir()
 	script(t, dir, "good", `case $op-$service-$key in
@@ -55,7 +78,7 @@ func TestHelper(t *testing.T) {
 	update-*) echo "update-result|$service|ok" ;;
 	*) echo "$op-result|$id|not-found" ;;
 	esac`)
-	r := start(t, Config{Rules: helperRules("good"), LibexecDirs: []string{dir + "/none", dir}, Resolver: "127.0.0.1:9"})
+	r := startPrograms(t, helperRules("good"), dir+"/none", dir)
 	ctx := t.Context()
 	if v, ok, err := r.mfa.Lookup(ctx, 1, engine.Alias, "Root"); v != "alice, b|c" || !ok || err != nil {
 		t.Errorf("lookup: %q, %v, %v", v, ok, err)
@@ -106,7 +129,7 @@ func TestHelperStallsNoOther(t *testing.T) {
 	dir := t.TempDir()
 	script(t, dir, "hangs", `sleep 1000`)
 	script(t, dir, "good", `echo "lookup-result|$id|found|v"`)
-	r := start(t, Config{Rules: helperRules("hangs", "good"), LibexecDirs: []string{dir}, Resolver: "127.0.0.1:9"})
+	r := startPrograms(t, helperRules("hangs", "good"), dir)
 	hung := make(chan error, 1)
 	go func() {
 		_, _, err := r.mta.Lookup(t.Context(), 1, engine.Alias, "x")
@@ -122,82 +145,4 @@ func TestHelperStallsNoOther(t *testing.T) {
 		t.Errorf("the program that hangs answered: %v", err)
 	default:
 	}
-}
-
-// TestHelperFails has programs that die or talk nonsense: what was asked
-// fails, and the next program answers.
-func TestHelperFails(t *testing.T) {
-	for name, body := range map[string]string{
-		"dies":      `exit 1`,
-		"nonsense":  `echo hello`,
-		"other id":  `echo "lookup-result|ffffffff|found|v"`,
-		"no value":  `echo "lookup-result|$id|found|"`,
-		"other op":  `echo "check-result|$id|found"`,
-		"long line": `head -c 100000 /dev/zero | tr '\0' x`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			script(t, dir, "bad", body)
-			h := newHelper(helperRules("bad").Table(1), []string{dir}, slog.New(slog.DiscardHandler))
-			ended := make(chan error, 1)
-			serve := func() {
-				_, err := h.serve(t.Context())
-				ended <- err
-			}
-			go serve()
-			if v, ok, err := h.lookup(t.Context(), engine.Alias, "x"); err == nil {
-				t.Errorf("answered %q, %v", v, ok)
-			}
-			if err := <-ended; err == nil {
-				t.Error("the program was taken for sound")
-			}
-			script(t, dir, "bad", `echo "lookup-result|$id|found|v"`)
-			go serve()
-			if v, ok, err := h.lookup(t.Context(), engine.Alias, "x"); v != "v" || !ok || err != nil {
-				t.Errorf("%q, %v, %v", v, ok, err)
-			}
-		})
-	}
-}
-
-// TestHelperPause has a program that never starts: it is tried after pauses
-// that double up to a minute, and meanwhile requests fail without waiting.
-func TestHelperPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		h := newHelper(helperRules("absent").Table(1), nil, slog.New(slog.NewTextHandler(&log, nil)))
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() { h.run(ctx); close(ended) }()
-		time.Sleep(4*time.Minute - time.Millisecond)
-		before := time.Now()
-		if _, _, err := h.lookup(ctx, engine.Alias, "x"); !errors.Is(err, errHelperDown) || time.Since(before) != 0 {
-			t.Errorf("%v after %v", err, time.Since(before))
-		}
-		cancel()
-		<-ended
-		// At 0, 1, 3, 7, 15, 31, 63, 123 and 183 seconds.
-		if n := strings.Count(log.String(), "lost processor"); n != 9 {
-			t.Errorf("tried %d times:\n%s", n, log.String())
-		}
-	})
-}
-
-// FuzzHelperAnswer checks that an answer is found, not found or an error,
-// never two of them.
-func FuzzHelperAnswer(f *testing.F) {
-	f.Add("lookup", "lookup-result|00000001|found|v")
-	f.Add("check", "check-result|00000001|found")
-	f.Add("update", "update-result|00000001|error|no")
-	f.Add("fetch", "fetch-result|00000001|not-found")
-	f.Fuzz(func(t *testing.T, op, line string) {
-		r := &helperRequest{op: op}
-		err := r.parse(line, "00000001")
-		if (err != nil || r.err != nil) && (r.found || r.value != "") {
-			t.Fatalf("%q: %+v, %v", line, r, err)
-		}
-		if r.found && op != "check" && r.value == "" {
-			t.Fatalf("%q: found nothing", line)
-		}
-	})
 }

@@ -48,6 +48,7 @@ type static struct {
 	kind    compile.Kind
 	delim   byte
 	parse   func(path string, data []byte) (tablefile.Kind, []compile.Entry, error)
+	project func(svc engine.Service, key, value string) (string, bool, error) // of a value that is for a service; nil: all
 	content atomic.Pointer[content]
 
 	mu      sync.Mutex  // of those who read the file
@@ -106,7 +107,11 @@ func (s *static) lookup(_ context.Context, svc engine.Service, key string) (stri
 	if c.missing != nil {
 		return "", false, c.missing
 	}
-	return c.index.Lookup(svc, key)
+	value, ok, err := c.index.Lookup(svc, key)
+	if ok && s.project != nil {
+		return s.project(svc, key, value)
+	}
+	return value, ok, err
 }
 
 func (s *static) fetch(_ context.Context, svc engine.Service) (string, bool, error) {

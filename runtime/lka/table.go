@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"smtpd/compile/engine"
+	"smtpd/runtime/lka/backend"
 )
 
 // A table answers lookups. A key that is absent is an answer, not an error:
@@ -26,11 +27,12 @@ type updater interface {
 
 var (
 	_ updater = (*static)(nil)
-	_ updater = (*helper)(nil)
+	_ updater = remote{}
 	_ table   = system{}
 )
 
-var errService = errors.New("the table does not serve this")
+// errService says that a table is asked for what it does not have.
+var errService = backend.ErrService
 
 // system is the password file. The default build is free of cgo, and then
 // reads no other source of accounts.

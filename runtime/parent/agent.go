@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"sync"
 	"time"
 
@@ -32,6 +31,9 @@ type Config struct {
 	LibexecDirs []string
 	FilterUser  string
 
+	// Tables: lka may have the programs started that serve some of them.
+	Tables []compile.Table
+
 	// Logins: lka may have the passwords of the system's accounts checked.
 	Logins bool
 
@@ -53,6 +55,7 @@ type Config struct {
 // before them may still ask, until they end.
 type Update struct {
 	Filters  []compile.Proc
+	Tables   []compile.Table
 	Logins   bool
 	MFA, MDA imsg.Conn
 	LKA      imsg.Conn
@@ -81,7 +84,7 @@ func Main(ctx context.Context, c Config) error {
 
 	e := &ends{handle: handle, config: &c, log: a.log, stopping: ctx, cancel: cancel}
 	defer context.AfterFunc(ctx, e.stop)()
-	e.adopt(work, Update{Filters: c.Filters, Logins: c.Logins, MFA: c.MFA, MDA: c.MDA, LKA: c.LKA})
+	e.adopt(work, Update{Filters: c.Filters, Tables: c.Tables, Logins: c.Logins, MFA: c.MFA, MDA: c.MDA, LKA: c.LKA})
 	stored := &offline{Offline: c.Offline, log: a.log, again: make(map[string]attempt)}
 	e.peers.Go(func() { stored.run(ctx) })
 	if c.Control != nil {
@@ -131,10 +134,8 @@ func (e *ends) adopt(ctx context.Context, u Update) {
 	e.latest++
 	generation := e.latest
 	e.mu.Unlock()
-	filters := &programs{
-		log: e.log, procs: u.Filters, libexec: e.config.LibexecDirs, account: e.config.FilterUser,
-		running: make(map[string]*exec.Cmd),
-	}
+	in := installation{e.config.LibexecDirs, e.config.FilterUser}
+	filters, tables := newFilters(e.log, u.Filters, in), newTablePrograms(e.log, u.Tables, in)
 	run := func(name string, conn imsg.Conn, h imsg.Handler, ended func()) {
 		if conn == nil {
 			return
@@ -168,7 +169,12 @@ func (e *ends) adopt(ctx context.Context, u Update) {
 	if u.Logins {
 		checks = newLogins(systemAccounts(), e.log)
 	}
-	run("lka", u.LKA, checks.serve, func() {})
+	run("lka", u.LKA, func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+		if m.Type == typeProgram {
+			return tables.handle(m)
+		}
+		return checks.serve(ctx, m)
+	}, tables.stop)
 }
 
 // An agent acts for users.

@@ -20,17 +20,53 @@ import (
 	"smtpd/runtime/imsg"
 )
 
-// programs starts the filters that are programs. Each runs once: to start one
-// again ends the one before.
+// programs starts what one component has started: the filters of mfa, or the
+// programs that serve tables of lka. Each runs once: to start one again ends
+// the one before.
 type programs struct {
 	log     *slog.Logger
-	procs   []compile.Proc
-	libexec []string
-	account string // of those that name none
+	what    string // "filter" or "table", which it is the name of
+	command func(name string) (*exec.Cmd, error)
 
 	mu      sync.Mutex
 	running map[string]*exec.Cmd
 	waiting sync.WaitGroup
+}
+
+// An installation is where programs are and whom they run as if nobody says
+// otherwise.
+type installation struct {
+	libexec []string
+	account string
+}
+
+// newFilters returns the programs of filters: command lines in a shell, as the
+// configuration has them.
+func newFilters(log *slog.Logger, procs []compile.Proc, in installation) *programs {
+	return newPrograms(log, "filter", func(name string) (*exec.Cmd, error) {
+		for i := range procs {
+			if procs[i].Name == name {
+				return in.filter(&procs[i])
+			}
+		}
+		return nil, errors.New("no such process is configured")
+	})
+}
+
+// newTablePrograms returns the programs that serve tables.
+func newTablePrograms(log *slog.Logger, tables []compile.Table, in installation) *programs {
+	return newPrograms(log, "table", func(name string) (*exec.Cmd, error) {
+		for i := range tables {
+			if program, argument, ok := tables[i].Program(); ok && tables[i].Name == name {
+				return in.table(name, program, argument)
+			}
+		}
+		return nil, errors.New("no program serves it")
+	})
+}
+
+func newPrograms(log *slog.Logger, what string, command func(name string) (*exec.Cmd, error)) *programs {
+	return &programs{log: log, what: what, command: command, running: make(map[string]*exec.Cmd)}
 }
 
 // handle starts the program that m names and answers with its end of a stream
@@ -44,36 +80,24 @@ func (p *programs) handle(m imsg.Message) (imsg.Message, error) {
 	if err := r.Close(); err != nil {
 		return imsg.Message{}, err
 	}
-	for i := range p.procs {
-		if p.procs[i].Name == name {
-			f, err := p.run(&p.procs[i])
-			if err != nil {
-				err = fmt.Errorf("start filter %s: %w", name, err)
-			}
-			return imsg.Message{File: f}, err
-		}
+	f, err := p.run(name)
+	if err != nil {
+		err = fmt.Errorf("start %s %s: %w", p.what, name, err)
 	}
-	return imsg.Message{}, fmt.Errorf("no filter process %q is configured", name)
+	return imsg.Message{File: f}, err
 }
 
-// run starts proc, its command line in a shell as the configuration has it.
-func (p *programs) run(proc *compile.Proc) (*os.File, error) {
+func (p *programs) run(name string) (*os.File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if old := p.running[proc.Name]; old != nil {
+	if old := p.running[name]; old != nil {
 		syscall.Kill(-old.Process.Pid, syscall.SIGKILL)
 	}
-	command, err := p.command(proc.Command)
+	cmd, err := p.command(name)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("/bin/sh", "-c", "exec "+command)
-	cmd.Env = []string{"PATH=" + systemPath}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := p.identity(proc, cmd); err != nil {
-		return nil, err
-	}
-	ours, theirs, err := imsg.Socketpair("filter")
+	ours, theirs, err := imsg.Socketpair(p.what)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +111,8 @@ func (p *programs) run(proc *compile.Proc) (*os.File, error) {
 		ours.Close()
 		return nil, err
 	}
-	p.running[proc.Name] = cmd
-	p.waiting.Go(func() { p.wait(proc.Name, cmd, stderr) })
+	p.running[name] = cmd
+	p.waiting.Go(func() { p.wait(name, cmd, stderr) })
 	return ours, nil
 }
 
@@ -96,7 +120,7 @@ func (p *programs) run(proc *compile.Proc) (*os.File, error) {
 func (p *programs) wait(name string, cmd *exec.Cmd, stderr io.Reader) {
 	logLines(p.log, name, stderr)
 	err := cmd.Wait()
-	p.log.Info("filter process ended", "filter", name, "how", cmd.ProcessState.String())
+	p.log.Info(p.what+" process ended", p.what, name, "how", cmd.ProcessState.String())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil || errors.As(err, new(*exec.ExitError)) {
@@ -131,30 +155,90 @@ func (p *programs) stop() {
 	p.waiting.Wait()
 }
 
-// command returns the command line with the directory of the programs that
-// come with a mail server before it, if it names none.
-func (p *programs) command(line string) (string, error) {
-	if strings.HasPrefix(line, "/") {
-		return line, nil
+// filter returns the command of a filter.
+func (in installation) filter(proc *compile.Proc) (*exec.Cmd, error) {
+	word, rest, _ := strings.Cut(proc.Command, " ")
+	program, err := in.find(word)
+	if err != nil {
+		return nil, err
 	}
-	word, _, _ := strings.Cut(line, " ")
-	for _, dir := range p.libexec {
-		if info, err := os.Stat(filepath.Join(dir, word)); err == nil && info.Mode().IsRegular() {
-			return filepath.Join(dir, line), nil
+	cmd := newCommand("/bin/sh", "-c", "exec "+strings.TrimSuffix(program+" "+rest, " "))
+	return cmd, in.identity(proc, cmd)
+}
+
+// table returns the command of a program that serves a table, in no shell: its
+// first argument is the name of the table and the second, if there is one,
+// what the configuration says of it.
+func (in installation) table(name, program, argument string) (*exec.Cmd, error) {
+	path, err := in.find(program)
+	if err != nil {
+		return nil, err
+	}
+	cmd := newCommand(path)
+	cmd.Args = []string{name}
+	if argument != "" {
+		cmd.Args = append(cmd.Args, argument)
+	}
+	if err := in.identity(new(compile.Proc), cmd); err != nil || cmd.SysProcAttr.Credential == nil {
+		return cmd, err
+	}
+	// What it reads may be open to a group of the account, as it is to lka.
+	cmd.SysProcAttr.Credential.Groups, err = groupsOf(in.account)
+	return cmd, err
+}
+
+func newCommand(path string, args ...string) *exec.Cmd {
+	cmd := exec.Command(path, args...)
+	cmd.Env = []string{"PATH=" + systemPath}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd
+}
+
+// find returns the path of a program: one without is in a directory of the
+// programs that come with a mail server.
+func (in installation) find(program string) (string, error) {
+	if strings.HasPrefix(program, "/") {
+		return program, nil
+	}
+	for _, dir := range in.libexec {
+		path := filepath.Join(dir, program)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path, nil
 		}
 	}
-	return "", fmt.Errorf("no program %s in %s", word, strings.Join(p.libexec, ", "))
+	return "", fmt.Errorf("no program %s in %s", program, strings.Join(in.libexec, ", "))
+}
+
+// groupsOf returns the groups that an account is a member of.
+func groupsOf(account string) ([]uint32, error) {
+	u, err := user.Lookup(account)
+	if err != nil {
+		return nil, err
+	}
+	names, err := u.GroupIds()
+	if err != nil {
+		return nil, err
+	}
+	var groups []uint32
+	for _, name := range names {
+		gid, err := strconv.ParseUint(name, 10, 32)
+		if err != nil {
+			return nil, err
+		}
+		groups = append(groups, uint32(gid))
+	}
+	return groups, nil
 }
 
 // identity makes cmd run as the user and group, and below the root directory,
 // that the configuration names.
-func (p *programs) identity(proc *compile.Proc, cmd *exec.Cmd) error {
+func (in installation) identity(proc *compile.Proc, cmd *exec.Cmd) error {
 	name := proc.User
 	if name == "" {
-		name = p.account
+		name = in.account
 	}
 	if os.Geteuid() != 0 {
-		return p.ownIdentity(proc)
+		return ownIdentity(proc)
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -180,7 +264,7 @@ func (p *programs) identity(proc *compile.Proc, cmd *exec.Cmd) error {
 }
 
 // ownIdentity is what a process that is not root can give: its own.
-func (p *programs) ownIdentity(proc *compile.Proc) error {
+func ownIdentity(proc *compile.Proc) error {
 	u, err := user.Current()
 	switch {
 	case proc.Chroot != "":
@@ -196,7 +280,8 @@ func (p *programs) ownIdentity(proc *compile.Proc) error {
 	return nil
 }
 
-// Program starts the filter process called name and returns its end of a
+// Program starts the filter process called name, or the program that serves the
+// table called name if lka asks, and returns its end of a
 // stream socket; the caller closes it. One that runs already is ended.
 func (c *Client) Program(ctx context.Context, name string) (*os.File, error) {
 	m, err := c.peer.Call(ctx, imsg.Message{Type: typeProgram, Data: imsg.AppendString(nil, name)})
