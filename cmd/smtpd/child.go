@@ -130,7 +130,7 @@ func confinement(o proc.Order, r *role) sandbox.Config {
 // when they first need it.
 func preload(name string) {
 	_ = time.Local.String() // reads TZ and the file that it names
-	if name == "mta" || name == "smtp" {
+	if name == "mta" || name == "smtp" || name == "lka" {
 		x509.SystemCertPool() // without one, verifying says so
 	}
 	if name == "queue" {
@@ -147,6 +147,12 @@ func newParts(child *proc.Child, role string, stays bool, stderr io.Writer) (*pa
 	p := &parts{
 		setup: s, level: new(slog.LevelVar), conn: connsOf(child, stays, s.Suffix), ready: child.Ready, retired: child.Retired, idle: child.Updated,
 		pid: os.Getppid(), store: "/",
+		remembered: func(name string, i int) (*os.File, error) {
+			if f := child.Files[memoryName(name, i)]; f != nil {
+				return f, nil
+			}
+			return nil, errors.New("no memory was given")
+		},
 	}
 	p.level.Set(s.Level)
 	p.log = newChildLog(stderr, p.level, s.Tagged)

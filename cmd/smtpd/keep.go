@@ -39,13 +39,16 @@ var keepers = map[string]func(part, rs *compile.Ruleset){
 		part.Actions = actions(rs, func(a *compile.Action) { a.Relay = compile.RelayOptions{} })
 	},
 	"mta": func(part, rs *compile.Ruleset) {
-		part.MTA, part.SRS = rs.MTA, rs.SRS
+		part.MTA, part.SRS, part.SMTP.Ciphers = rs.MTA, rs.SRS, rs.SMTP.Ciphers
 		part.Filters = filters(rs)
 		part.Actions = actions(rs, func(a *compile.Action) {
 			*a = compile.Action{Name: a.Name, Method: a.Method, TTL: a.TTL, Origin: a.Origin, Relay: a.Relay}
 		})
 		for i := range rs.Listeners { // so that it does not call this host
 			part.Listeners = append(part.Listeners, compile.Listener{Addr: rs.Listeners[i].Addr, Port: rs.Listeners[i].Port})
+		}
+		if rs.Local != 0 { // on all of its addresses
+			part.Tables[rs.Local-1].Entries = rs.Table(rs.Local).Entries
 		}
 	},
 }

@@ -90,6 +90,8 @@ type parts struct {
 	submit    *net.UnixListener
 	admin     *net.UnixListener
 	keys      []crypto.Key
+
+	remembered func(name string, i int) (*os.File, error) // a file of a memory
 }
 
 func (p *parts) paused(system string) bool { return slices.Contains(p.setup.Paused, system) }
@@ -143,10 +145,14 @@ func runSMTP(ctx context.Context, p *parts) error {
 }
 
 func runMTA(ctx context.Context, p *parts) error {
+	reports, err := p.memory(reportsName)
+	if err != nil {
+		return err
+	}
 	p.ready()
 	return p.withKeys(ctx, func(c *certificate) bool { return c.Client }, func(certs map[string]tls.Certificate, roots map[string]*x509.CertPool) error {
 		return mta.Main(ctx, mta.Config{
-			Rules: p.rules, Log: p.log, Certs: certs, Roots: roots, Queue: p.conn("queue"), LKA: p.conn("lka"), MFA: p.conn("mfa"),
+			Rules: p.rules, Log: p.log, Certs: certs, Roots: roots, Reports: reports, Queue: p.conn("queue"), LKA: p.conn("lka"), MFA: p.conn("mfa"),
 		})
 	})
 }
@@ -184,9 +190,13 @@ func runCrypto(ctx context.Context, p *parts) error {
 }
 
 func runLKA(ctx context.Context, p *parts) error {
+	policies, err := p.memory(policiesName)
+	if err != nil {
+		return err
+	}
 	p.ready()
 	return lka.Main(ctx, lka.Config{
-		Rules: p.rules, Log: p.log, Resolver: p.setup.Resolver,
+		Rules: p.rules, Log: p.log, Resolver: p.setup.Resolver, Policies: policies,
 		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"), Control: p.conn("control"),
 		Parent: p.conn(proc.Self),
 	})

@@ -170,6 +170,12 @@ func (d *daemon) files(name string, s *setup) (l []proc.NamedFile, err error) {
 			add(keyName(p.Name), f, e)
 		}
 	}
+	if memory := memories[name]; memory != "" {
+		for i := range 2 {
+			f, e := openMemory(d.spool, memory, i)
+			add(memoryName(memory, i), f, e)
+		}
+	}
 	if err != nil {
 		for _, f := range l {
 			f.File.Close()

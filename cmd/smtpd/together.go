@@ -107,6 +107,7 @@ func (d *daemon) parts(name string, c *company, updates <-chan *update) *parts {
 		setup: d.all, rules: d.rules, log: d.log, level: d.level, conn: c.conn(name), ready: func() {},
 		pid: os.Getpid(), store: filepath.Join(d.spool, "store"),
 		listeners: d.sockets, submit: d.submit, admin: d.admin, keys: d.keys,
-		retired: c.retired, idle: func() { close(c.idle) }, updates: updates,
+		remembered: func(name string, i int) (*os.File, error) { return openMemory(d.spool, name, i) },
+		retired:    c.retired, idle: func() { close(c.idle) }, updates: updates,
 	}
 }

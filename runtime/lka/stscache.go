@@ -202,6 +202,7 @@ func (p *policies) changed() {
 
 // run saves what changes and keeps fresh what is in use, until ctx is done.
 func (p *policies) run(ctx context.Context, m *memo.Memo) {
+	defer m.Close()
 	refresh := time.NewTicker(refreshPeriod)
 	defer refresh.Stop()
 	for {

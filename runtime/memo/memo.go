@@ -26,7 +26,8 @@ type Memo struct {
 }
 
 // Open returns the memory that is in files, and what was saved last: nil if
-// that is nothing, or damaged in both.
+// that is nothing, or damaged in both. The files are the Memo's to close; if
+// there are none it is nil.
 func Open(files [2]*os.File) (*Memo, []byte, error) {
 	if files[0] == nil || files[1] == nil {
 		return nil, nil, nil
@@ -94,4 +95,12 @@ func (m *Memo) Save(data []byte) error {
 	}
 	m.generation = next
 	return nil
+}
+
+// Close closes the files.
+func (m *Memo) Close() {
+	if m != nil {
+		m.files[0].Close()
+		m.files[1].Close()
+	}
 }

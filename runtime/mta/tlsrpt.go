@@ -217,6 +217,7 @@ func (rs *reports) open(files [2]*os.File, log *slog.Logger) *memo.Memo {
 
 // run saves what was counted to m now and then, until ctx is done.
 func (rs *reports) run(ctx context.Context, m *memo.Memo, log *slog.Logger) {
+	defer m.Close()
 	every := time.NewTicker(reportPeriod)
 	defer every.Stop()
 	for ctx.Err() == nil {
