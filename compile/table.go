@@ -12,6 +12,7 @@ import (
 	"smtpd/ast"
 	"smtpd/compile/tableconf"
 	"smtpd/compile/tablefile"
+	"smtpd/compile/tablefile/cdb"
 	"smtpd/lang/diag"
 	"smtpd/lang/token"
 )
@@ -209,7 +210,7 @@ func (c *compiler) dbTable(t *Table, spec *ast.Str, hasPath bool) {
 		return
 	}
 	data, ok := c.read(t.Path, span(spec), "table-file", "table "+show("table", t.Name))
-	if ok && !isHashDB(data) {
+	if ok && !isHashDB(data) && !isConstantDB(data) {
 		c.errorf(span(spec), spec.Pos, "table-content", "table %s: %s is not a hash database", show("table", t.Name), t.Path)
 	}
 }
@@ -272,6 +273,11 @@ func (t *Table) Program() (program, argument string, ok bool) {
 		return "", "", false
 	}
 	return "table-" + t.Backend, t.Path, true
+}
+
+func isConstantDB(data []byte) bool {
+	_, err := cdb.Open(data)
+	return err == nil
 }
 
 // isHashDB reports whether data begins as a Berkeley DB hash does: the magic

@@ -30,7 +30,8 @@ func TestFind(t *testing.T) {
 		{"p e a", "pause envelope all", nil},
 		{"p mt", "pause mta", nil},
 		{"res s", "resume smtp", nil},
-		{"l v", "log verbose", nil},
+		{"l v", "log verbose", nil}, // as ever, although lookup begins so as well
+		{"loo t s k", "lookup <string> <string> <string>", []string{"t", "s", "k"}},
 		{"e", "encrypt", nil},
 		{"e all", "encrypt <string>", []string{"all"}},
 		{"s q", "", nil}, // schedule or show

@@ -35,7 +35,10 @@ func smtpctl(t *terminal, args []string) int {
 		fmt.Fprintln(t.out, "command failed")
 		return exitFailed
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errNotFound):
+		return exitFailed
+	case err != nil:
 		return t.fail(err)
 	}
 	return exitOK

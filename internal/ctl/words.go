@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"smtpd/runtime/envelope"
@@ -26,6 +27,7 @@ var commands = []command{
 	{"encrypt <string>", encryptOne},
 	{"log brief", logBrief},
 	{"log verbose", logVerbose},
+	{"lookup <string> <string> <string>", lookupTable},
 	{"pause envelope <id>", manage(queue.Suspend, "paused")},
 	{"pause envelope all", manage(queue.Suspend, "paused")},
 	{"pause mda", pause("mda", true)},
@@ -82,7 +84,7 @@ func find(args []string) (c *command, names []string, possible []string) {
 	for i, arg := range args {
 		matching := filter(left, i, arg, exact)
 		if len(matching) == 0 {
-			matching = filter(left, i, arg, strings.HasPrefix)
+			matching = preferred(filter(left, i, arg, strings.HasPrefix))
 		}
 		if len(matching) == 0 {
 			matching = filter(left, i, arg, named)
@@ -102,6 +104,19 @@ func find(args []string) (c *command, names []string, possible []string) {
 		}
 	}
 	return nil, nil, wordsOf(left)
+}
+
+// givesWay are words of ours that begin as one of OpenSMTPD does: what could
+// mean both means that one, as it always has.
+var givesWay = map[string]bool{"lookup": true}
+
+// preferred returns l without commands that give way, if there are others.
+func preferred(l []*command) []*command {
+	kept := slices.DeleteFunc(slices.Clone(l), func(c *command) bool { return givesWay[strings.Fields(c.words)[0]] })
+	if len(kept) == 0 {
+		return l
+	}
+	return kept
 }
 
 func wordsOf(l []*command) []string {

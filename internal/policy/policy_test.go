@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 	"lang/gen1":                {"ast/old", "lang", "lang/token", "lang/diag", "lang/generation"},
 	"lang/gen2":                {"ast/old", "lang", "lang/token", "lang/diag", "lang/generation"},
 	"lang/gen3":                {"lang", "lang/token", "lang/diag"},
-	"compile":                  {"ast", "lang/token", "lang/diag", "compile/tableconf", "compile/tablefile"},
+	"compile":                  {"ast", "lang/token", "lang/diag", "compile/tableconf", "compile/tablefile", "compile/tablefile/cdb"},
 	"compile/tableconf":        {"compile/tablefile"},
 	"compile/tablefile":        {},
 	"compile/tablefile/cdb":    {"compile/tablefile"},

@@ -26,6 +26,7 @@ const (
 	typeStats   // answered with pieces of text, and at the end with none
 	typeMetrics // likewise
 	typeOrder   // answered with the number of envelopes
+	typeLookup  // answered with how a table answered
 )
 
 // Status says how the daemon does.

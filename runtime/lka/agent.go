@@ -76,7 +76,7 @@ func Main(ctx context.Context, c Config) error {
 	serve("smtp", c.SMTP, msgLookup, msgCheck, msgPTR, msgLogin)
 	serve("mda", c.MDA, msgUserInfo)
 	serve("mta", c.MTA, msgLookup, msgCheck, msgFetch, msgMX, msgAddrs, msgPTR, msgTXT, msgTLSA, msgSTS)
-	serve("control", c.Control, msgUpdate)
+	serve("control", c.Control, msgUpdate, msgProbe)
 	wg.Wait()
 	close(errs)
 	return <-errs
@@ -158,6 +158,12 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (appender, error) {
 			return nil, err
 		}
 		return a.login(ctx, q)
+	case msgProbe:
+		var q probeQuery
+		if err := q.parse(m.Data); err != nil {
+			return nil, err
+		}
+		return a.probe(ctx, q)
 	case msgSnapshot:
 		var q snapshotQuery
 		if err := q.parse(m.Data); err != nil {

@@ -9,7 +9,7 @@
 //	peers      smtp, mfa, mda, mta, control (they ask); mfa (is told);
 //	           parent (is asked for passwords of accounts)
 //	messages   in: lookup, check, fetch, user, include, mx, addrs, ptr,
-//	           txt, tlsa, update, snapshot; out: change
+//	           txt, tlsa, update, probe, snapshot; out: change
 //	keeps      Ruleset.Tables
 //
 // What must never happen here: an error turned into "not there"; a slow

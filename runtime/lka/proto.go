@@ -27,6 +27,7 @@ const (
 	msgTLSA
 	msgSTS
 	msgLogin // see auth.go
+	msgProbe // see probe.go
 )
 
 // A UserInfo is the account that a name stands for.
