@@ -23,7 +23,7 @@ func newPasswd(t *compile.Table, delim byte) *static {
 		entries, err := tablefile.ParsePasswd(path, string(data))
 		return tablefile.Mapping, entries, err
 	}
-	s.project = account
+	s.serves, s.project = engine.Credentials|engine.UserInfo|engine.String, account
 	return s
 }
 

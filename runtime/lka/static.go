@@ -48,7 +48,8 @@ type static struct {
 	kind    compile.Kind
 	delim   byte
 	parse   func(path string, data []byte) (tablefile.Kind, []compile.Entry, error)
-	project func(svc engine.Service, key, value string) (string, bool, error) // of a value that is for a service; nil: all
+	serves  engine.Service
+	project func(svc engine.Service, key, value string) (string, bool, error) // what a service has of a value; nil: all
 	content atomic.Pointer[content]
 
 	mu      sync.Mutex  // of those who read the file
@@ -70,7 +71,7 @@ func newContent(entries []compile.Entry, delim byte) *content {
 }
 
 func newStatic(t *compile.Table, delim byte) *static {
-	s := &static{path: t.Path, kind: t.Kind, delim: delim, parse: tablefile.Parse}
+	s := &static{path: t.Path, kind: t.Kind, delim: delim, parse: tablefile.Parse, serves: ^engine.Auth}
 	s.content.Store(newContent(t.Entries, delim))
 	return s
 }
@@ -94,18 +95,30 @@ func newDatabase(t *compile.Table, delim byte) *static {
 	return s
 }
 
-func (s *static) check(_ context.Context, svc engine.Service, key string) (bool, error) {
+// now returns what answers for a service.
+func (s *static) now(svc engine.Service) (*content, error) {
 	c := s.content.Load()
-	if c.missing != nil {
-		return false, c.missing
+	switch {
+	case s.serves&svc == 0:
+		return nil, errService
+	case c.missing != nil:
+		return nil, c.missing
+	}
+	return c, nil
+}
+
+func (s *static) check(_ context.Context, svc engine.Service, key string) (bool, error) {
+	c, err := s.now(svc)
+	if err != nil {
+		return false, err
 	}
 	return c.index.Check(svc, key)
 }
 
 func (s *static) lookup(_ context.Context, svc engine.Service, key string) (string, bool, error) {
-	c := s.content.Load()
-	if c.missing != nil {
-		return "", false, c.missing
+	c, err := s.now(svc)
+	if err != nil {
+		return "", false, err
 	}
 	value, ok, err := c.index.Lookup(svc, key)
 	if ok && s.project != nil {
@@ -115,9 +128,9 @@ func (s *static) lookup(_ context.Context, svc engine.Service, key string) (stri
 }
 
 func (s *static) fetch(_ context.Context, svc engine.Service) (string, bool, error) {
-	c := s.content.Load()
-	if c.missing != nil {
-		return "", false, c.missing
+	c, err := s.now(svc)
+	if err != nil {
+		return "", false, err
 	}
 	return c.index.Fetch(svc)
 }

@@ -155,6 +155,9 @@ func (d *directory) search(ctx context.Context, s engine.Service, key string, at
 	if d.filters[s] == "" {
 		return nil, ErrService
 	}
+	if !isText(key) {
+		return nil, nil
+	}
 	r := ldap.NewSearchRequest(d.base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, limit, int(d.timeout/time.Second), false,
 		d.filter(s, key), attributes, nil)
 	r.EnforceSizeLimit = true

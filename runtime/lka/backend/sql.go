@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"smtpd/compile/engine"
 	"smtpd/compile/tableconf"
@@ -57,7 +59,15 @@ func (d *database) Update(ctx context.Context) error {
 	return d.db.PingContext(ctx)
 }
 
+// isText reports whether a key can be in a source whose content is text. Asked
+// for another one, servers say that it is a mistake, which it is not: it is not
+// there.
+func isText(key string) bool { return utf8.ValidString(key) && strings.IndexByte(key, 0) < 0 }
+
 func (d *database) Check(ctx context.Context, s engine.Service, key string) (found bool, err error) {
+	if d.queries[s] != "" && !isText(key) {
+		return false, nil
+	}
 	err = d.ask(ctx, d.queries[s], []any{key}, func(rows *sql.Rows) error {
 		found = rows.Next()
 		return nil
@@ -66,6 +76,9 @@ func (d *database) Check(ctx context.Context, s engine.Service, key string) (fou
 }
 
 func (d *database) Lookup(ctx context.Context, s engine.Service, key string) (string, bool, error) {
+	if d.queries[s] != "" && !isText(key) {
+		return "", false, nil
+	}
 	rows, err := d.rows(ctx, d.queries[s], []any{key}, columns(s), isList(s))
 	if err != nil {
 		return "", false, err
