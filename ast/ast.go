@@ -383,7 +383,7 @@ type ListenOption struct {
 	Hostname     *Str       `parser:"| 'hostname':Keyword @@"`
 	Hostnames    *TableArg  `parser:"| 'hostnames':Keyword @@"`
 	ReceivedAuth bool       `parser:"| @'received-auth':Keyword"`
-	ProxyV2      bool       `parser:"| @'proxy-v2':Keyword"`
+	ProxyV2      *ProxyV2   `parser:"| 'proxy-v2':Keyword @@"`
 	Senders      *Senders   `parser:"| 'senders':Keyword @@"`
 	EndPos       token.Pos
 }
@@ -393,6 +393,12 @@ type Port struct {
 	Num     *Num   `parser:"  @@"`
 	Name    *Str   `parser:"| @@"`
 	Keyword string `parser:"| @( 'smtp':Keyword | 'smtps':Keyword )"`
+}
+
+// A ProxyV2 says whose word is taken for who the client is.
+type ProxyV2 struct {
+	Pos  token.Pos
+	From *TableArg `parser:"( 'only-from':Word @@ )?"`
 }
 
 // A Verify says whether a client certificate is demanded.

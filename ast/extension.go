@@ -41,6 +41,36 @@ var Extensions = []Extension{
 		Example: "smtp limit max-time-without-mail 600",
 	},
 	{
+		Word:    "max-auth-failures-per-source",
+		Syntax:  `"smtp" "limit" "max-auth-failures-per-source" number`,
+		Example: "smtp limit max-auth-failures-per-source 5",
+	},
+	{
+		Word:    "max-sessions",
+		Syntax:  `"smtp" "limit" "max-sessions" number`,
+		Example: "smtp limit max-sessions 5000",
+	},
+	{
+		Word:    "max-idle-time",
+		Syntax:  `"smtp" "limit" "max-idle-time" number`,
+		Example: "smtp limit max-idle-time 600",
+	},
+	{
+		Word:    "min-rate",
+		Syntax:  `"smtp" "limit" "min-rate" number`,
+		Example: "smtp limit min-rate 1024",
+	},
+	{
+		Word:    "greeting-delay",
+		Syntax:  `"smtp" "limit" "greeting-delay" number`,
+		Example: "smtp limit greeting-delay 3",
+	},
+	{
+		Word:    "only-from",
+		Syntax:  `"listen" … "proxy-v2" "only-from" table`,
+		Example: "listen on 127.0.0.1 proxy-v2 only-from { 192.0.2.7, 192.0.2.64/28 }",
+	},
+	{
 		Word:    "bare-lf-from",
 		Syntax:  `"smtp" "bare-lf-from" table`,
 		Example: "smtp bare-lf-from { 192.0.2.7, 192.0.2.64/28 }",

@@ -14,7 +14,7 @@ import (
 // that is added is sent as well; who adds one raises the version.
 const (
 	codecMagic   = "smtpd-rules"
-	codecVersion = 4
+	codecVersion = 5
 )
 
 // ErrEncoding is what Decode returns for anything that Append did not make.

@@ -229,7 +229,8 @@ func (d *dumper) listener(n int, l *Listener) {
 	words = append(words, opt("ca", l.CA), opt("ciphers", l.Ciphers), opt("protocols", l.Protocols), auth,
 		"hostname", quoted(l.Hostname), d.tableOpt("hostnames", l.Hostnames), d.tableOpt("senders", l.Senders),
 		flag("masquerade", l.Masquerade), opt("tag", l.Tag), d.filterOpt(l.Filter), flag("mask-src", l.MaskSrc),
-		flag("no-dsn", l.NoDSN), flag("received-auth", l.ReceivedAuth), flag("proxy-v2", l.ProxyV2), l.Origin)
+		flag("no-dsn", l.NoDSN), flag("received-auth", l.ReceivedAuth), flag("proxy-v2", l.ProxyV2),
+		d.tableOpt("only-from", l.ProxyFrom), l.Origin)
 	d.line(words...)
 }
 

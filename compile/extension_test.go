@@ -89,3 +89,29 @@ func TestMaxConnPerSource(t *testing.T) {
 		}
 	}
 }
+
+// TestExtensionsCut compiles each statement with one of our words cut short at
+// every byte.
+func TestExtensionsCut(t *testing.T) {
+	for _, e := range ast.Extensions {
+		for n := range len(e.Example) {
+			f, _ := parse("c", lang.Options{Text: []byte(e.Example[:n] + "\nmatch reject\n")})
+			compile.Compile(f, hostfacts.Unnamed())
+		}
+	}
+}
+
+func TestProxyOnlyFrom(t *testing.T) {
+	const conf = "table proxies { 192.0.2.7 }\nlisten on 127.0.0.1 proxy-v2 %s tag X\nmatch reject\n"
+	for from, want := range map[string]bool{"": false, "only-from <proxies>": true} {
+		f, _ := parse("c", lang.Options{Text: fmt.Appendf(nil, conf, from)})
+		rs, list := compile.Compile(f, hostfacts.Unnamed())
+		if rs == nil {
+			t.Fatalf("%s: %v", from, list)
+		}
+		l := rs.Listeners[0]
+		if !l.ProxyV2 || l.Tag != "X" || (l.ProxyFrom != 0) != want || want && rs.Table(l.ProxyFrom).Name != "proxies" {
+			t.Errorf("%q: %+v", from, l)
+		}
+	}
+}

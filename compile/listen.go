@@ -139,9 +139,13 @@ func (p *pending) option(o *ast.ListenOption, next token.Pos) {
 	case o.ReceivedAuth:
 		c.once("received-auth", at, o.Pos)
 		l.ReceivedAuth = true
-	case o.ProxyV2:
+	case o.ProxyV2 != nil:
 		c.once("proxy-v2", at, o.Pos)
 		l.ProxyV2 = true
+		if from := o.ProxyV2.From; from != nil {
+			c.extension(token.At(o.ProxyV2.Pos), o.ProxyV2.Pos, "proxy-v2 only-from")
+			l.ProxyFrom = c.use(from, forProxies, false)
+		}
 	case o.Senders != nil:
 		seen := o.EndPos
 		if !o.Senders.Masquerade {

@@ -280,6 +280,7 @@ type Listener struct {
 	NoDSN        bool
 	ReceivedAuth bool
 	ProxyV2      bool
+	ProxyFrom    TableID // sources whose PROXY header is believed; 0: all. Ours
 	Origin       Origin
 }
 
@@ -360,6 +361,12 @@ type SMTP struct {
 	MaxCommands      int // between two messages, besides two for each recipient allowed
 	MaxAuthFailures  int // per session
 	MaxWithoutMail   int // seconds from one message to the next
+
+	MaxAuthFailuresPerSource int // within ten minutes
+	MaxSessions              int // at once
+	MaxIdle                  int // seconds
+	MinRate                  int // bytes a second of a command or message that takes longer than MaxIdle
+	GreetingDelay            int // seconds in which early talkers give themselves away
 
 	BareLFFrom TableID // sources whose lines may end in LF
 }

@@ -86,6 +86,8 @@ func ownSMTPLimits(s *SMTP) []limit {
 	return []limit{
 		{"max-conn-per-source", &s.MaxConnPerSource}, {"max-errors", &s.MaxErrors}, {"max-commands", &s.MaxCommands},
 		{"max-auth-failures", &s.MaxAuthFailures}, {"max-time-without-mail", &s.MaxWithoutMail},
+		{"max-auth-failures-per-source", &s.MaxAuthFailuresPerSource}, {"max-sessions", &s.MaxSessions},
+		{"max-idle-time", &s.MaxIdle}, {"min-rate", &s.MinRate}, {"greeting-delay", &s.GreetingDelay},
 	}
 }
 
@@ -279,7 +281,7 @@ func (c *compiler) smtp(s *ast.SMTP) {
 		c.messageSize(s.MaxMessageSize)
 	case s.SubAddrDelim != nil:
 		c.subAddrDelim(s.SubAddrDelim)
-	case s.BareLF != nil:
+	case s.BareLF != nil && s.BareLF.From != nil: // it may be cut short
 		c.extension(token.At(s.BareLF.Pos), s.BareLF.Pos, "smtp bare-lf-from")
 		c.rs.SMTP.BareLFFrom = c.use(s.BareLF.From, forBareLF, false)
 	}

@@ -364,6 +364,7 @@ var (
 	forHostnames   = purpose{name: "hostnames", mapping: true}
 	forSenders     = purpose{name: "senders", mapping: true}
 	forBareLF      = purpose{name: "bare-lf-from", list: true}
+	forProxies     = purpose{name: "only-from", list: true}
 	forTag         = purpose{name: "tag", list: true}
 	forHelo        = purpose{name: "helo", list: true}
 	forDomain      = purpose{name: "for domain", list: true}

@@ -71,7 +71,7 @@ func (d *descent) listenOption() *ast.ListenOption {
 	case "received-auth":
 		o.ReceivedAuth = true
 	case "proxy-v2":
-		o.ProxyV2 = true
+		o.ProxyV2 = d.proxyV2()
 	case "hostname":
 		o.Hostname = d.newStr()
 	case "hostnames":
@@ -89,6 +89,14 @@ func (d *descent) listenOption() *ast.ListenOption {
 	}
 	o.EndPos = d.end
 	return o
+}
+
+func (d *descent) proxyV2() *ast.ProxyV2 {
+	p := &ast.ProxyV2{Pos: d.peek().pos}
+	if d.own("only-from") {
+		p.From = d.tableArg()
+	}
+	return p
 }
 
 // tlsOption parses what a listener says of TLS and of who may use it.

@@ -101,7 +101,7 @@ var meanings = map[string]string{
 	"filter proc":      "The declared program that this filter uses.",
 	"proc-exec":        "The command of a program for this filter alone.",
 	"protocols":        "The versions of TLS that may be used.",
-	"proxy-v2":         "Expects connections from a proxy that speaks version 2 of the PROXY protocol. Whoever reaches the listener can then say any client address.",
+	"proxy-v2":         "Expects connections from a proxy that speaks version 2 of the PROXY protocol. Whoever reaches the listener can then say any client address, unless `only-from` names the proxies.",
 	"queue":            "Sets how mail is kept until it is delivered.",
 	"quit":             "Reserved, without any use in the grammar: quote it to use it as a name.",
 	"rcpt-to":          "A condition on the recipient, or the phase of the RCPT command.",

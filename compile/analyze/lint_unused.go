@@ -109,6 +109,8 @@ func (u *uses) listenOption(o *ast.ListenOption) {
 		u.table(o.AuthOptional.Table)
 	case o.Senders != nil:
 		u.table(o.Senders.Table)
+	case o.ProxyV2 != nil && o.ProxyV2.From != nil:
+		u.table(o.ProxyV2.From)
 	case o.PKI != nil:
 		u.pki[tablefile.Fold(o.PKI.Text)] = true
 	case o.CA != nil:

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -96,17 +97,24 @@ func newServer(c *Config) (*server, error) {
 	s := &server{
 		rules:   c.Rules,
 		log:     c.Log,
-		timeout: c.Timeout,
-		socket:  newSocketEndpoint(c.Rules),
-		users:   make(map[uint32]int),
-		gate:    newGate(c.Listeners, c.Paused),
+		timeout: cmp.Or(c.Timeout, time.Duration(c.Rules.SMTP.MaxIdle)*time.Second, defaultTimeout),
+		rate:    cmp.Or(c.Rules.SMTP.MinRate, minRate),
+
+		greetingDelay: time.Duration(c.Rules.SMTP.GreetingDelay) * time.Second,
+
+		socket: newSocketEndpoint(c.Rules),
+		users:  make(map[uint32]int),
+		gate:   newGate(c.Listeners, c.Paused),
 	}
-	if s.timeout == 0 {
-		s.timeout = defaultTimeout
-	}
+	s.guesses = newGuesses(c.Rules.SMTP.MaxAuthFailuresPerSource)
 	n := c.MaxSessions
 	if n == 0 {
 		n = sessionLimit()
+		if most := c.Rules.SMTP.MaxSessions; most > 0 && most < n {
+			n = most
+		} else if most > n {
+			s.log.Warn("smtp: the limit on open files does not allow max-sessions", "wanted", most, "allowed", n)
+		}
 	}
 	s.slots = make(chan struct{}, n)
 	s.sources = newSources(n, c.Rules.SMTP.MaxConnPerSource)
@@ -114,7 +122,8 @@ func newServer(c *Config) (*server, error) {
 }
 
 // sessionLimit is what the descriptor limit allows: a session holds a socket
-// and, while it receives, a message; a reserve is left for all else.
+// and, while it receives, a message. A quarter is kept in reserve for messages
+// under way, and some for links and listeners.
 func sessionLimit() int {
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) != nil {

@@ -33,6 +33,9 @@ func (s *session) auth(arg string) {
 		s.fail(replyNoMechanism)
 	case mechanism != "PLAIN" && mechanism != "LOGIN":
 		s.fail(replyBadMechanism, mechanism)
+	case !s.srv.guesses.allows(s.addr):
+		s.reached(limitAuthPerSource)
+		s.end(replyTooManyAuth)
 	case !s.filterAuth(arg): // answered
 	case mechanism == "PLAIN":
 		s.finishAuth(s.authPlain(initial, has))
@@ -135,6 +138,7 @@ func (s *session) finishAuth(c credentials, err error) {
 		s.authFailed(replySyntax)
 		return
 	case errors.Is(err, errCommandLength):
+		s.reached(limitLine)
 		s.badInput(replyCommandTooLong)
 		return
 	case err != nil:
@@ -149,6 +153,7 @@ func (s *session) finishAuth(c credentials, err error) {
 	case ok:
 		result = "ok"
 	}
+	logins.WithLabelValues(result).Inc()
 	s.log("smtp authentication", slog.String("user", c.user), slog.String("result", result))
 	s.happened("link-auth", map[string]string{"ok": "pass", "permfail": "fail", "tempfail": "error"}[result], c.user)
 	switch {
@@ -159,6 +164,7 @@ func (s *session) finishAuth(c credentials, err error) {
 		s.authed, s.user = true, c.user
 		s.reply(replyAuthenticated)
 	default:
+		s.srv.guesses.count(s.addr)
 		time.Sleep(rand.N(failureDelay))
 		s.authFailed(replyCredentials)
 	}
@@ -168,6 +174,7 @@ func (s *session) finishAuth(c credentials, err error) {
 func (s *session) authFailed(reply string) {
 	s.fail("%s", reply)
 	if s.rejects++; s.rejects >= s.budget.authFailures && s.state != closing {
+		s.reached(limitAuth)
 		s.end(replyTooManyAuth)
 	}
 }

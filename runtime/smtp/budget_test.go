@@ -72,7 +72,7 @@ func TestEarlyTalker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if waiting(server) {
+	if speaks(&patientConn{Conn: server}, 0) {
 		t.Error("a silent client is an early one")
 	}
 	io.WriteString(client, "EHLO client.example\r\n")

@@ -125,6 +125,7 @@ func (s *session) mail(arg string) {
 		s.fail(replyNeedsAuth)
 		return
 	case s.mails >= s.srv.rules.SMTP.MaxMails:
+		s.reached(limitMails)
 		s.refuse(replyTooManyMails)
 		return
 	}
@@ -210,6 +211,7 @@ func (s *session) declaredSize(p rfc5321.Param) (refusal string) {
 	case err != nil:
 		return fmt.Sprintf(replyBadOption, p.Name)
 	case n > s.srv.rules.SMTP.MaxMessageSize:
+		s.reached(limitSize)
 		return replyDeclaredSize
 	}
 	return ""
@@ -239,6 +241,7 @@ func (s *session) rcpt(arg string) {
 		s.fail(replyUnrecognized)
 		return
 	case len(s.tx.accepted) >= s.srv.rules.SMTP.MaxRcpt:
+		s.reached(limitRcpts)
 		s.refuse(replyTooManyRcpts)
 		return
 	}
@@ -353,10 +356,12 @@ func (s *session) resolve(r mfa.Rcpt) {
 		for _, id := range ids {
 			s.happened("tx-envelope", s.tx.id.String(), id.String())
 		}
+		recipients.WithLabelValues("accepted").Inc()
 		s.replied("tx-rcpt", replyRecipient, r.Rcpt)
 		s.reply(replyRecipient)
 		return
 	}
+	recipients.WithLabelValues(outcome(refusal)).Inc()
 	s.replied("tx-rcpt", refusal, r.Rcpt)
 	refusal = coded(refusal) + ": <" + r.Rcpt.String() + ">"
 	if strings.HasPrefix(refusal, "421") {

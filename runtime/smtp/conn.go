@@ -8,8 +8,9 @@ import (
 )
 
 // minRate is how slow a client may send, in bytes a second, once it has used
-// up one timeout on a command or a message. One that sends a byte now and
-// then, to hold a session, ends soon after.
+// up one timeout on a command or a message, unless the configuration says
+// otherwise. One that sends a byte now and then, to hold a session, ends soon
+// after.
 const minRate = 128
 
 // errInterrupted is what reading gives after interrupt.
@@ -20,6 +21,8 @@ var errInterrupted = errors.New("interrupted")
 type patientConn struct {
 	net.Conn
 	timeout     time.Duration
+	rate        int           // bytes a second
+	most        time.Duration // for all reads since begin, however fast; 0: no limit
 	began       time.Time
 	read        int64 // since began
 	interrupted atomic.Bool
@@ -30,7 +33,25 @@ func (c *patientConn) begin() { c.began, c.read = time.Now(), 0 }
 
 // last returns when the time for all reads since begin is over.
 func (c *patientConn) last() time.Time {
-	return c.began.Add(c.timeout + time.Duration(c.read)*time.Second/minRate)
+	d := c.timeout + time.Duration(c.read)*time.Second/time.Duration(c.rate)
+	if c.most > 0 {
+		d = min(d, c.most)
+	}
+	return c.began.Add(d)
+}
+
+// endless reports whether a command or message has taken the most it may.
+func (c *patientConn) endless() bool { return c.most > 0 && time.Since(c.began) >= c.most }
+
+// slow reports whether the time for all reads since begin is over: a read that
+// came to its end then was not of a silent client.
+func (c *patientConn) slow() bool { return c.read > 0 && !time.Now().Before(c.last()) }
+
+// expect sets when a read ends. It returns false if c is interrupted.
+func (c *patientConn) expect(until time.Time) bool {
+	c.Conn.SetReadDeadline(until)
+	// Looked at after the deadline is set: interrupt stores, then sets it.
+	return !c.interrupted.Load()
 }
 
 // Read is called by one goroutine at a time.
@@ -39,9 +60,7 @@ func (c *patientConn) Read(p []byte) (int, error) {
 	if idle := time.Now().Add(c.timeout); idle.Before(last) {
 		last = idle
 	}
-	c.Conn.SetReadDeadline(last)
-	// Looked at after the deadline is set: interrupt stores, then sets it.
-	if c.interrupted.Load() {
+	if !c.expect(last) {
 		return 0, errInterrupted
 	}
 	n, err := c.Conn.Read(p)

@@ -50,6 +50,7 @@ func (s *session) conclude(size int64, err error) {
 	case err != nil:
 		s.refuseContent(err)
 	case !s.filterSimple(phaseCommit):
+		messageFiltered.Inc()
 		s.rollback()
 	default:
 		s.commit(size)
@@ -122,20 +123,29 @@ func (s *session) refuseContent(err error) {
 	s.rollback()
 	switch {
 	case errors.Is(err, errTooBig):
+		messageTooBig.Inc()
+		s.reached(limitSize)
 		s.fail(replyTooBig)
 	case errors.Is(err, rfc5322.ErrLoop):
+		messageLoops.Inc()
+		s.reached(limitReceivedFields)
 		s.fail(replyLoop)
 	case errors.Is(err, rfc5322.ErrMalformed):
+		messageMalformed.Inc()
 		s.fail(replyMalformed)
 	case errors.Is(err, rfc5321.ErrLineEnd):
+		messageLineEnd.Inc()
 		s.fail(replyLineEnd)
 	case errors.Is(err, rfc5321.ErrAmbiguousEnd):
 		// What follows may be text or commands that somebody wants us to
 		// take for the client's.
+		messageLineEnd.Inc()
 		s.end(replyLineEnd)
 	case errors.Is(err, rfc5321.ErrLineLength):
+		s.reached(limitLine)
 		s.badInput(replyLineTooLong)
 	case errors.As(err, new(contentError)):
+		messageFailed.Inc()
 		s.warn("smtp: store message", err)
 		s.refuse(replyTemporary)
 	default:
@@ -148,6 +158,7 @@ func (s *session) commit(size int64) {
 	id := s.tx.id
 	s.tx.id = 0 // after Commit, whatever its result, there is nothing to roll back
 	if err := s.srv.queue.Commit(s.ctx, id); err != nil {
+		messageFailed.Inc()
 		s.warn("smtp: commit message", err)
 		s.forget()
 		s.end(replyFailure)
@@ -161,6 +172,8 @@ func (s *session) commit(size int64) {
 	}
 	s.happened("tx-commit", id.String(), strconv.FormatInt(size, 10))
 	s.happened("tx-reset", id.String())
+	messageAccepted.Inc()
+	octets.WithLabelValues().Add(float64(size))
 	s.mails++
 	s.said, s.since = 0, time.Now()
 	s.forget()

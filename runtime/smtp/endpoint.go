@@ -28,6 +28,7 @@ type endpoint struct {
 	noDSN        bool
 	receivedAuth bool
 	proxy        bool // a PROXY header comes first
+	proxyFrom    compile.TableID
 	senders      compile.TableID
 	masquerade   bool
 	filter       compile.FilterID
@@ -50,6 +51,7 @@ func newEndpoint(rs *compile.Ruleset, l *compile.Listener, t *tls.Config) *endpo
 		noDSN:        l.NoDSN,
 		receivedAuth: l.ReceivedAuth,
 		proxy:        l.ProxyV2,
+		proxyFrom:    l.ProxyFrom,
 		senders:      l.Senders,
 		masquerade:   l.Masquerade,
 		filter:       l.Filter,

@@ -12,12 +12,18 @@ import (
 	"net/netip"
 
 	"github.com/pires/go-proxyproto"
+
+	"smtpd/compile/engine"
 )
 
 // takeProxyHeader reads who the client is from the PROXY header that begins
 // the connection. Without a good one the session ends without a word.
 func (s *session) takeProxyHeader() bool {
-	claimed, err := readProxyHeader(s.conn)
+	var claimed netip.Addr
+	err := s.mayProxy()
+	if err == nil {
+		claimed, err = readProxyHeader(s.conn)
+	}
 	if err == nil && claimed.IsLoopback() && !s.addr.IsLoopback() {
 		// Rules trust this host; nobody becomes it by saying so from another.
 		err = errors.New("protocol error (loopback address from another host)")
@@ -31,6 +37,22 @@ func (s *session) takeProxyHeader() bool {
 		s.addr = claimed
 	}
 	return true
+}
+
+// mayProxy returns why the peer is not one whose header is believed. It is not
+// even read then: the listener is for proxies.
+func (s *session) mayProxy() error {
+	if s.at.proxyFrom == 0 {
+		return nil
+	}
+	ok, err := s.srv.names.Check(s.ctx, s.at.proxyFrom, engine.NetAddr, s.addr.String())
+	switch {
+	case err != nil:
+		return fmt.Errorf("nobody knows whether it is a proxy of ours: %w", err)
+	case !ok:
+		return errors.New("it is no proxy of ours")
+	}
+	return nil
 }
 
 // proxyPrefix is the length of what precedes the addresses: signature, version

@@ -156,3 +156,29 @@ func proxied(r *rig, peer netip.Addr, header string) *session {
 	s.conn.begin()
 	return s
 }
+
+// TestProxyFrom checks that the header of a peer is believed, or even read,
+// only if the configuration names it.
+func TestProxyFrom(t *testing.T) {
+	header := proxyHeader(1, 0x11, addrs("192.0.2.9")...)
+	for _, tt := range []struct {
+		peer  string
+		table compile.TableID
+		want  string // part of the log, "" for a peer that is believed
+	}{
+		{"127.0.0.1", 1, ""},
+		{"192.0.2.1", 1, "event=closed address=192.0.2.1 reason=\"it is no proxy of ours\""},
+		{"2001:db8::1", 1, "address=[2001:db8::1] reason=\"it is no proxy of ours\""},
+		{"127.0.0.1", 2, "nobody knows whether it is a proxy of ours: table is gone"},
+		{"192.0.2.1", 0, ""},
+	} {
+		r := newRig(t)
+		s := proxied(r, netip.MustParseAddr(tt.peer), header)
+		s.at.proxyFrom = tt.table
+		if got := s.takeProxyHeader(); got != (tt.want == "") || !strings.Contains(r.logs.String(), tt.want) {
+			t.Errorf("from %s, table %d: %v, log:\n%s", tt.peer, tt.table, got, r.logs)
+		} else if got && s.addr != netip.MustParseAddr("192.0.2.9") {
+			t.Errorf("from %s: the client is %v", tt.peer, s.addr)
+		}
+	}
+}

@@ -45,16 +45,19 @@ type (
 
 // A server runs the sessions of every listener.
 type server struct {
-	rules   *compile.Ruleset
-	log     *slog.Logger
-	queue   store
-	mfa     policy
-	names   lookups
-	timeout time.Duration // of a session's input and output
-	slots   chan struct{} // one for each session that may run
-	sources *sources
-	gate    *gate
-	socket  *endpoint
+	rules         *compile.Ruleset
+	log           *slog.Logger
+	queue         store
+	mfa           policy
+	names         lookups
+	timeout       time.Duration // of a session's input and output
+	rate          int           // at which a client must send, in bytes a second
+	greetingDelay time.Duration
+	slots         chan struct{} // one for each session that may run
+	sources       *sources
+	guesses       *guesses
+	gate          *gate
+	socket        *endpoint
 
 	sessions sync.WaitGroup
 
@@ -109,6 +112,7 @@ func (s *server) acquire(ctx context.Context) bool {
 		return true
 	default:
 	}
+	limits.WithLabelValues(string(limitSessions)).Inc()
 	s.log.Warn("Disabling incoming SMTP connections: Client limit reached", "limit", cap(s.slots))
 	select {
 	case s.slots <- struct{}{}:
@@ -138,6 +142,8 @@ const maxLocal = 32
 // client's end.
 func (s *server) local(ctx context.Context, uid uint32) (*os.File, error) {
 	if !s.enter(uid) {
+		limits.WithLabelValues(string(limitLocalSessions)).Inc()
+		s.log.Warn("smtp: too many sessions on the local socket", "uid", uid)
 		return nil, errors.New("too many sessions")
 	}
 	ours, theirs, err := imsg.Stream("session")

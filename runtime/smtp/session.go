@@ -62,6 +62,7 @@ type session struct {
 	rejects int // failed authentications
 	budget  budget
 	since   time.Time // the last accepted message, or the begin
+	began   time.Time
 
 	bareLF bool // the client may end lines in LF
 
@@ -90,7 +91,8 @@ type acceptance struct {
 }
 
 func newSession(ctx context.Context, srv *server, at *endpoint, conn net.Conn) *session {
-	p := &patientConn{Conn: conn, timeout: srv.timeout}
+	b := newBudget(&srv.rules.SMTP)
+	p := &patientConn{Conn: conn, timeout: srv.timeout, rate: srv.rate, most: b.withoutMail}
 	s := &session{
 		srv: srv, at: at, conn: p, wire: p, ctx: ctx,
 		in:     bufio.NewReaderSize(p, inputBuffer),
@@ -98,9 +100,10 @@ func newSession(ctx context.Context, srv *server, at *endpoint, conn net.Conn) *
 		state:  connected,
 		authed: at.local,
 		reason: "disconnect",
-		budget: newBudget(&srv.rules.SMTP),
-		since:  time.Now(),
+		budget: b,
+		began:  time.Now(),
 	}
+	s.since = s.began
 	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		s.addr = a.AddrPort().Addr().Unmap().WithZone("")
 	}
@@ -142,6 +145,7 @@ func (s *session) run() {
 // for TLS could not read why.
 func (s *session) tooMany() {
 	s.log("smtp connection-limit", slog.String("address", s.addressText()))
+	s.reached(limitConnPerSource)
 	if s.at.tls != compile.SMTPS {
 		s.reply(replyTooManyConns)
 	}
@@ -156,6 +160,7 @@ func (s *session) step() {
 	case errors.Is(err, rfc5321.ErrLineEnd):
 		s.fail(replyCommandLineEnd)
 	case errors.Is(err, errCommandLength):
+		s.reached(limitLine)
 		s.badInput(replyCommandTooLong)
 	case err != nil:
 		s.lost(err)
@@ -206,6 +211,11 @@ func (s *session) execute(line string) {
 	}
 	verb, arg, err := rfc5321.Split(strings.TrimRight(line, " \t")) // RFC 5321, section 4.1.1
 	c, ok := commands[verb]
+	if ok {
+		c.count.Inc()
+	} else {
+		otherVerb.Inc()
+	}
 	switch {
 	case err != nil || !ok:
 		s.fail(replyUnrecognized)
@@ -237,7 +247,8 @@ func (s *session) refuse(line string) {
 // fail refuses a command that the client should not have sent.
 func (s *session) fail(format string, args ...any) {
 	s.refuse(fmt.Sprintf(format, args...))
-	if s.errors++; s.errors >= s.budget.errors {
+	if s.errors++; s.errors >= s.budget.errors && s.state != closing {
+		s.reached(limitErrors)
 		s.end(replyTooManyErrors)
 	}
 }
@@ -268,6 +279,14 @@ func (s *session) lost(err error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		s.reason = "timeout"
 		s.happened("timeout")
+		switch {
+		case s.conn.endless():
+			s.reached(limitWithoutMail)
+		case s.conn.slow():
+			s.reached(limitRate)
+		default:
+			s.reached(limitIdle)
+		}
 		s.out = s.out[:0] // closed silently
 	default:
 		s.reason = "io-error: " + err.Error()

@@ -814,6 +814,7 @@ func TestHostnames(t *testing.T) {
 // another come after.
 func TestLocalLimit(t *testing.T) {
 	r := newRig(t)
+	before := counted(t, limits, string(limitLocalSessions))
 	for i := range maxLocal + 1 {
 		f, err := r.server.local(t.Context(), 1000)
 		if (err == nil) != (i < maxLocal) {
@@ -822,6 +823,9 @@ func TestLocalLimit(t *testing.T) {
 		if err == nil {
 			defer f.Close()
 		}
+	}
+	if got := counted(t, limits, string(limitLocalSessions)) - before; got != 1 {
+		t.Errorf("counted %v times", got)
 	}
 	f, err := r.server.local(t.Context(), 1001)
 	if err != nil {

@@ -13,7 +13,26 @@ var (
 	sessionTime  = stat.Histogram("smtpd_smtp_session_seconds", "How long SMTP sessions took.")
 	tlsOpen      = stat.Gauge("smtpd_smtp_tls_sessions", "SMTP sessions that are open and secured, by how TLS began.", "kind")
 	handshakes   = stat.Counter("smtpd_smtp_tls_handshakes_total", "TLS handshakes of clients, by how they ended.", "result")
+	verbs        = stat.Counter("smtpd_smtp_commands_total", "Commands of clients, by verb; those of none of ours are other.", "verb")
+	logins       = stat.Counter("smtpd_smtp_auth_total", "Checked passwords of clients, by result.", "result")
+	recipients   = stat.Counter("smtpd_smtp_recipients_total", "Recipients that clients named, by result.", "result")
+	messages     = stat.Counter("smtpd_smtp_messages_total", "Messages that clients sent to their end, by what came of them.", "result")
+	octets       = stat.Counter("smtpd_smtp_message_bytes_total", "Bytes of the messages that were accepted.")
 )
+
+// The results of messages.
+var (
+	messageAccepted  = messages.WithLabelValues("accepted")
+	messageTooBig    = messages.WithLabelValues("too-big")
+	messageLoops     = messages.WithLabelValues("loop")
+	messageMalformed = messages.WithLabelValues("malformed")
+	messageLineEnd   = messages.WithLabelValues("line-end")
+	messageFiltered  = messages.WithLabelValues("filter")
+	messageFailed    = messages.WithLabelValues("tempfail")
+)
+
+// otherVerb counts what is no command.
+var otherVerb = verbs.WithLabelValues("other")
 
 // family returns how the client came, in a word of OpenSMTPD's.
 func (s *session) family() string {
@@ -34,7 +53,7 @@ func (s *session) countOpen() {
 
 func (s *session) countClosed() {
 	sessionsOpen.WithLabelValues(s.family()).Dec()
-	sessionTime.WithLabelValues().Observe(time.Since(s.since).Seconds())
+	sessionTime.WithLabelValues().Observe(time.Since(s.began).Seconds())
 	if s.tls != nil {
 		tlsOpen.WithLabelValues(s.tlsKind()).Dec()
 	}

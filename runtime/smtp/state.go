@@ -1,5 +1,7 @@
 package smtp
 
+import "github.com/prometheus/client_golang/prometheus"
+
 // A state is how far a session has come (RFC 5321, section 4.1.4).
 type state uint8
 
@@ -22,27 +24,32 @@ type command struct {
 	in   state // the states in which it is in order
 	bare bool  // it has no argument
 	run  func(s *session, arg string)
+
+	count prometheus.Counter
 }
 
 // commands holds every verb that is not refused as unknown.
-var commands map[string]command
+var commands = make(map[string]command)
 
 func init() {
 	// In init, because HELP and the like lead back here.
-	commands = map[string]command{
-		"HELO":     {anywhere, false, (*session).helo},
-		"EHLO":     {anywhere, false, (*session).ehlo},
-		"STARTTLS": {greeted, false, (*session).starttls},
-		"AUTH":     {greeted, false, (*session).auth},
-		"MAIL":     {greeted, false, (*session).mail},
-		"RCPT":     {addressing, false, (*session).rcpt},
-		"DATA":     {addressing, true, (*session).data},
-		"BDAT":     {anywhere | unwelcome, false, (*session).bdat}, // its bytes follow, in order or not
-		"RSET":     {greeted | transaction, true, (*session).rset},
-		"NOOP":     {anywhere | unwelcome, false, (*session).noop},
-		"HELP":     {anywhere, true, (*session).help},
-		"QUIT":     {anywhere | unwelcome, true, (*session).quit},
-		"VRFY":     {anywhere, false, (*session).vrfy},
-		"WIZ":      {anywhere, false, (*session).wiz},
+	for verb, c := range map[string]command{
+		"HELO":     {in: anywhere, run: (*session).helo},
+		"EHLO":     {in: anywhere, run: (*session).ehlo},
+		"STARTTLS": {in: greeted, run: (*session).starttls},
+		"AUTH":     {in: greeted, run: (*session).auth},
+		"MAIL":     {in: greeted, run: (*session).mail},
+		"RCPT":     {in: addressing, run: (*session).rcpt},
+		"DATA":     {in: addressing, bare: true, run: (*session).data},
+		"BDAT":     {in: anywhere | unwelcome, run: (*session).bdat}, // its bytes follow, in order or not
+		"RSET":     {in: greeted | transaction, bare: true, run: (*session).rset},
+		"NOOP":     {in: anywhere | unwelcome, run: (*session).noop},
+		"HELP":     {in: anywhere, bare: true, run: (*session).help},
+		"QUIT":     {in: anywhere | unwelcome, bare: true, run: (*session).quit},
+		"VRFY":     {in: anywhere, run: (*session).vrfy},
+		"WIZ":      {in: anywhere, run: (*session).wiz},
+	} {
+		c.count = verbs.WithLabelValues(verb)
+		commands[verb] = c
 	}
 }
