@@ -38,7 +38,7 @@ import (
 
 func TestMain(m *testing.M) {
 	programs := map[string]func(){"smtpd": main}
-	for _, name := range []string{"smtpctl", "sendmail", "mailq", "makemap", "newaliases"} {
+	for _, name := range []string{"smtpctl", "sendmail", "mailq", "smtp", "makemap", "newaliases"} {
 		programs[name] = func() { os.Exit(ctl.Main(name, os.Args[1:])) }
 	}
 	testscript.Main(m, programs)

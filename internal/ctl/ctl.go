@@ -1,7 +1,7 @@
 // Package ctl is the programs that users and administrators run beside the
-// daemon: smtpctl, sendmail, mailq, makemap and newaliases, which are one
-// executable. cmd/smtpctl
-// calls it, and so do the scripts that test the whole daemon.
+// daemon: smtpctl, sendmail, mailq, makemap, newaliases and smtp, which are one
+// executable. cmd/smtpctl calls it, and so do the scripts that test the whole
+// daemon.
 //
 // They need no privileges: the daemon tells who asks by peer credentials.
 //
@@ -60,6 +60,8 @@ func run(t *terminal, name string, args []string) int {
 		return sendmail(t, args)
 	case "mailq":
 		return smtpctl(t, []string{"show", "queue"})
+	case "smtp":
+		return smtp(t, args)
 	case "makemap":
 		return makemap(t, args)
 	case "newaliases":

@@ -198,10 +198,11 @@ func envelopeText(ev *envelope.Envelope) string {
 	return b.String()
 }
 
-// oneLine returns s without bytes that could begin a line of their own.
+// oneLine returns s without what could begin a line of its own, or tell a
+// terminal what to do.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if r < ' ' || 0x7f <= r && r < 0xa0 {
 			return '?'
 		}
 		return r
