@@ -33,6 +33,7 @@ var commands = []command{
 	{"pause mda", pause("mda", true)},
 	{"pause mta", pause("mta", true)},
 	{"pause smtp", pause("smtp", true)},
+	{"queue check", queueCheck},
 	{"queue where", showFields},
 	{"queue where <string>", whereList},
 	{"queue where <string> list", whereList},

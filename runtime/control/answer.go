@@ -68,6 +68,11 @@ func (a *agent) answer(ctx context.Context, r request) error {
 			return err
 		}
 		return a.list(ctx, &r, q)
+	case typeCheck:
+		if len(r.Data) > 0 {
+			return fmt.Errorf("%d bytes behind the header: %w", len(r.Data), errProtocol)
+		}
+		return a.check(ctx, &r)
 	case typeOrder:
 		o, err := queue.ParseOrder(r.Data)
 		if err != nil {

@@ -27,6 +27,8 @@ const (
 	typeMetrics // likewise
 	typeOrder   // answered with the number of envelopes
 	typeLookup  // answered with how a table answered
+	typeCheck   // answered with a finding a frame, and at the end with the number of records
+	typeImport  // answered with what became of a message
 )
 
 // Status says how the daemon does.

@@ -205,6 +205,18 @@ func (c *Client) Order(ctx context.Context, o *Order) (int, error) {
 	return int(n), r.Close()
 }
 
+// Check looks at some records of the store, from a place that the last page
+// named, and mends what is wrong with them.
+func (c *Client) Check(ctx context.Context, from string) (CheckPage, error) {
+	var page CheckPage
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgCheck, Data: imsg.AppendString(nil, from)})
+	closeFile(m.File)
+	if err == nil {
+		err = page.parse(m.Data)
+	}
+	return page, err
+}
+
 // Pause stops or resumes handing out envelopes of type MDA or MTA, and
 // reports whether that changed anything.
 func (c *Client) Pause(ctx context.Context, t envelope.Type, on bool) (bool, error) {

@@ -384,6 +384,15 @@ func (a *agent) serveControl(ctx context.Context, m imsg.Message) (imsg.Message,
 		}
 		n, err := a.scheduler.manage(order{o.Verb, o.Action}, slices.Values(o.IDs))
 		return imsg.Message{Data: imsg.AppendUint32(nil, uint32(n))}, err
+	case msgCheck:
+		closeFile(m.File)
+		r := imsg.NewReader(m.Data)
+		from := r.String()
+		if err := r.Close(); err != nil {
+			return imsg.Message{}, err
+		}
+		page, err := a.check(from)
+		return imsg.Message{Data: page.append(nil)}, err
 	case msgPause:
 		closeFile(m.File)
 		var q pauseRequest

@@ -155,6 +155,7 @@ func (j *judge) report(c *Changes, ev *envelope.Envelope, kind envelope.BounceKi
 		return err
 	}
 	b.ID, b.Type = id, envelope.Bounce
+	b.Flags &^= envelope.Suspended // what was held is given back, not its report
 	b.BounceKind, b.BounceDelay = kind, age
 	b.Arrival, b.Deadline = ev.Created, ev.Expires
 	b.Created, b.Expires, b.NextTry = now, now.Add(j.life), now.Add(bounceGather)

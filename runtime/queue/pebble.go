@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
@@ -104,7 +105,7 @@ func openPebble(c StoreConfig) (*pebbleStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.spool.sweep(s.Has); err != nil {
+	if err := s.spool.sweep(s.names); err != nil {
 		return nil, errors.Join(err, s.db.Close())
 	}
 	return s, nil
@@ -196,6 +197,20 @@ func (s *pebbleStore) Has(id envelope.MessageID) (bool, error) {
 		return false, err
 	}
 	return true, done.Close()
+}
+
+// names reports whether a file of the spool may be wanted: by a message, or as
+// evidence.
+func (s *pebbleStore) names(id envelope.MessageID) (bool, error) {
+	for _, key := range [...][]byte{messageKey(id), asideKey(messageKey(id))} {
+		switch _, err := s.get(key); {
+		case err == nil:
+			return true, nil
+		case !errors.Is(err, ErrNotFound):
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // How the content of a message is kept.
@@ -369,7 +384,7 @@ func (s *pebbleStore) applyChanges(b *pebble.Batch, c *Changes) error {
 	}
 	// Only now: a removal that a crash undoes must find the content again.
 	for _, id := range spooled {
-		if err := s.spool.fs.Remove(s.spool.path(id)); err != nil {
+		if err := s.spool.fs.Remove(s.spool.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

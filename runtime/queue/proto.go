@@ -21,6 +21,8 @@ const (
 	msgPauseSMTP                    // control
 	msgSMTPPaused                   // smtp
 	msgOrder                        // control
+	msgCheck                        // control
+	msgImport                       // control
 )
 
 // What the queue asks of others.
