@@ -2,11 +2,14 @@
 """Mail servers side by side on loopback, in one interleaved run.
 
 usage: peers.py --peers FOLDER [--servers smtpd,smtpd-one,opensmtpd,postfix] [--dest queued,relay,local]
-                [--sessions 1,10,50] [-n 2000] [--runs 3] [--one] [--pipeline] [--out FILE.jsonl]
+                [--sessions 1,10,50] [--wire clear,tls] [--pipeline no,yes] [-n 2000] [--runs 3] [--one] [--out FILE.jsonl]
 
 FOLDER was made by bench/setup.sh. Needs root. Each run starts one server with
 an empty spool, warms it with 50 messages, sends N messages with smtpload and
 stops it; the servers take turns, so that a busy machine hurts all alike.
+
+With --wire tls each session begins with STARTTLS. OpenSMTPD takes no pipelining, and the 6.8 of Debian 12 has no TLS
+("missing private key": OpenSSL 3 does not ask its process of keys); it is left out of both. A ratio is the rate of the first server to that of the one in the row.
 
 smtpd runs as processes with users of their own, smtpd-one in one process.
 CPU and memory are those of all processes of a server; memory is PSS.
@@ -17,7 +20,7 @@ local   accepted and written to the maildir of one user; end to end until all ar
 
 OpenSMTPD does not sync what it accepts; Postfix and smtpd do.
 """
-import argparse, json, os, pwd, grp, re, shutil, signal, socket, statistics, subprocess, sys, time
+import argparse, itertools, json, os, pwd, grp, re, shutil, signal, socket, statistics, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PORT, SINK = 2525, 2600
@@ -61,7 +64,8 @@ class Server:
         self.a = a
         self.dir = f"{a.scratch}/{self.name}"
 
-    def start(self, dest):
+    def start(self, dest, tls=False):
+        self.tls = tls
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir, 0o755)
         argv, env = self.prepare(dest)
@@ -102,7 +106,17 @@ class Server:
                 os.kill(p, signal.SIGKILL)
 
 
-CONF = f'''listen on 127.0.0.1 port {PORT} hostname bench.test
+def certificate(folder):
+    """A key of its own for bench.test, and a certificate."""
+    cert, key = f"{folder}/bench.test.crt", f"{folder}/bench.test.key"
+    if not os.path.exists(key):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "365",
+                        "-subj", "/CN=bench.test", "-keyout", key, "-out", cert], check=True, stderr=subprocess.DEVNULL)
+        os.chmod(key, 0o600)
+    return cert, key
+
+
+CONF = f'''%slisten on 127.0.0.1 port {PORT} hostname bench.test%s
 smtp limit max-mails 1000000
 %saction "local" maildir
 action "relay" relay host smtp://127.0.0.1:{SINK}
@@ -111,12 +125,19 @@ match from any for domain "relay.test" action "relay"
 '''
 
 
+def conf(server, tuning=""):
+    """smtpd.conf of ours and of OpenSMTPD."""
+    if not server.tls:
+        return CONF % ("", "", tuning)
+    return CONF % ('pki bench.test cert "%s"\npki bench.test key "%s"\n' % certificate(server.a.peers), " tls pki bench.test", tuning)
+
+
 class Smtpd(Server):
     name = "smtpd"
     more = []
 
     def prepare(self, dest):
-        open(f"{self.dir}/smtpd.conf", "w").write(CONF % "")
+        open(f"{self.dir}/smtpd.conf", "w").write(conf(self))
         hold = ["-P", "mta", "-P", "mda"] if dest == "queued" else []
         return [self.a.smtpd, "-d", "-f", f"{self.dir}/smtpd.conf", "--spool", f"{self.dir}/spool"] + self.more + hold, {}
 
@@ -135,7 +156,7 @@ class OpenSMTPD(Server):
     def prepare(self, dest):
         for x in ("queue", "incoming", "corrupt", "purge", "temporary", "offline"):
             shutil.rmtree(f"/var/spool/smtpd/{x}", ignore_errors=True)
-        open(f"{self.dir}/smtpd.conf", "w").write(CONF % self.tuning)
+        open(f"{self.dir}/smtpd.conf", "w").write(conf(self, self.tuning))
         open(f"{self.dir}/resolv.conf", "w").write("lookup file bind\nnameserver 127.0.0.1\n")
         # Without "lookup file" it asks DNS even for the name of 127.0.0.1.
         return ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', f"{self.dir}/resolv.conf",
@@ -165,6 +186,9 @@ class Postfix(Server):
             os.chmod(f"{d}/q/{x}", mode)
             os.chown(f"{d}/q/{x}", owner.pw_uid, drop)
         hold = dest == "queued"
+        tls = "smtpd_tls_security_level = none"
+        if self.tls:
+            tls = "smtpd_tls_security_level = may\nsmtpd_tls_cert_file = %s\nsmtpd_tls_key_file = %s" % certificate(self.a.peers)
         open(f"{d}/etc/main.cf", "w").write(f'''compatibility_level = 3.6
 queue_directory = {d}/q
 data_directory = {d}/data
@@ -191,7 +215,7 @@ alias_maps =
 alias_database =
 biff = no
 smtp_tls_security_level = none
-smtpd_tls_security_level = none
+{tls}
 maillog_file =
 default_process_limit = 100
 ''')
@@ -214,6 +238,7 @@ retry unix - - n - - error
 local unix - n n - - local
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
 ''')
         return [f"{r}/usr/lib/postfix/sbin/master", "-c", f"{d}/etc", "-d"], \
             {"MAIL_CONFIG": f"{d}/etc", "LD_LIBRARY_PATH": f"{r}/usr/lib/postfix"}
@@ -230,12 +255,13 @@ def maildir():
     return os.path.join(pwd.getpwnam(USER).pw_dir, "Maildir")
 
 
-def one(a, server, dest, sessions):
+def one(a, server, dest, sessions, wire, pipeline):
     shutil.rmtree(maildir(), ignore_errors=True)
-    server.start(dest)
+    server.start(dest, wire == "tls")
     to = f"{USER}@local.test" if dest == "local" else "u@relay.test"
     # OpenSMTPD resets connections when its accept queue overflows: the load goes on.
-    args = ["send", "--addr", f"127.0.0.1:{PORT}", "--rcpt", to, "--reconnect", "60s"] + (["--one"] if a.one else []) + (["--pipeline"] if a.pipeline else [])
+    args = ["send", "--addr", f"127.0.0.1:{PORT}", "--rcpt", to, "--reconnect", "60s"]
+    args += [word for word, on in (("--one", a.one), ("--pipeline", pipeline), ("--tls", wire == "tls")) if on]
     sink = None
     try:
         if dest == "relay":
@@ -257,26 +283,37 @@ def one(a, server, dest, sessions):
         if sink:
             sink.kill()
         server.stop()
-    return {"server": server.name, "dest": dest, "sessions": sessions, "one": a.one, "pipeline": a.pipeline, "n": a.n,
+    return {"server": server.name, "dest": dest, "sessions": sessions, "one": a.one, "wire": wire, "pipeline": pipeline, "n": a.n,
             "accept": r["rate"], "end_to_end": None if dest == "queued" else a.n / total,
             "cpu_per_1000": (cpu - cpu0) * 1000 / a.n, "pss_mb": pss / 1024, "p99_ms": r["p99_us"] / 1000}
 
 
 def table(rows):
-    print("| destination | sessions | server | accept msg/s | end to end msg/s | CPU s per 1000 | PSS MB | p99 ms | ratio |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| destination | wire | pipelined | sessions | server | accept msg/s | end to end msg/s | CPU s per 1000 | PSS MB | p99 ms | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     med = lambda rs, k: statistics.median(r[k] for r in rs)
-    for dest, sessions in sorted({(r["dest"], r["sessions"]) for r in rows}):
-        group = [r for r in rows if (r["dest"], r["sessions"]) == (dest, sessions)]
+    case = lambda r: (r["dest"], r["wire"], r["pipeline"], r["sessions"])
+    for c in sorted({case(r) for r in rows}):
+        group = [r for r in rows if case(r) == c]
+        dest, wire, pipeline, sessions = c
         key = "accept" if dest == "queued" else "end_to_end"
         base = None
         for name in dict.fromkeys(r["server"] for r in group):
             rs = [r for r in group if r["server"] == name]
             base = base or med(rs, key)
             e2e = "-" if dest == "queued" else "%.0f" % med(rs, "end_to_end")
-            print("| %s | %d | %s | %.0f (%.0f–%.0f) | %s | %.2f | %.0f | %.1f | %.1f |" % (
-                dest, sessions, name, med(rs, "accept"), min(r["accept"] for r in rs), max(r["accept"] for r in rs), e2e,
+            print("| %s | %s | %s | %d | %s | %.0f (%.0f–%.0f) | %s | %.2f | %.0f | %.1f | %.1f |" % (
+                dest, wire, "yes" if pipeline else "no", sessions, name,
+                med(rs, "accept"), min(r["accept"] for r in rs), max(r["accept"] for r in rs), e2e,
                 med(rs, "cpu_per_1000"), med(rs, "pss_mb"), med(rs, "p99_ms"), base / med(rs, key)))
+
+
+def prepare(a):
+    """Builds what is measured, and what it is measured with."""
+    a.peers = os.path.abspath(a.peers)
+    a.scratch = a.peers + "/run"
+    a.smtpd, a.smtpload = a.peers + "/bin/smtpd", a.peers + "/bin/smtpload"
+    subprocess.run(["go", "build", "-o", a.peers + "/bin/", "./cmd/smtpd", "./bench/smtpload"], cwd=os.path.dirname(HERE), check=True)
 
 
 def main():
@@ -288,24 +325,23 @@ def main():
     p.add_argument("-n", type=int, default=2000)
     p.add_argument("--runs", type=int, default=3)
     p.add_argument("--one", action="store_true")
-    p.add_argument("--pipeline", action="store_true")
+    p.add_argument("--wire", default="clear")
+    p.add_argument("--pipeline", default="no")
     p.add_argument("--out")
     a = p.parse_args()
-    a.peers = os.path.abspath(a.peers)
-    a.scratch = a.peers + "/run"
-    a.smtpd, a.smtpload = a.peers + "/bin/smtpd", a.peers + "/bin/smtpload"
-    subprocess.run(["go", "build", "-o", a.peers + "/bin/", "./cmd/smtpd", "./bench/smtpload"], cwd=os.path.dirname(HERE), check=True)
+    prepare(a)
     kinds = {c.name: c for c in (Smtpd, SmtpdOne, OpenSMTPD, Postfix)}
     rows = []
-    for run in range(a.runs):
-        for dest in a.dest.split(","):
-            for sessions in map(int, a.sessions.split(",")):
-                for name in a.servers.split(","):
-                    r = one(a, kinds[name](a), dest, sessions)
-                    rows.append(r)
-                    print(json.dumps(r), file=sys.stderr)
-                    if a.out:
-                        print(json.dumps(r), file=open(a.out, "a"))
+    cases = itertools.product(range(a.runs), a.dest.split(","), a.wire.split(","), a.pipeline.split(","),
+                              map(int, a.sessions.split(",")), a.servers.split(","))
+    for _, dest, wire, pipeline, sessions, name in cases:
+        if name == "opensmtpd" and (pipeline == "yes" or wire == "tls"):
+            continue
+        r = one(a, kinds[name](a), dest, sessions, wire, pipeline == "yes")
+        rows.append(r)
+        print(json.dumps(r), file=sys.stderr)
+        if a.out:
+            print(json.dumps(r), file=open(a.out, "a"))
     table(rows)
 
 

@@ -20,6 +20,7 @@ import (
 var cli struct {
 	Send    sendCmd    `cmd:"" help:"Send messages and measure."`
 	Rcpt    rcptCmd    `cmd:"" help:"Send MAIL, RCPT, RSET without data and measure."`
+	Idle    idleCmd    `cmd:"" help:"Open sessions and hold them until standard input ends."`
 	Sink    sinkCmd    `cmd:"" help:"Take messages and count them."`
 	Compare compareCmd `cmd:"" help:"Compare what was acknowledged with what arrived."`
 }
