@@ -345,10 +345,18 @@ type FilterRef struct {
 
 // A Listen declares a listener.
 type Listen struct {
-	Socket        bool            `parser:"'listen':Keyword 'on':Keyword ( @'socket':Keyword"`
+	Socket        bool            `parser:"'listen':Keyword ( 'on':Keyword ( @'socket':Keyword"`
 	SocketOptions []*SocketOption `parser:"@@*"`
 	On            *Str            `parser:"| @@"`
 	Options       []*ListenOption `parser:"@@* )"`
+	Metrics       *Metrics        `parser:"| @@ )"`
+}
+
+// A Metrics says where the numbers of the service can be read.
+type Metrics struct {
+	Pos  token.Pos
+	On   Str `parser:"'metrics':Word 'on':Keyword @@"`
+	Port Num `parser:"'port':Keyword @@"`
 }
 
 // A SocketOption is an option of the local submission socket.

@@ -75,6 +75,11 @@ var Extensions = []Extension{
 		Syntax:  `"smtp" "bare-lf-from" table`,
 		Example: "smtp bare-lf-from { 192.0.2.7, 192.0.2.64/28 }",
 	},
+	{
+		Word:    "metrics",
+		Syntax:  `"listen" "metrics" "on" address "port" number`,
+		Example: "listen metrics on 127.0.0.1 port 9325",
+	},
 }
 
 // Extends reports whether word is one of ours.

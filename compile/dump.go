@@ -30,6 +30,9 @@ func (rs *Ruleset) Dump(w io.Writer) error {
 	s := &rs.Socket
 	d.line("listen on socket hostname", quoted(s.Hostname), opt("tag", s.Tag), d.filterOpt(s.Filter),
 		flag("mask-src", s.MaskSrc), flag("no-dsn", s.NoDSN), s.Origin)
+	for _, m := range rs.Metrics {
+		d.line("listen metrics on", m.Addr, "port", m.Port, m.Origin)
+	}
 	for i := range rs.Tables {
 		d.table(&rs.Tables[i])
 	}

@@ -115,3 +115,21 @@ func TestProxyOnlyFrom(t *testing.T) {
 		}
 	}
 }
+
+func TestListenMetrics(t *testing.T) {
+	f, _ := parse("c", lang.Options{Text: []byte("listen metrics on 127.0.0.1 port 9325\nlisten metrics on ::1 port 9325\nmatch reject\n")})
+	rs, list := compile.Compile(f, hostfacts.Unnamed())
+	if rs == nil || len(rs.Metrics) != 2 || len(rs.Listeners) != 0 || fmt.Sprint(rs.Metrics[1].Addr, rs.Metrics[1].Port) != "::1 9325" {
+		t.Fatalf("%+v, %v", rs, list)
+	}
+	for _, conf := range []string{
+		"listen metrics on 127.0.0.1", "listen metrics on lo port 1", "listen metrics on 127.0.0.1 port 0",
+		"listen metrics on 127.0.0.1 port 65536", "listen metrics on fe80::1%lo port 1", "listen metrics on socket port 1",
+		"listen metrics on 127.0.0.1 port 1 tag x", "listen metrics 127.0.0.1",
+	} {
+		f, parsed := parse("c", lang.Options{Text: []byte(conf + "\nmatch reject\n")})
+		if rs, list := compile.Compile(f, hostfacts.Unnamed()); rs != nil && len(parsed) == 0 {
+			t.Errorf("%q: accepted, %v", conf, list)
+		}
+	}
+}

@@ -26,9 +26,15 @@ const (
 
 // listen declares the socket listener or network listeners.
 func (c *compiler) listen(l *ast.Listen) {
-	if l.Socket {
+	switch {
+	case l.Socket:
 		c.listenSocket(l)
 		return
+	case l.Metrics != nil:
+		c.listenMetrics(l.Metrics)
+		return
+	case l.On == nil:
+		return // broken, and reported
 	}
 	p := pending{c: c, stmt: l, listener: Listener{
 		Interface: l.On.Text,
@@ -78,6 +84,25 @@ func (c *compiler) listenSocket(l *ast.Listen) {
 		}
 	}
 	c.rs.Socket = s
+}
+
+// listenMetrics says where the numbers of the service can be read. Only an
+// address will do: this is not to be reachable by accident.
+func (c *compiler) listenMetrics(m *ast.Metrics) {
+	c.extension(token.At(m.Pos), m.Pos, "listen metrics")
+	addr, err := netip.ParseAddr(m.On.Text)
+	if err != nil || addr.Zone() != "" {
+		c.errorf(span(&m.On), m.On.Pos, "bad-address", "%q is no address to listen on", m.On.Text).Label = "such as 127.0.0.1 or ::1"
+		return
+	}
+	port, err := strconv.ParseUint(m.Port.Text, 10, 16)
+	if err != nil || port == 0 {
+		c.errorf(token.Span{Start: m.Port.Pos, End: m.Port.EndPos}, m.Port.Pos, "bad-port", "%s is no port", m.Port.Text).Label = "expected 1 to 65535"
+		return
+	}
+	if !c.broken {
+		c.rs.Metrics = append(c.rs.Metrics, MetricsListener{Addr: addr, Port: uint16(port), Origin: c.here()})
+	}
 }
 
 // tag sets a listener's tag.

@@ -24,6 +24,7 @@ type Ruleset struct {
 	CA        []CA
 	Listeners []Listener // network listeners
 	Socket    Socket     // the local submission socket, always there
+	Metrics   []MetricsListener
 
 	Local      TableID // <localhost>: the word local and every address of this host
 	LocalNames TableID // <localnames>: localhost, the server name, the text of addresses
@@ -282,6 +283,14 @@ type Listener struct {
 	ProxyV2      bool
 	ProxyFrom    TableID // sources whose PROXY header is believed; 0: all. Ours
 	Origin       Origin
+}
+
+// A MetricsListener is an address on which the numbers of the service can be
+// read.
+type MetricsListener struct {
+	Addr   netip.Addr
+	Port   uint16
+	Origin Origin
 }
 
 // A Socket is the local submission socket.

@@ -1,9 +1,17 @@
 package lang
 
-import "smtpd/ast"
+import (
+	"smtpd/ast"
+	"smtpd/lang/token"
+)
 
 func (d *descent) listen() *ast.Listen {
 	l := new(ast.Listen)
+	pos := d.peek().pos
+	if d.own("metrics") {
+		l.Metrics = d.metrics(pos)
+		return l
+	}
 	d.wantKw("on")
 	if d.kw("socket") {
 		l.Socket = true
@@ -19,6 +27,17 @@ func (d *descent) listen() *ast.Listen {
 		l.Options = append(l.Options, o)
 	}
 	return l
+}
+
+func (d *descent) metrics(pos token.Pos) *ast.Metrics {
+	m := &ast.Metrics{Pos: pos}
+	d.wantKw("on")
+	d.str(&m.On)
+	d.wantKw("port")
+	if !d.num(&m.Port) {
+		return nil
+	}
+	return m
 }
 
 func (d *descent) socketOption() *ast.SocketOption {
