@@ -11,7 +11,6 @@ import (
 	"os"
 	"time"
 
-	"smtpd/compile"
 	"smtpd/runtime/crypto"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/parent"
@@ -100,6 +99,10 @@ func updatesOf(ctx context.Context, child *proc.Child) <-chan *update {
 				if err == nil {
 					u.rules, err = s.rules()
 				}
+				if err == nil {
+					u.names = s.RuleNames
+					u.metrics, err = listeners(files, metricsName)
+				}
 				if err != nil {
 					fmt.Fprintf(os.Stderr, "error: update: %v\n", err)
 					os.Exit(1)
@@ -164,7 +167,10 @@ func newParts(child *proc.Child, role string, stays bool, stderr io.Writer) (*pa
 	if p.rules, err = s.rules(); err != nil {
 		return nil, err
 	}
-	if p.listeners, err = listeners(child.Files, p.rules); err != nil {
+	if p.listeners, err = listeners(child.Files, listenerName); err != nil {
+		return nil, err
+	}
+	if p.metrics, err = listeners(child.Files, metricsName); err != nil {
 		return nil, err
 	}
 	if p.submit, err = unixListener(child.Files, submitName); err != nil {
@@ -193,18 +199,18 @@ func readSetup(f *os.File) (*setup, error) {
 	return s, nil
 }
 
-// listeners returns the sockets of the listeners of rs that are among files.
-func listeners(files map[string]*os.File, rs *compile.Ruleset) ([]net.Listener, error) {
+// listeners returns the sockets among files that name numbers.
+func listeners(files map[string]*os.File, name func(i int) string) ([]net.Listener, error) {
 	var l []net.Listener
-	for i := 0; rs != nil; i++ {
-		f := files[listenerName(i)]
+	for i := 0; ; i++ {
+		f := files[name(i)]
 		if f == nil {
 			break
 		}
 		ln, err := net.FileListener(f)
 		f.Close()
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", listenerName(i), err)
+			return nil, fmt.Errorf("%s: %w", name(i), err)
 		}
 		l = append(l, ln)
 	}

@@ -38,7 +38,7 @@ type daemon struct {
 	spool   string
 	program *proc.Program
 	lock    *proc.Lock
-	sockets []net.Listener
+	sockets []net.Listener // those of mail, and then those of metrics
 	submit  *net.UnixListener
 	admin   *net.UnixListener
 	keys    []crypto.Key // where not separated
@@ -74,6 +74,7 @@ func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
 		return err
 	}
 	d.all = &setup{Level: d.level.Level(), Paused: c.Paused, User: d.account.Name, Resolver: c.Resolver, Libexec: host.LibexecDirs}
+	d.all.RuleNames = d.ruleNames()
 	if d.all.QueueKey, err = queueKey(&d.rules.Queue, os.Stdin); err != nil {
 		return err
 	}
@@ -196,15 +197,36 @@ func (d *daemon) prepare() error {
 	return d.enter()
 }
 
+// An endpoint is an address to listen on.
+type endpoint struct {
+	at     netip.AddrPort
+	origin compile.Origin
+}
+
+// endpoints returns where d listens, in the order of its sockets.
+func (d *daemon) endpoints() []endpoint {
+	var all []endpoint
+	for i := range d.rules.Listeners {
+		l := &d.rules.Listeners[i]
+		all = append(all, endpoint{netip.AddrPortFrom(l.Addr, l.Port), l.Origin})
+	}
+	for _, m := range d.rules.Metrics {
+		all = append(all, endpoint{netip.AddrPortFrom(m.Addr, m.Port), m.Origin})
+	}
+	return all
+}
+
+func (d *daemon) mailSockets() []net.Listener    { return d.sockets[:len(d.rules.Listeners)] }
+func (d *daemon) metricsSockets() []net.Listener { return d.sockets[len(d.rules.Listeners):] }
+
 // openSockets makes the socket of each listener, or takes it over from the
 // daemon that goes by the rules before these.
 func (d *daemon) openSockets(before *daemon) (err error) {
 	d.sockets = nil
-	for i := range d.rules.Listeners {
-		l := &d.rules.Listeners[i]
-		ln := before.socket(netip.AddrPortFrom(l.Addr, l.Port))
+	for _, e := range d.endpoints() {
+		ln := before.socket(e.at)
 		if ln == nil {
-			ln, err = bind(l)
+			ln, err = bind(e)
 		} else if !d.separated { // whoever has it now will close it
 			ln, err = duplicate(ln)
 		}
@@ -221,9 +243,9 @@ func (d *daemon) socket(at netip.AddrPort) net.Listener {
 	if d == nil {
 		return nil
 	}
-	for i, ln := range d.sockets {
-		if l := &d.rules.Listeners[i]; netip.AddrPortFrom(l.Addr, l.Port) == at {
-			return ln
+	for i, e := range d.endpoints() {
+		if e.at == at {
+			return d.sockets[i]
 		}
 	}
 	return nil
@@ -329,16 +351,16 @@ func (d *daemon) openKey(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// bind listens where l says. IPv6 sockets take no IPv4: an address of each
+// bind listens where e says. IPv6 sockets take no IPv4: an address of each
 // has a listener of its own.
-func bind(l *compile.Listener) (net.Listener, error) {
+func bind(e endpoint) (net.Listener, error) {
 	network := "tcp4"
-	if l.Addr.Is6() {
+	if e.at.Addr().Is6() {
 		network = "tcp6"
 	}
-	ln, err := net.Listen(network, netip.AddrPortFrom(l.Addr, l.Port).String())
+	ln, err := net.Listen(network, e.at.String())
 	if err != nil {
-		return nil, fmt.Errorf("%s:%d: %w", l.Origin.File, l.Origin.Line, err)
+		return nil, fmt.Errorf("%s:%d: %w", e.origin.File, e.origin.Line, err)
 	}
 	return ln, nil
 }

@@ -133,6 +133,7 @@ func (d *daemon) successor(q parent.Reload, text *strings.Builder) (*daemon, err
 	if err := next.checkLogins(); err != nil {
 		return nil, err
 	}
+	next.all.RuleNames = next.ruleNames()
 	return &next, next.loadCertificates()
 }
 

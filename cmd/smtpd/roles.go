@@ -87,6 +87,7 @@ type parts struct {
 	pid       int    // of the daemon
 	store     string // directory of the queue
 	listeners []net.Listener
+	metrics   []net.Listener
 	submit    *net.UnixListener
 	admin     *net.UnixListener
 	keys      []crypto.Key
@@ -102,6 +103,9 @@ type update struct {
 	rules *compile.Ruleset
 	conn  func(peer string) imsg.Conn
 	done  func() // to be called when it is in force
+
+	names   []mfa.RuleName
+	metrics []net.Listener
 }
 
 // passOn has each update become one of a component, until ctx is done.
@@ -128,8 +132,9 @@ func runControl(ctx context.Context, p *parts) error {
 	return control.Main(ctx, control.Config{
 		Log: p.log, Submission: p.submit, Admin: p.admin, Level: p.level, TellLevel: p.tell, Version: version, PID: p.pid,
 		SMTP: p.conn("smtp"), Queue: p.conn("queue"), LKA: p.conn("lka"), Parent: p.conn(proc.Self),
+		Metrics: p.metrics, RuleNames: p.setup.RuleNames,
 		Updates: passOn(ctx, p.updates, func(u *update) control.Update {
-			return control.Update{SMTP: u.conn("smtp"), LKA: u.conn("lka"), Done: u.done}
+			return control.Update{SMTP: u.conn("smtp"), LKA: u.conn("lka"), Metrics: u.metrics, RuleNames: u.names, Done: u.done}
 		}),
 	})
 }
@@ -218,7 +223,7 @@ func runQueue(ctx context.Context, p *parts) error {
 func runMFA(ctx context.Context, p *parts) error {
 	p.ready()
 	return mfa.Main(ctx, mfa.Config{
-		Rules: p.rules, Log: p.log, CommandUser: p.setup.User,
+		Rules: p.rules, Log: p.log, CommandUser: p.setup.User, RuleNames: p.setup.RuleNames,
 		SMTP: p.conn("smtp"), MTA: p.conn("mta"), LKA: p.conn("lka"), Parent: p.conn(proc.Self), Queue: p.conn("queue"),
 	})
 }
@@ -253,6 +258,9 @@ func keyName(pki string) string { return "key." + pki }
 
 // listenerName is the name of the socket of a listener.
 func listenerName(i int) string { return fmt.Sprintf("listener.%d", i) }
+
+// metricsName is the name of the socket of a metrics listener.
+func metricsName(i int) string { return fmt.Sprintf("metrics.%d", i) }
 
 // The names of other descriptors that a process is given.
 const (

@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,6 +116,7 @@ func runScripts(t *testing.T, args []string) {
 			"waitlog":   waitLog,
 			"waitfile":  waitFile,
 			"expand":    expand,
+			"fetch":     fetch,
 			"owndir":    ownDir,
 			"dialogue":  dialogue,
 			"send":      send,
@@ -481,6 +483,27 @@ func served(ts *testscript.TestScript, neg bool, args []string) {
 	if want, _ := pem.Decode([]byte(ts.ReadFile(args[1]))); !bytes.Equal(got, want.Bytes) {
 		ts.Fatalf("%s serves another certificate", args[0])
 	}
+}
+
+// fetch URL FILE: gets a document by HTTP. ! fetch: nobody must serve it.
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: fetch url file")
+	}
+	resp, err := http.Get(args[0])
+	if err == nil {
+		defer resp.Body.Close()
+	}
+	if neg && (err != nil || resp.StatusCode != http.StatusOK) {
+		return
+	}
+	ts.Check(err)
+	if neg || resp.StatusCode != http.StatusOK {
+		ts.Fatalf("%s: %s", args[0], resp.Status)
+	}
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), text, 0o644))
 }
 
 // send ADDR FROM TO FILE: sends a message with go-smtp's client, another

@@ -78,11 +78,21 @@ func (d *daemon) advance(ctx context.Context, s *proc.Supervisor, spool string, 
 			if !roles[i].stays {
 				continue
 			}
-			f, err := pipeOf(d.setup(roles[i].name).append(nil))
+			name := roles[i].name
+			f, err := pipeOf(d.setup(name).append(nil))
 			if err != nil {
 				return nil, err
 			}
-			files[roles[i].name] = []proc.NamedFile{{Name: setupName, File: f}}
+			files[name] = []proc.NamedFile{{Name: setupName, File: f}}
+			if name == "control" {
+				for i, ln := range d.metricsSockets() {
+					f, err := ln.(*net.TCPListener).File()
+					if err != nil {
+						return nil, err
+					}
+					files[name] = append(files[name], proc.NamedFile{Name: metricsName(i), File: f})
+				}
+			}
 		}
 		return files, nil
 	})
@@ -134,6 +144,9 @@ func (d *daemon) setup(name string) *setup {
 	if name != "queue" {
 		s.QueueKey = ""
 	}
+	if name != "mfa" && name != "control" {
+		s.RuleNames = nil
+	}
 	if name != "smtp" && name != "mta" {
 		s.Roots = nil
 		if name != "crypto" {
@@ -155,7 +168,7 @@ func (d *daemon) files(name string, s *setup) (l []proc.NamedFile, err error) {
 	add(setupName, f, e)
 	switch name {
 	case "smtp":
-		for i, ln := range d.sockets {
+		for i, ln := range d.mailSockets() {
 			f, e := ln.(*net.TCPListener).File()
 			add(listenerName(i), f, e)
 		}
@@ -164,6 +177,10 @@ func (d *daemon) files(name string, s *setup) (l []proc.NamedFile, err error) {
 		add(submitName, f, e)
 		f, e = d.admin.File()
 		add(adminName, f, e)
+		for i, ln := range d.metricsSockets() {
+			f, e := ln.(*net.TCPListener).File()
+			add(metricsName(i), f, e)
+		}
 	case "crypto":
 		for _, p := range d.rules.PKI {
 			f, e := d.openKey(keyName(p.Name))

@@ -8,6 +8,7 @@ import (
 	"smtpd/compile"
 	"smtpd/runtime/crypto"
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/mfa"
 )
 
 // A setup is what a component that runs as a process is told before it
@@ -23,6 +24,8 @@ type setup struct {
 	Resolver string
 	Libexec  []string
 	Suffix   string // of the names of the components that are not there to stay
+
+	RuleNames []mfa.RuleName
 
 	Certs []certificate
 	Roots []authority
@@ -50,6 +53,10 @@ func (s *setup) append(b []byte) []byte {
 	b = imsg.AppendString(b, s.QueueKey)
 	b = imsg.AppendString(b, s.Resolver)
 	b = imsg.AppendString(imsg.AppendStrings(b, s.Libexec), s.Suffix)
+	b = imsg.AppendUint32(b, uint32(len(s.RuleNames)))
+	for _, n := range s.RuleNames {
+		b = imsg.AppendString(imsg.AppendString(b, n.Label), n.Text)
+	}
 	b = imsg.AppendUint32(b, uint32(len(s.Certs)))
 	for _, c := range s.Certs {
 		b = imsg.AppendBytes(imsg.AppendString(b, c.Name), c.PEM)
@@ -68,6 +75,9 @@ func (s *setup) parse(b []byte) error {
 		Level: slog.Level(int32(r.Uint32())), Tagged: r.Bool(),
 		Rules: r.Bytes(), Paused: r.Strings(), User: r.String(), QueueKey: r.String(),
 		Resolver: r.String(), Libexec: r.Strings(), Suffix: r.String(),
+	}
+	for range r.Count(8) {
+		s.RuleNames = append(s.RuleNames, mfa.RuleName{Label: r.String(), Text: r.String()})
 	}
 	for range r.Count(10) {
 		s.Certs = append(s.Certs, certificate{r.String(), r.Bytes(), r.Bool(), r.Bool()})

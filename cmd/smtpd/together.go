@@ -63,7 +63,7 @@ func (d *daemon) together(ctx context.Context, r *reloader, serving func()) erro
 		c := newCompany(false)
 		next.start(l, c)
 		for name, ch := range updates {
-			u := &update{rules: next.rules, conn: c.conn(name)}
+			u := &update{rules: next.rules, conn: c.conn(name), names: next.all.RuleNames, metrics: next.metricsSockets()}
 			if err := u.tell(ctx, ch); err != nil {
 				return err
 			}
@@ -106,7 +106,7 @@ func (d *daemon) parts(name string, c *company, updates <-chan *update) *parts {
 	return &parts{
 		setup: d.all, rules: d.rules, log: d.log, level: d.level, conn: c.conn(name), ready: func() {},
 		pid: os.Getpid(), store: filepath.Join(d.spool, "store"),
-		listeners: d.sockets, submit: d.submit, admin: d.admin, keys: d.keys,
+		listeners: d.mailSockets(), metrics: d.metricsSockets(), submit: d.submit, admin: d.admin, keys: d.keys,
 		remembered: func(name string, i int) (*os.File, error) { return openMemory(d.spool, name, i) },
 		retired:    c.retired, idle: func() { close(c.idle) }, updates: updates,
 	}

@@ -67,6 +67,7 @@ var commands = []command{
 	{"show metrics", showMetrics},
 	{"show queue", showQueue},
 	{"show queue <id>", showQueue},
+	{"show rules", showRules},
 	{"show stats", showStats},
 	{"show status", showStatus},
 	{"show why <id>", showWhy},

@@ -12,6 +12,7 @@ import (
 
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
+	"smtpd/runtime/mfa"
 	"smtpd/runtime/parent"
 	"smtpd/runtime/queue"
 	"smtpd/runtime/smtp"
@@ -29,14 +30,19 @@ type Config struct {
 	SMTP, LKA  imsg.Conn
 	Queue      imsg.Conn
 	Parent     imsg.Conn
+	Metrics    []net.Listener // where HTTP clients read the numbers
+	RuleNames  []mfa.RuleName // of the rules in force
 
 	// Updates brings the components that a reload has started. May be nil.
 	Updates <-chan Update
 }
 
-// An Update is the components that are asked from now on.
+// An Update is the components that are asked from now on, and what is new of
+// the configuration.
 type Update struct {
 	SMTP, LKA imsg.Conn
+	Metrics   []net.Listener
+	RuleNames []mfa.RuleName
 	Done      func() // called when it is in force
 }
 
@@ -47,27 +53,21 @@ const MaxPerUser = 32
 func Main(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var wg sync.WaitGroup
-	defer wg.Wait()
+	a := &agent{
+		log: c.Log, level: c.Level, tell: c.TellLevel, version: c.Version, pid: cmp.Or(c.PID, os.Getpid()),
+		started: time.Now(), users: make(map[uint32]int),
+	}
+	defer a.running.Wait()
 	run := func(conn imsg.Conn, gone func()) *imsg.Peer {
 		p := imsg.NewPeer(conn, nil)
-		wg.Go(func() {
+		a.running.Go(func() {
 			defer gone()
 			p.Run(ctx)
 		})
 		return p
 	}
-	a := &agent{
-		log:     c.Log,
-		level:   c.Level,
-		tell:    c.TellLevel,
-		version: c.Version,
-		pid:     cmp.Or(c.PID, os.Getpid()),
-		queue:   queue.NewClient(run(c.Queue, cancel)), // without the others there is nothing to offer
-		parent:  parent.NewClient(run(c.Parent, cancel)),
-		started: time.Now(),
-		users:   make(map[uint32]int),
-	}
+	a.queue = queue.NewClient(run(c.Queue, cancel)) // without the others there is nothing to offer
+	a.parent = parent.NewClient(run(c.Parent, cancel))
 	a.describe()
 	adopt := func(u Update) {
 		f := new(front)
@@ -78,20 +78,24 @@ func Main(ctx context.Context, c Config) error {
 		}
 		f.smtp, f.lka = smtp.NewClient(run(u.SMTP, gone)), lka.NewClient(run(u.LKA, gone))
 		a.front.Store(f)
+		a.names.Store(&u.RuleNames)
+		a.exporter = a.export(ctx, u.Metrics)
 	}
-	adopt(Update{SMTP: c.SMTP, LKA: c.LKA})
-	wg.Go(func() {
+	adopt(Update{SMTP: c.SMTP, LKA: c.LKA, Metrics: c.Metrics, RuleNames: c.RuleNames})
+	a.running.Go(func() {
 		for {
 			select {
 			case u := <-c.Updates:
+				a.exporter.close()
 				adopt(u)
 				u.Done()
 			case <-ctx.Done():
+				a.exporter.close()
 				return
 			}
 		}
 	})
-	wg.Go(func() { a.accept(ctx, c.Submission, false) })
+	a.running.Go(func() { a.accept(ctx, c.Submission, false) })
 	a.accept(ctx, c.Admin, true)
 	return nil
 }
@@ -113,6 +117,10 @@ type agent struct {
 	queue   *queue.Client
 	parent  *parent.Client
 	started time.Time
+
+	running  sync.WaitGroup
+	names    atomic.Pointer[[]mfa.RuleName]
+	exporter *exporter
 
 	mu    sync.Mutex
 	users map[uint32]int // connections by user id

@@ -45,7 +45,7 @@ func (a *agent) answer(ctx context.Context, r request) error {
 		return fmt.Errorf("type %d of a user: %w", r.Type, errProtocol)
 	}
 	switch r.Type {
-	case typeSession, typeStatus, typeStats, typeMetrics:
+	case typeSession, typeStatus, typeStats, typeMetrics, typeRules:
 		if len(r.Data) > 0 {
 			return fmt.Errorf("%d bytes behind the header: %w", len(r.Data), errProtocol)
 		}
@@ -56,6 +56,8 @@ func (a *agent) answer(ctx context.Context, r request) error {
 			return a.stats(ctx, &r)
 		case typeMetrics:
 			return a.metrics(ctx, &r)
+		case typeRules:
+			return a.rules(ctx, &r)
 		}
 		f, err := a.front.Load().smtp.Session(ctx, r.uid)
 		if err != nil {

@@ -30,6 +30,10 @@ type Config struct {
 	// "" is _smtpd.
 	CommandUser string
 
+	// RuleNames are what the rules are called where decisions are counted;
+	// without them only the outcomes are.
+	RuleNames []RuleName
+
 	SMTP, LKA, Parent imsg.Conn
 	MTA               imsg.Conn // asks for what relay actions have of filters; may be nil
 	Queue             imsg.Conn // carries both directions
@@ -104,6 +108,7 @@ type agent struct {
 	srs         *expand.SRSDecoder
 	programs    map[string]*filter.Program // by name in Rules.Procs
 	commandUser string
+	tallies     []*tally
 
 	lookups lookups
 	homes   homes
@@ -116,7 +121,7 @@ type agent struct {
 func newAgent(c Config) *agent {
 	a := &agent{
 		log: c.Log, rules: c.Rules, srs: expand.NewSRSDecoder(c.Rules.SRS),
-		commandUser: cmp.Or(c.CommandUser, "_smtpd"),
+		commandUser: cmp.Or(c.CommandUser, "_smtpd"), tallies: newTallies(c.RuleNames),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

@@ -29,7 +29,9 @@ func (c *client) Decide(ctx context.Context, dest engine.Address, internal bool)
 	if internal {
 		tx.Kind = engine.FromInternal
 	}
-	return c.view.engine.Decide(ctx, &tx, c.lookups)
+	d := c.view.engine.Decide(ctx, &tx, c.lookups)
+	c.count(d)
+	return d
 }
 
 // Alias implements expand.World.

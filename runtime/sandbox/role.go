@@ -39,7 +39,7 @@ type rights struct {
 // roles is the one declaration of what each component may do.
 var roles = map[string]rights{
 	"crypto":  {promises: "stdio recvfd"},
-	"control": {accept: true, promises: "stdio unix recvfd sendfd"},
+	"control": {accept: true, promises: "stdio inet unix recvfd sendfd"}, // metrics over TCP
 	"lka": {
 		files: readFiles, dial: tcp | udp | local, libraries: true, programs: true,
 		promises: "stdio rpath inet unix dns getpw recvfd sendfd",
