@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -112,16 +113,16 @@ type agent struct {
 	tables  tables
 
 	listeners listeners // may be nil
+	dial      func(ctx context.Context, d *net.Dialer, addr string) (net.Conn, error)
 
 	work    sync.WaitGroup // sessions
 	book    *book
 	routes  routes
 	reports reports
 
-	mu      sync.Mutex
-	relays  map[relayID]*relay
-	idle    map[netip.Addr][]*seat // of all relays, by host, the longest idle first
-	blocked int                    // relays that wait for the limits
+	mu     sync.Mutex
+	relays map[relayID]*relay
+	idle   map[any][]*seat // of all relays, by the keys of their limits, the longest idle first
 }
 
 // What the agent asks of its peers; each is a Client, or faked in a test.
@@ -148,12 +149,15 @@ func newAgent(stop, hard context.Context, c Config) (*agent, error) {
 	a := &agent{
 		stop: stop, hard: hard, rules: c.Rules, log: c.Log, port: cmp.Or(c.Port, defaultPort), timeout: dialogueTimeout,
 		actions: make(map[string]*compile.Action), self: selfAddrs(c.Rules), keys: keys,
-		book: newBook(), relays: make(map[relayID]*relay), idle: make(map[netip.Addr][]*seat),
+		book: newBook(), relays: make(map[relayID]*relay), idle: make(map[any][]*seat),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	a.reports.name = c.Rules.ServerName
+	a.dial = func(ctx context.Context, d *net.Dialer, addr string) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", addr)
+	}
 	for i := range c.Rules.Actions {
 		a.actions[c.Rules.Actions[i].Name] = &c.Rules.Actions[i]
 	}

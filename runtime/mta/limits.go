@@ -2,6 +2,7 @@ package mta
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,54 +35,93 @@ type limit struct {
 type usage struct {
 	conns        int
 	began, ended time.Time
+	waiting      []*waiter // first come, first served
+}
+
+// A waiter waits for a connection under some key to end, or to be idle.
+type waiter struct {
+	keys []any
+	wake chan struct{} // capacity 1
+}
+
+// A block says why a connection was not counted.
+type block struct {
+	key   any       // of the limit
+	until time.Time // zero: until another connection has ended
 }
 
 // A book counts the connections of the whole component.
 type book struct {
-	mu      sync.Mutex
-	usages  map[any]*usage
-	changed chan struct{} // closed when a connection ended
+	mu     sync.Mutex
+	usages map[any]*usage
+	swept  time.Time
 }
 
-func newBook() *book {
-	return &book{usages: make(map[any]*usage), changed: make(chan struct{})}
+func newBook() *book { return &book{usages: make(map[any]*usage)} }
+
+// of returns the usage of key. The mutex is held.
+func (b *book) of(key any) *usage {
+	u := b.usages[key]
+	if u == nil {
+		u = new(usage)
+		b.usages[key] = u
+	}
+	return u
 }
 
-// take counts a connection under every limit, or under none if one forbids it.
-// Then at is when it may be tried again, zero if not before another connection
-// has ended.
-func (b *book) take(limits []limit, now time.Time) (ok bool, at time.Time) {
+// take counts a connection under every limit, or under none if one forbids it:
+// then it returns which, and until when.
+func (b *book) take(limits []limit, now time.Time) *block {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	full := false
+	var no *block
 	for _, l := range limits {
 		u := b.usages[l.key]
 		if u == nil {
 			continue
 		}
-		full = full || l.max > 0 && u.conns >= l.max
+		if l.max > 0 && u.conns >= l.max {
+			return &block{key: l.key}
+		}
 		for _, t := range []time.Time{u.began.Add(l.delay), u.ended.Add(l.again)} {
-			if t.After(now) && t.After(at) {
-				at = t
+			if t.After(now) && (no == nil || t.After(no.until)) {
+				no = &block{l.key, t}
 			}
 		}
 	}
-	switch {
-	case full:
-		return false, time.Time{}
-	case !at.IsZero():
-		return false, at
+	if no != nil {
+		return no
 	}
 	for _, l := range limits {
-		u := b.usages[l.key]
-		if u == nil {
-			u = new(usage)
-			b.usages[l.key] = u
-		}
+		u := b.of(l.key)
 		u.conns++
 		u.began = now
 	}
-	return true, time.Time{}
+	return nil
+}
+
+// move counts a connection that was counted under old under limits instead, if
+// these allow one more of those that it is not counted under yet. It begins
+// nothing, so no delay holds.
+func (b *book) move(old, limits []limit) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range limits {
+		if u := b.usages[l.key]; u != nil && l.max > 0 && u.conns >= l.max && !holds(old, l.key) {
+			return false
+		}
+	}
+	for _, l := range limits {
+		if !holds(old, l.key) {
+			b.of(l.key).conns++
+		}
+	}
+	b.end(slices.DeleteFunc(slices.Clone(old), func(l limit) bool { return holds(limits, l.key) }))
+	return true
+}
+
+func holds(limits []limit, key any) bool {
+	return slices.ContainsFunc(limits, func(l limit) bool { return l.key == key })
 }
 
 // release ends a connection that take counted.
@@ -89,36 +129,101 @@ func (b *book) release(limits []limit, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range limits {
+		b.usages[l.key].ended = now
+	}
+	b.end(limits)
+	b.forget(now)
+}
+
+// end takes a connection out of the counts, and wakes who waited for that. The
+// mutex is held.
+func (b *book) end(limits []limit) {
+	for _, l := range limits {
 		u := b.usages[l.key]
 		u.conns--
-		u.ended = now
-		if u.conns == 0 && l.delay == 0 && l.again == 0 {
+		u.wakeOne()
+		if u.conns == 0 && l.delay == 0 && l.again == 0 && len(u.waiting) == 0 {
 			delete(b.usages, l.key)
 		}
 	}
-	b.forget(now)
-	b.signal()
 }
 
-// notify wakes who waits for a change.
-func (b *book) notify() {
+// wakeOne wakes the waiter that has waited longest.
+func (u *usage) wakeOne() {
+	if len(u.waiting) == 0 {
+		return
+	}
+	select {
+	case u.waiting[0].wake <- struct{}{}:
+	default: // by another key
+	}
+	u.waiting = u.waiting[1:]
+}
+
+// idle says that a connection has nothing to do: a waiter may want it, or its
+// place.
+func (b *book) idle(limits []limit) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.signal()
+	for _, l := range limits {
+		if u := b.usages[l.key]; u != nil {
+			u.wakeOne()
+		}
+	}
 }
 
-func (b *book) signal() {
-	close(b.changed)
-	b.changed = make(chan struct{})
+// open says that any number of connections may be had under key.
+func (b *book) open(key any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if u := b.usages[key]; u != nil {
+		for len(u.waiting) > 0 {
+			u.wakeOne()
+		}
+	}
+}
+
+// wait returns a waiter for any of keys. What ends right before is missed: who
+// waits looks again first.
+func (b *book) wait(keys []any) *waiter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := &waiter{keys: keys, wake: make(chan struct{}, 1)}
+	for _, key := range keys {
+		u := b.of(key)
+		u.waiting = append(u.waiting, w)
+	}
+	return w
+}
+
+// leave takes back wait. If w has been woken and has not noticed, another is
+// woken in its place.
+func (b *book) leave(w *waiter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	woken := len(w.wake) > 0
+	for _, key := range w.keys {
+		u := b.usages[key]
+		if u == nil {
+			continue
+		}
+		if i := slices.Index(u.waiting, w); i >= 0 {
+			u.waiting = slices.Delete(u.waiting, i, i+1)
+		}
+		if woken {
+			u.wakeOne()
+		}
+	}
 }
 
 // forget drops what no delay can need any more, once there is much of it.
 func (b *book) forget(now time.Time) {
-	if len(b.usages) < 10_000 {
+	if len(b.usages) < sweepFrom || now.Sub(b.swept) < sweepEvery {
 		return
 	}
+	b.swept = now
 	for key, u := range b.usages {
-		if u.conns == 0 && now.Sub(u.began) > hostMemory && now.Sub(u.ended) > hostMemory {
+		if u.conns == 0 && len(u.waiting) == 0 && now.Sub(u.began) > hostMemory && now.Sub(u.ended) > hostMemory {
 			delete(b.usages, key)
 		}
 	}
@@ -132,13 +237,6 @@ func (b *book) conns(key any) int {
 		return u.conns
 	}
 	return 0
-}
-
-// wait returns a channel that is closed when a connection has ended.
-func (b *book) wait() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.changed
 }
 
 // Delays that OpenSMTPD has unless told otherwise. They are pauses before it

@@ -50,6 +50,11 @@ func startTLSServers(t *testing.T) (map[string]*tlsServer, map[string]*x509.Cert
 	return servers, roots
 }
 
+// startTLS starts b with a certificate.
+func (b *remote) startTLS(t *testing.T, c certificate) uint16 {
+	return b.start(t, "127.0.0.1:0", func(s *smtp.Server) { s.TLSConfig = c.tls })
+}
+
 func newCertificateUntil(t *testing.T, end time.Time, name string) certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -41,49 +41,57 @@ type relay struct {
 	blocked    bool    // one of these waits for the limits
 }
 
-// A seat is where an idle session waits for a task; nil tells it to end.
+// A seat is where an idle session waits for a task; nil tells it to end, and
+// moved that it belongs to another relay.
 type seat struct {
-	r    *relay
-	host netip.Addr
-	task chan *task
+	s      *session
+	limits []limit
+	task   chan *task
 }
+
+var moved = new(task)
 
 // sit makes an idle session known. The agent's mutex is held, as for all that
 // concerns seats.
-func (a *agent) sit(r *relay, host netip.Addr) *seat {
-	s := &seat{r, host, make(chan *task, 1)}
-	r.idle = append(r.idle, s)
-	a.idle[host] = append(a.idle[host], s)
-	return s
+func (a *agent) sit(s *session) *seat {
+	st := &seat{s, s.limits, make(chan *task, 1)}
+	s.rested = true
+	s.r.idle = append(s.r.idle, st)
+	for _, l := range st.limits {
+		a.idle[l.key] = append(a.idle[l.key], st)
+	}
+	return st
 }
 
-// rise takes s back, and reports whether it was still free.
-func (a *agent) rise(s *seat) bool {
-	i := slices.Index(s.r.idle, s)
+// rise takes st back, and reports whether it was still free.
+func (a *agent) rise(st *seat) bool {
+	i := slices.Index(st.s.r.idle, st)
 	if i < 0 {
 		return false
 	}
-	s.r.idle = slices.Delete(s.r.idle, i, i+1)
-	l := a.idle[s.host]
-	l = slices.Delete(l, slices.Index(l, s), slices.Index(l, s)+1)
-	if len(l) == 0 {
-		delete(a.idle, s.host)
-	} else {
-		a.idle[s.host] = l
+	st.s.r.idle = slices.Delete(st.s.r.idle, i, i+1)
+	for _, l := range st.limits {
+		seats := a.idle[l.key]
+		i := slices.Index(seats, st)
+		if seats = slices.Delete(seats, i, i+1); len(seats) == 0 {
+			delete(a.idle, l.key)
+		} else {
+			a.idle[l.key] = seats
+		}
 	}
 	return true
 }
 
-// makeRoom ends the session that has been idle longest at one of hosts: a
+// makeRoom ends the session that has been idle longest under one of keys: a
 // connection kept for mail that may come must not keep out mail that is here.
-func (a *agent) makeRoom(hosts []candidate) {
+func (a *agent) makeRoom(keys []any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, h := range hosts {
-		if l := a.idle[h.addr]; len(l) > 0 {
-			s := l[0]
-			a.rise(s)
-			s.task <- nil
+	for _, key := range keys {
+		if l := a.idle[key]; len(l) > 0 {
+			st := l[0]
+			a.rise(st)
+			st.task <- nil
 			return
 		}
 	}
@@ -170,7 +178,7 @@ func (r *relay) forget() {
 // stay idle. It calls last once the session is there to be found: who waits
 // for the end of one task to bring the next must not meet a relay without an
 // idle session.
-func (r *relay) next(host netip.Addr, last func()) *task {
+func (r *relay) next(s *session, last func()) *task {
 	a := r.a
 	a.mu.Lock()
 	if len(r.waiting) > 0 && a.stop.Err() == nil {
@@ -181,28 +189,25 @@ func (r *relay) next(host netip.Addr, last func()) *task {
 		last()
 		return t
 	}
-	s := a.sit(r, host)
-	wanted := a.blocked > 0
+	st := a.sit(s)
 	a.mu.Unlock()
 	last()
-	if wanted { // who waits may want this session's place: see makeRoom
-		a.book.notify()
-	}
+	a.book.idle(st.limits) // who waits may want this session, or its place
 
 	keep := time.NewTimer(time.Duration(r.limits.SessionKeepalive) * time.Second)
 	defer keep.Stop()
 	select {
-	case t := <-s.task:
+	case t := <-st.task:
 		return t
 	case <-keep.C:
 	case <-a.stop.Done():
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.rise(s) {
+	if a.rise(st) {
 		return nil
 	}
-	return <-s.task // it came at the same moment
+	return <-st.task // it came at the same moment
 }
 
 // withdraw takes t back if no session has taken it, and reports whether.
@@ -239,7 +244,6 @@ func (r *relay) block() bool {
 		return false
 	}
 	r.blocked = true
-	r.a.blocked++
 	return true
 }
 
@@ -247,7 +251,6 @@ func (r *relay) unblock() {
 	r.a.mu.Lock()
 	defer r.a.mu.Unlock()
 	r.blocked = false
-	r.a.blocked--
 }
 
 // A candidate is a host that may take the mail of a relay.
@@ -265,6 +268,10 @@ type candidate struct {
 // errBlocked is returned by connect when the limits allow no connection now.
 var errBlocked = errors.New("connection limits reached")
 
+// blockedCheck is how long who is blocked waits at most before it looks again:
+// what it waited for may have gone to another, who could not use it.
+const blockedCheck = 5 * time.Second
+
 // connect returns a session with the best host that may be had and is not in
 // tried. If only limits stand in the way it waits for them, if wait says so.
 func (a *agent) connect(ctx context.Context, r *relay, tried map[netip.Addr]bool, wait bool) (*session, error) {
@@ -280,28 +287,59 @@ func (a *agent) connect(ctx context.Context, r *relay, tried map[netip.Addr]bool
 	if err != nil {
 		return nil, err
 	}
-	for ctx.Err() == nil {
-		changed := a.book.wait()
-		s, at, err := a.tryHosts(ctx, r, hosts, acc)
-		if !errors.Is(err, errBlocked) {
-			return s, err
-		}
-		if !wait || !r.block() {
-			return nil, errBlocked
-		}
-		a.makeRoom(hosts)
-		var alarm <-chan time.Time
-		if !at.IsZero() {
-			alarm = time.After(time.Until(at))
-		}
-		select {
-		case <-changed:
-		case <-alarm:
-		case <-ctx.Done():
-		}
-		r.unblock()
+	s, b, err := a.obtain(ctx, r, hosts, acc)
+	if !errors.Is(err, errBlocked) || !wait || !r.block() {
+		return s, err
 	}
-	return nil, ctx.Err()
+	defer r.unblock()
+	for errors.Is(err, errBlocked) {
+		w := a.book.wait(b.keys)
+		keys := b.keys
+		s, b, err = a.obtain(ctx, r, hosts, acc) // for what ended meanwhile
+		if errors.Is(err, errBlocked) && slices.Equal(keys, b.keys) {
+			a.makeRoom(b.keys)
+			b.wait(ctx, w)
+			s, b, err = a.obtain(ctx, r, hosts, acc)
+		}
+		a.book.leave(w)
+	}
+	return s, err
+}
+
+// obtain returns a session that another relay does not need, or a new one.
+func (a *agent) obtain(ctx context.Context, r *relay, hosts []candidate, acc access) (*session, blocks, error) {
+	if s := a.adopt(ctx, r, hosts, acc); s != nil {
+		return s, blocks{}, nil
+	}
+	return a.tryHosts(ctx, r, hosts, acc)
+}
+
+// blocks is what keeps a relay from connecting to hosts.
+type blocks struct {
+	keys  []any // of limits
+	until time.Time
+}
+
+func (b *blocks) add(more *block) {
+	b.keys = append(b.keys, more.key)
+	if b.until.IsZero() || !more.until.IsZero() && more.until.Before(b.until) {
+		b.until = more.until
+	}
+}
+
+// wait returns when b may have changed.
+func (b *blocks) wait(ctx context.Context, w *waiter) {
+	again := blockedCheck
+	if !b.until.IsZero() {
+		again = min(again, time.Until(b.until))
+	}
+	alarm := time.NewTimer(again)
+	defer alarm.Stop()
+	select {
+	case <-w.wake:
+	case <-alarm.C:
+	case <-ctx.Done():
+	}
 }
 
 // usable returns those of hosts that source can reach and that are not in
@@ -327,76 +365,30 @@ func usable(hosts []candidate, source netip.Addr, family string, tried map[netip
 // tryHosts tries hosts, best preference first. A worse preference is only
 // tried if all of the better ones failed: a host that is busy with our own
 // sessions is no reason to bother its backup.
-func (a *agent) tryHosts(ctx context.Context, r *relay, hosts []candidate, acc access) (s *session, at time.Time, err error) {
-	blocked := false
-	var why *policyError // the last host that answered, but would not do
-	for i := 0; i < len(hosts) && !blocked; {
-		n := i
-		for n < len(hosts) && hosts[n].pref == hosts[i].pref {
-			n++
+func (a *agent) tryHosts(ctx context.Context, r *relay, hosts []candidate, acc access) (s *session, b blocks, err error) {
+	var why *policyError // of the last host that would not do what is asked
+	for len(hosts) > 0 && len(b.keys) == 0 {
+		n := slices.IndexFunc(hosts, func(c candidate) bool { return c.pref != hosts[0].pref })
+		if n < 0 {
+			n = len(hosts)
 		}
-		level := slices.Clone(hosts[i:n])
-		slices.SortStableFunc(level, func(x, y candidate) int {
-			return a.book.conns(routeKey{acc.source, x.addr}) - a.book.conns(routeKey{acc.source, y.addr})
-		})
-		for _, c := range level {
-			s, t, err := a.tryHost(ctx, r, c, acc)
+		for _, addrs := range a.byHost(hosts[:n], acc.source) {
+			s, err := a.tryHost(ctx, r, addrs, acc, &b)
 			switch {
 			case err == nil:
-				return s, t, nil
+				return s, b, nil
 			case ctx.Err() != nil:
-				return nil, t, ctx.Err()
-			case errors.As(err, &why):
-			case errors.Is(err, errBlocked):
-				blocked = true
-				if at.IsZero() || !t.IsZero() && t.Before(at) {
-					at = t
-				}
+				return nil, b, ctx.Err()
 			}
+			errors.As(err, &why)
 		}
-		i = n
+		hosts = hosts[n:]
 	}
 	switch {
-	case blocked:
-		return nil, at, errBlocked
+	case len(b.keys) > 0:
+		return nil, b, errBlocked
 	case why != nil:
-		return nil, at, &failure{status: "4.7.5", text: why.Error()}
+		return nil, b, &failure{status: "4.7.5", text: why.Error()}
 	}
-	return nil, at, &failure{status: "4.4.1", text: "Network error on destination MXs"}
-}
-
-// errDisabled is returned by tryHost for a host that failed a short while ago.
-var errDisabled = errors.New("route disabled")
-
-// tryHost opens a session with c, if limits and its past allow that.
-func (a *agent) tryHost(ctx context.Context, r *relay, c candidate, acc access) (*session, time.Time, error) {
-	route := routeKey{acc.source, c.addr}
-	switch a.routes.begin(route, time.Now()) {
-	case routeDisabled:
-		return nil, time.Time{}, errDisabled
-	case routeBusy:
-		return nil, time.Time{}, errBlocked
-	}
-	limits := limitsOf(r, acc.source, c.addr)
-	ok, at := a.book.take(limits, time.Now())
-	if !ok {
-		a.routes.abandon(route)
-		return nil, at, errBlocked
-	}
-	s, err := a.open(ctx, r, c, acc)
-	if err == nil {
-		s.limits = limits
-		a.routes.ready(route)
-		a.book.notify()
-		return s, at, nil
-	}
-	if ctx.Err() != nil {
-		a.routes.abandon(route)
-	} else {
-		off := a.routes.failed(route, time.Now())
-		a.log.WarnContext(ctx, "smtp-out: Disabling route", "source", sourceText(acc.source), "host", c.addr.String(),
-			"name", c.host, "for", off.String())
-	}
-	a.book.release(limits, time.Now())
-	return nil, at, err
+	return nil, b, &failure{status: "4.4.1", text: "Network error on destination MXs"}
 }

@@ -212,4 +212,3 @@ func TestReportEnded(t *testing.T) {
 		}
 	})
 }
-

@@ -9,21 +9,43 @@ const (
 	routeBase  = 15 * time.Second
 	routeCap   = time.Hour
 	hostMemory = 4 * time.Hour // how long what a host did is remembered
+
+	// What is old is looked for when there is so much, and then so often.
+	sweepFrom  = 10_000
+	sweepEvery = time.Minute
 )
 
 // A route is the way from a source to a host, and how it fared.
 type route struct {
-	valid    bool // a session has been ready since the last failure
-	trying   bool // a first session is being set up
-	failures int  // since the last success
+	id       uint32 // for the administrator
+	valid    bool   // a session has been ready since the last failure
+	trying   bool   // a first session is being set up
+	failures int    // since the last success, less what has been forgiven
+	errors   int    // in all
 	until    time.Time
 	used     time.Time
+}
+
+// pause returns how long a route is left alone after its last failure.
+func (r *route) pause() time.Duration {
+	return min(routeBase*time.Duration(r.failures*r.failures), routeCap)
+}
+
+// forgive takes off a failure for each pause that has passed since the end of
+// the last one: a host that failed much yesterday may fail once today.
+func (r *route) forgive(now time.Time) {
+	for r.failures > 0 && !now.Before(r.until.Add(r.pause())) {
+		r.until = r.until.Add(r.pause())
+		r.failures--
+	}
 }
 
 // routes remembers which hosts do not answer.
 type routes struct {
 	mu     sync.Mutex
 	routes map[routeKey]*route
+	swept  time.Time
+	last   uint32 // id
 }
 
 // A routeState is whether a route may be used.
@@ -47,7 +69,8 @@ func (rs *routes) begin(key routeKey, now time.Time) routeState {
 			rs.routes = make(map[routeKey]*route)
 		}
 		rs.forget(now)
-		r = new(route)
+		rs.last++
+		r = &route{id: rs.last}
 		rs.routes[key] = r
 	case now.Before(r.until):
 		return routeDisabled
@@ -78,10 +101,25 @@ func (rs *routes) failed(key routeKey, now time.Time) time.Duration {
 		return 0
 	}
 	r.valid, r.trying = false, false
-	r.failures = min(r.failures+1, 100)
-	pause := min(routeBase*time.Duration(r.failures*r.failures), routeCap)
-	r.until = now.Add(pause)
-	return pause
+	r.errors++
+	if now.Before(r.until) { // others failed while this was under way: it is one and the same
+		return r.until.Sub(now)
+	}
+	r.forgive(now)
+	r.failures = min(r.failures+1, maxFailures)
+	r.until = now.Add(r.pause())
+	return r.pause()
+}
+
+// maxFailures is how many are counted: with so many the pause is routeCap.
+const maxFailures = 16
+
+// good reports whether the last session over the route was ready.
+func (rs *routes) good(key routeKey) bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r := rs.routes[key]
+	return r != nil && r.valid
 }
 
 // abandon says that nothing was learnt.
@@ -95,9 +133,10 @@ func (rs *routes) abandon(key routeKey) {
 
 // forget drops routes not used for long, once there are many.
 func (rs *routes) forget(now time.Time) {
-	if len(rs.routes) < 10_000 {
+	if len(rs.routes) < sweepFrom || now.Sub(rs.swept) < sweepEvery {
 		return
 	}
+	rs.swept = now
 	for key, r := range rs.routes {
 		if !r.trying && now.Sub(r.used) > hostMemory {
 			delete(rs.routes, key)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strconv"
@@ -53,6 +52,7 @@ type session struct {
 	reverse *reverse
 	report  *report
 
+	rested    bool // it has been idle
 	mails     int
 	refused   int // recipients in a row
 	fruitless int // transactions in a row
@@ -68,20 +68,6 @@ type caps struct {
 // errDowngrade is returned, wrapped, when TLS failed where clear text is allowed.
 var errDowngrade = errors.New("opportunistic TLS failed, downgrading to plain")
 
-// open connects to host and says all that comes before the first message.
-func (a *agent) open(ctx context.Context, r *relay, host candidate, acc access) (*session, error) {
-	d, err := a.demandOf(ctx, r, &host)
-	if err != nil {
-		a.refused(ctx, r, &host, err)
-		return nil, err
-	}
-	s, err := a.openOnce(ctx, r, host, acc, d, false)
-	if errors.Is(err, errDowngrade) {
-		return a.openOnce(ctx, r, host, acc, d, true)
-	}
-	return s, err
-}
-
 // portOf returns the port that hosts of r are called at.
 func (a *agent) portOf(r *relay) uint16 {
 	if r.dest.mode == smtps {
@@ -90,35 +76,43 @@ func (a *agent) portOf(r *relay) uint16 {
 	return cmp.Or(r.dest.port, a.port)
 }
 
-// openOnce is open; clear says to do without TLS.
-func (a *agent) openOnce(ctx context.Context, r *relay, host candidate, acc access, d demand, clear bool) (*session, error) {
-	s := &session{a: a, r: r, id: rand.Uint64(), host: host, access: acc, demand: d}
-	s.lookUpName(ctx)
-	port := a.portOf(r)
-	s.log(ctx, "mta connecting", slog.String("address", r.dest.mode.String()+"://"+netip.AddrPortFrom(host.addr, port).String()),
-		slog.String("host", host.host))
+// route returns the way that s goes.
+func (s *session) route() routeKey { return routeKey{s.access.source, s.host.addr} }
+
+// dial connects to the host.
+func (s *session) dial(ctx context.Context) error {
+	to := netip.AddrPortFrom(s.host.addr, s.a.portOf(s.r)).String()
+	s.log(ctx, "mta connecting", slog.String("address", s.r.dest.mode.String()+"://"+to), slog.String("host", s.host.host))
 	dialer := net.Dialer{Timeout: connectTimeout}
-	if acc.source.IsValid() {
-		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(acc.source, 0))
+	if s.access.source.IsValid() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(s.access.source, 0))
 	}
-	nc, err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(host.addr, port).String())
+	nc, err := s.a.dial(ctx, &dialer, to)
 	if err == nil {
-		s.log(ctx, "mta connected")
-		s.conn = newConn(nc, a.timeout)
-		s.report = a.report(s, nc)
-		s.conn.report = s.report
-		s.stop = context.AfterFunc(ctx, func() { nc.Close() })
-		err = s.setUp(ctx, clear)
-		s.stop()
-		if err == nil { // from here on there is something to lose
-			s.stop = context.AfterFunc(a.hard, func() { nc.Close() })
-			return s, nil
-		}
+		s.conn = newConn(nc, s.a.timeout)
+	}
+	return err
+}
+
+// greet says all that comes before the first message; clear says to do without
+// TLS. After an error the connection is closed.
+func (s *session) greet(ctx context.Context, clear bool) error {
+	nc := s.conn.nc
+	s.lookUpName(ctx)
+	s.log(ctx, "mta connected")
+	s.report = s.a.report(s, nc)
+	s.conn.report = s.report
+	s.stop = context.AfterFunc(ctx, func() { nc.Close() })
+	err := s.setUp(ctx, clear)
+	s.stop()
+	if err != nil {
 		nc.Close()
 		s.report.close(err)
+		return err
 	}
-	s.log(ctx, "mta error", slog.String("reason", printable(err.Error())))
-	return nil, err
+	// From here on there is something to lose.
+	s.stop = context.AfterFunc(s.a.hard, func() { nc.Close() })
+	return nil
 }
 
 // A reverse is the name of a host, perhaps not known yet.
@@ -331,10 +325,14 @@ func (s *session) serve() {
 	a := s.a
 	var err error
 	last := func() {} // ends the last task
+tasks:
 	for s.fit() && err == nil {
-		t := s.r.next(s.host.addr, last)
-		if last = func() {}; t == nil {
-			break
+		t := s.r.next(s, last)
+		switch last = func() {}; t {
+		case nil:
+			break tasks
+		case moved: // another serves it now
+			return
 		}
 		if t.ctx.Err() != nil {
 			t.finish()

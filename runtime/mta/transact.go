@@ -83,8 +83,7 @@ func (s *session) transact(ctx context.Context, t *task) error {
 	x.reportEnd(body.size)
 	switch {
 	case err == nil:
-	case x.mail.code == 0 && s.mails > 0 && ctx.Err() == nil,
-		x.mail.code == 421 && s.mails > 0:
+	case (x.mail.code == 0 || x.mail.code == 421) && (s.rested || s.mails > 0) && ctx.Err() == nil:
 		for _, i := range x.pending {
 			t.outcomes[i] = outcome{}
 		}
