@@ -60,10 +60,13 @@ func (a *agent) Deliver(ctx context.Context, batch []envelope.Envelope) ([]queue
 	for i := range batch {
 		wg.Go(func() {
 			ev := &batch[i]
-			r, id, ok := a.deliver(ctx, ev)
-			if ok {
+			envelopesHeld.WithLabelValues().Inc()
+			defer envelopesHeld.WithLabelValues().Dec()
+			var t turn
+			if r, ok := a.deliver(ctx, ev, &t); ok {
 				results[i] = r
-				a.logDelivery(ctx, ev, id, &r)
+				a.count(ev, &r, t.took)
+				a.logDelivery(ctx, ev, t.id, &r)
 			}
 		})
 	}
@@ -90,47 +93,59 @@ func tempFail(format string, args ...any) error {
 	return &refusal{queue.TempFail, "4.3.0", fmt.Sprintf(format, args...)}
 }
 
+// A turn is when a delivery is made.
+type turn struct {
+	id   uint64        // the user's, for logs
+	took time.Duration // 0: it never came
+}
+
 // deliver carries one envelope through to its end; ok is false if it was not
-// begun. id is the user's for logs.
-func (a *agent) deliver(ctx context.Context, ev *envelope.Envelope) (result queue.Result, id uint64, ok bool) {
-	r, id, err := a.attempt(ctx, ev)
+// begun.
+func (a *agent) deliver(ctx context.Context, ev *envelope.Envelope, t *turn) (result queue.Result, ok bool) {
+	r, err := a.attempt(ctx, ev, t)
 	if err == nil {
 		outcome := map[parent.Outcome]queue.Outcome{
 			parent.Delivered: queue.Delivered, parent.TempFail: queue.TempFail, parent.PermFail: queue.PermFail,
 		}[r.Outcome]
-		return queue.Result{ID: ev.ID, Outcome: outcome, Status: r.Status, Text: r.Text}, id, true
+		return queue.Result{ID: ev.ID, Outcome: outcome, Status: r.Status, Text: r.Text}, true
 	}
 	var no *refusal
 	if !errors.As(err, &no) {
 		if ctx.Err() != nil || a.stop.Err() != nil || errors.Is(err, imsg.ErrClosed) {
-			return queue.Result{}, 0, false
+			return queue.Result{}, false
 		}
 		no = &refusal{queue.TempFail, "4.3.0", err.Error()}
 	}
-	return queue.Result{ID: ev.ID, Outcome: no.outcome, Status: no.status, Text: oneLine(no.text)}, id, true
+	return queue.Result{ID: ev.ID, Outcome: no.outcome, Status: no.status, Text: oneLine(no.text)}, true
 }
 
 // attempt prepares the delivery of ev and has parent run it in its turn.
-func (a *agent) attempt(ctx context.Context, ev *envelope.Envelope) (r parent.Result, id uint64, err error) {
+func (a *agent) attempt(ctx context.Context, ev *envelope.Envelope, t *turn) (r parent.Result, err error) {
 	action, ok := a.actions[ev.Action]
 	if !ok {
-		return r, 0, tempFail("action %q is not configured any more", ev.Action)
+		return r, tempFail("action %q is not configured any more", ev.Action)
 	}
 	d, err := a.prepare(ctx, ev, action)
 	if err != nil {
-		return r, 0, err
+		return r, err
 	}
-	turn, cancel := context.WithCancel(ctx)
+	asked := time.Now()
+	waits, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(a.stop, cancel)()
-	if id, err = a.turns.take(turn, ev.LocalUser); err != nil {
-		return r, 0, err
+	if t.id, err = a.turns.take(waits, ev.LocalUser); err != nil {
+		return r, err
 	}
-	defer a.turns.release(ev.LocalUser)
+	began := time.Now()
+	waitTime.WithLabelValues().Observe(began.Sub(asked).Seconds())
+	defer func() {
+		a.turns.release(ev.LocalUser)
+		t.took = time.Since(began)
+	}()
 
 	content, err := a.queue.Open(ctx, ev.ID.Message())
 	if err != nil {
-		return r, id, tempFail("message is not available: %v", err)
+		return r, tempFail("message is not available: %v", err)
 	}
 	again, err := looped(io.NewSectionReader(content, 0, math.MaxInt64), ev)
 	if again {
@@ -138,10 +153,9 @@ func (a *agent) attempt(ctx context.Context, ev *envelope.Envelope) (r parent.Re
 	}
 	if err != nil {
 		content.Close()
-		return r, id, err
+		return r, err
 	}
-	r, err = a.parent.Deliver(ctx, d, content)
-	return r, id, err
+	return a.parent.Deliver(ctx, d, content)
 }
 
 // prepare finds out who delivers ev, and how.

@@ -40,8 +40,10 @@ func (t *turns) take(ctx context.Context, name string) (id uint64, err error) {
 	if u == nil {
 		u = &user{name: name, id: rand.Uint64()}
 		t.users[name] = u
+		usersActive.Inc()
 	}
 	u.waiting = append(u.waiting, c)
+	waiting.Inc()
 	t.makeReady(u)
 	t.dispatch()
 	t.mu.Unlock()
@@ -55,6 +57,7 @@ func (t *turns) take(ctx context.Context, name string) (id uint64, err error) {
 	for i, w := range u.waiting {
 		if w == c {
 			u.waiting = append(u.waiting[:i], u.waiting[i+1:]...)
+			waiting.Dec()
 			t.forget(u)
 			t.mu.Unlock()
 			return 0, ctx.Err()
@@ -72,6 +75,7 @@ func (t *turns) release(name string) {
 	u := t.users[name]
 	u.running--
 	t.running--
+	running.Dec()
 	t.makeReady(u)
 	t.dispatch()
 	t.forget(u)
@@ -98,13 +102,16 @@ func (t *turns) dispatch() {
 		u.waiting = u.waiting[1:]
 		u.running++
 		t.running++
+		waiting.Dec()
+		running.Inc()
 		t.makeReady(u) // behind all others
 	}
 }
 
 // forget drops a user without sessions.
 func (t *turns) forget(u *user) {
-	if u.running == 0 && len(u.waiting) == 0 && !u.ready {
+	if u.running == 0 && len(u.waiting) == 0 && !u.ready && t.users[u.name] == u {
 		delete(t.users, u.name)
+		usersActive.Dec()
 	}
 }
