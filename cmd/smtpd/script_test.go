@@ -123,6 +123,7 @@ func runScripts(t *testing.T, args []string) {
 			"keypair":   keyPair,
 			"zone":      zone,
 			"remote":    remote,
+			"lmtp":      lmtpServer,
 			"relays":    relays,
 			"queueid":   queueID,
 			"hold":      hold,

@@ -73,6 +73,7 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	defer a.lmtps.close()
 	handle := a.handle
 	if c.Users != nil {
 		u := newUsers(c.Users)
@@ -186,6 +187,7 @@ type agent struct {
 	limit time.Duration
 
 	syncs dirSyncs
+	lmtps lmtpSessions
 }
 
 func newAgent(c Config) (*agent, error) {

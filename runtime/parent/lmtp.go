@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/emersion/go-smtp"
 )
@@ -21,56 +24,208 @@ const (
 
 // lmtp hands msg to the LMTP server d names, for one recipient.
 func (a *agent) lmtp(ctx context.Context, d Delivery, msg *message) Result {
-	conn, err := dialLMTP(ctx, a, d.Target)
-	if err != nil {
-		return failure(err)
+	s, kept := a.lmtps.take(d.Target), true
+	for {
+		if s == nil {
+			conn, err := dialLMTP(ctx, a, d.Target)
+			if err != nil {
+				return failure(err)
+			}
+			s, kept = newLMTPSession(conn), false
+		}
+		err := s.deliver(ctx, a.host, d, msg)
+		switch {
+		case err == nil:
+			a.lmtps.put(d.Target, s)
+			return delivered
+		case kept && errors.Is(err, errStale):
+			// A server may end a session that does nothing, and this is when
+			// we notice. The message has not been begun.
+			s.close()
+			s = nil
+			continue
+		case isReply(err) && s.reset():
+			a.lmtps.put(d.Target, s)
+		default:
+			s.close()
+		}
+		if ctx.Err() != nil {
+			return failure(ctx.Err())
+		}
+		return lmtpResult(err)
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-
-	c := smtp.NewClientLMTP(&boundedConn{conn, maxReplies})
-	err = speakLMTP(c, a.host, d, msg)
-	if err == nil {
-		// The message is the server's now. How the goodbye goes is of no
-		// interest: a connection lost here must not deliver it twice.
-		return delivered
-	}
-	if ctx.Err() != nil {
-		return failure(ctx.Err())
-	}
-	return lmtpResult(err)
 }
 
-func speakLMTP(c *smtp.Client, host string, d Delivery, msg *message) error {
-	if host == "" {
-		host = "localhost"
-	}
-	if err := c.Hello(host); err != nil {
-		return err
-	}
-	if err := c.Mail(d.Sender.String(), nil); err != nil {
-		return err
+// isReply reports whether err is what the server says of the message, and the
+// session goes on.
+func isReply(err error) bool {
+	var reply *smtp.SMTPError
+	return errors.As(err, &reply) && reply.Code != 421
+}
+
+// errStale is wrapped by the error of a session that ended before it was given
+// a message.
+var errStale = errors.New("session is over")
+
+// An lmtpSession is a connection to a server.
+type lmtpSession struct {
+	c       *smtp.Client
+	conn    *boundedConn
+	greeted bool
+	sent    int         // messages
+	idle    *time.Timer // ends it; nil while it is used
+}
+
+func newLMTPSession(conn net.Conn) *lmtpSession {
+	bounded := &boundedConn{Conn: conn}
+	return &lmtpSession{c: smtp.NewClientLMTP(bounded), conn: bounded}
+}
+
+func (s *lmtpSession) close() { s.conn.Close() }
+
+// deliver sends msg. How a session ends once the server has taken it is of no
+// interest: a connection lost then must not deliver it twice.
+func (s *lmtpSession) deliver(ctx context.Context, host string, d Delivery, msg *message) error {
+	s.conn.left = maxReplies
+	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
+	defer stop()
+	s.sent++
+	if !s.greeted {
+		if host == "" {
+			host = "localhost"
+		}
+		if err := s.c.Hello(host); err != nil {
+			return err
+		}
+		s.greeted = true
 	}
 	rcpt := d.User
 	if d.RcptTo {
 		rcpt = address(d.Dest)
 	}
-	if err := c.Rcpt(rcpt, nil); err != nil {
+	if err := s.c.Mail(d.Sender.String(), s.options(d.Sender.String()+rcpt)); err != nil {
+		if !isReply(err) {
+			err = fmt.Errorf("%w: %w", errStale, err)
+		}
 		return err
 	}
-	w, err := c.Data()
+	if err := s.c.Rcpt(rcpt, nil); err != nil {
+		return err
+	}
+	w, err := s.c.Data()
 	if err != nil {
 		return err
 	}
 	if _, err := io.Copy(w, msg.reader()); err != nil {
 		return err // the final dot is not sent: the server drops what it has
 	}
-	if _, err := w.CloseWithLMTPResponse(); err != nil {
-		return err
+	_, err = w.CloseWithLMTPResponse()
+	return err
+}
+
+// options are the parameters of MAIL for addresses.
+func (s *lmtpSession) options(addresses string) *smtp.MailOptions {
+	ascii := strings.IndexFunc(addresses, func(r rune) bool { return r >= 0x80 }) < 0
+	if offered, _ := s.c.Extension("SMTPUTF8"); ascii || !offered {
+		return nil
 	}
-	c.Quit()
-	return nil
+	return &smtp.MailOptions{UTF8: true}
+}
+
+// reset reports whether the session is fit for another message.
+func (s *lmtpSession) reset() bool { return s.c.Reset() == nil }
+
+// Limits of the sessions that are kept for the next message.
+const (
+	lmtpIdle     = 10 * time.Second // as long as the process of a user is kept
+	lmtpKept     = 16               // of all servers
+	lmtpMessages = 1000             // over one
+	lmtpGoodbye  = 5 * time.Second  // for the reply to QUIT
+)
+
+// lmtpSessions are those that are kept, by server, the last used last.
+type lmtpSessions struct {
+	mu     sync.Mutex
+	kept   map[string][]*lmtpSession
+	count  int
+	closed bool
+}
+
+// take returns a session with a server, nil if none is kept.
+func (p *lmtpSessions) take(dest string) *lmtpSession {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.kept[dest]
+	if len(l) == 0 {
+		return nil
+	}
+	s := l[len(l)-1]
+	p.remove(dest, s)
+	s.idle.Stop()
+	return s
+}
+
+// put keeps s for the next message, or ends it.
+func (p *lmtpSessions) put(dest string, s *lmtpSession) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		s.close()
+		return
+	}
+	if p.count >= lmtpKept || s.sent >= lmtpMessages {
+		go s.quit()
+		return
+	}
+	if p.kept == nil {
+		p.kept = make(map[string][]*lmtpSession)
+	}
+	p.kept[dest] = append(p.kept[dest], s)
+	p.count++
+	s.idle = time.AfterFunc(lmtpIdle, func() {
+		p.mu.Lock()
+		mine := p.remove(dest, s)
+		p.mu.Unlock()
+		if mine {
+			s.quit()
+		}
+	})
+}
+
+// remove takes s out, and reports whether it was there.
+func (p *lmtpSessions) remove(dest string, s *lmtpSession) bool {
+	l := p.kept[dest]
+	i := slices.Index(l, s)
+	if i < 0 {
+		return false
+	}
+	p.count--
+	if p.kept[dest] = slices.Delete(l, i, i+1); len(l) == 1 {
+		delete(p.kept, dest)
+	}
+	return true
+}
+
+// close ends the sessions that are kept, and those that would be.
+func (p *lmtpSessions) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, l := range p.kept {
+		for _, s := range l {
+			s.idle.Stop()
+			s.close()
+		}
+	}
+	p.kept, p.count = nil, 0
+}
+
+// quit ends a session in good order.
+func (s *lmtpSession) quit() {
+	s.conn.left = maxReplies
+	s.c.CommandTimeout = lmtpGoodbye
+	s.c.Quit()
+	s.close()
 }
 
 // dialLMTP connects to a socket's path or to host[:port].

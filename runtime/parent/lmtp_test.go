@@ -1,12 +1,14 @@
 package parent
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -18,11 +20,16 @@ import (
 type lmtpBackend struct {
 	rcptErr, dataErr error
 	from, to, text   string
+	sessions         int
 }
 
-func (b *lmtpBackend) NewSession(*smtp.Conn) (smtp.Session, error) { return b, nil }
-func (b *lmtpBackend) Reset()                                      {}
-func (b *lmtpBackend) Logout() error                               { return nil }
+func (b *lmtpBackend) NewSession(*smtp.Conn) (smtp.Session, error) {
+	b.sessions++
+	return b, nil
+}
+
+func (b *lmtpBackend) Reset()        {}
+func (b *lmtpBackend) Logout() error { return nil }
 
 func (b *lmtpBackend) Mail(from string, _ *smtp.MailOptions) error {
 	b.from = from
@@ -186,4 +193,141 @@ func TestLMTPUnreachable(t *testing.T) {
 			t.Errorf("%q: %+v, want a temporary failure", dest, r)
 		}
 	}
+}
+
+// TestLMTPSessionIsKept checks that messages follow each other over one
+// session, also when one of them is refused.
+func TestLMTPSessionIsKept(t *testing.T) {
+	a, home := newTestAgent(t)
+	b := new(lmtpBackend)
+	d := testDelivery(home, LMTP, serveLMTP(t, "unix", filepath.Join(home, "lmtp"), b))
+	d.RcptTo = true
+	for i := range 9 {
+		b.rcptErr, b.dataErr = nil, nil
+		switch i {
+		case 3:
+			b.rcptErr = &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no"}
+		case 6:
+			b.dataErr = &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 2, 2}, Message: "full"}
+		}
+		want := map[int]Outcome{3: PermFail, 6: TempFail}[i]
+		if want == 0 {
+			want = Delivered
+		}
+		if r := deliver(t, a, d, testMessage); r.Outcome != want {
+			t.Fatalf("message %d: %+v", i, r)
+		}
+	}
+	if b.sessions != 1 {
+		t.Errorf("%d sessions, want 1", b.sessions)
+	}
+	a.lmtps.close()
+	wantDelivered(t, deliver(t, a, d, testMessage))
+	if b.sessions != 2 || a.lmtps.count != 0 {
+		t.Errorf("%d sessions, %d kept after the end", b.sessions, a.lmtps.count)
+	}
+}
+
+// TestLMTPStale checks that a session which the server has ended meanwhile
+// costs no message, and makes none twice.
+func TestLMTPStale(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	served := make(chan string, 10)
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conn.Write([]byte("220 x\r\n"))
+			in := bufio.NewReader(conn)
+			for text := false; ; {
+				line, err := in.ReadString('\n')
+				if err != nil || line == ".\r\n" {
+					break
+				}
+				if !text {
+					reply := "250 ok\r\n"
+					if text = line == "DATA\r\n"; text {
+						reply = "354 go\r\n"
+					}
+					io.WriteString(conn, reply)
+				}
+			}
+			io.WriteString(conn, "250 kept\r\n")
+			conn.Close()
+			served <- "message"
+		}
+	}()
+	a, home := newTestAgent(t)
+	d := testDelivery(home, LMTP, ln.Addr().String())
+	for range 5 {
+		wantDelivered(t, deliver(t, a, d, testMessage))
+		<-served
+	}
+	if len(served) != 0 {
+		t.Errorf("%d messages more than were delivered", len(served))
+	}
+}
+
+// TestLMTPIdle checks how many sessions are kept, and for how long.
+func TestLMTPIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p lmtpSessions
+		said := make(chan string, 100)
+		start := time.Now()
+		session := func() *lmtpSession {
+			ours, theirs := net.Pipe()
+			go func() {
+				defer theirs.Close()
+				theirs.Write([]byte("220 x\r\n"))
+				for in := bufio.NewReader(theirs); ; {
+					line, err := in.ReadString('\n')
+					if err != nil {
+						return
+					}
+					if line == "QUIT\r\n" {
+						said <- time.Since(start).String()
+					}
+					theirs.Write([]byte("250 x\r\n"))
+				}
+			}()
+			s := newLMTPSession(ours)
+			s.conn.left = maxReplies
+			if err := s.c.Hello("mx"); err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		for range lmtpKept + 2 {
+			p.put("a", session())
+		}
+		if p.count != lmtpKept {
+			t.Errorf("%d are kept, want %d", p.count, lmtpKept)
+		}
+		synctest.Wait()
+		if len(said) != 2 {
+			t.Errorf("%d sessions too many were ended, want 2", len(said))
+		}
+		time.Sleep(lmtpIdle / 2)
+		s := p.take("a")
+		if s == nil || p.take("b") != nil {
+			t.Error("the wrong sessions are kept")
+		}
+		time.Sleep(lmtpIdle)
+		synctest.Wait()
+		if len(said) != 2+lmtpKept-1 || p.count != 0 || len(p.kept) != 0 {
+			t.Errorf("%d sessions were ended, %d are kept", len(said), p.count)
+		}
+		s.sent = lmtpMessages
+		p.put("a", s)
+		synctest.Wait()
+		if len(said) != 2+lmtpKept {
+			t.Error("a session is kept for any number of messages")
+		}
+	})
 }
