@@ -128,6 +128,7 @@ func runScripts(t *testing.T, args []string) {
 			"queueid":   queueID,
 			"hold":      hold,
 			"served":    served,
+			"sqlite":    sqlite,
 			"resume":    resume,
 		},
 		Condition: func(cond string) (bool, error) {

@@ -3,6 +3,7 @@ package backend
 import (
 	"database/sql"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,4 +104,41 @@ func TestSQLiteReplaced(t *testing.T) {
 	if _, ok, err := table.Lookup(t.Context(), engine.Alias, "one"); ok || err == nil {
 		t.Errorf("a file that is gone says %v, %v", ok, err)
 	}
+}
+
+// TestSQLiteLog has a database with a write-ahead log in a directory that is
+// closed to us: it is read while nobody has it open, and while somebody has.
+func TestSQLiteLog(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("nothing is closed to root")
+	}
+	table, path := sqliteTable(t, "query_alias SELECT b FROM v WHERE a = ?\ncache_ttl 0\n",
+		"PRAGMA journal_mode = WAL", "CREATE TABLE v (a TEXT, b TEXT)", "INSERT INTO v VALUES ('one', 'old')")
+	dir := filepath.Dir(path)
+	closed := func(mode os.FileMode) {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer closed(0o700)
+	ask := func(want string) {
+		t.Helper()
+		closed(0o500)
+		defer closed(0o700)
+		if v, _, err := table.Lookup(t.Context(), engine.Alias, "one"); v != want || err != nil {
+			t.Errorf("%q, %v; want %q", v, err, want)
+		}
+	}
+	ask("old")
+	ask("old")
+	writer, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path}).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := writer.Exec("UPDATE v SET b = 'new'"); err != nil {
+		t.Fatal(err)
+	}
+	ask("new")
+	writer.Close()
+	ask("new")
 }
