@@ -38,6 +38,7 @@ soak:
 	bench/attack.sh
 	[ "$$(id -u)" != 0 ] || bench/chaos.sh
 	$(MAKE) fuzz FUZZTIME=5m
+	[ "$$(id -u)" != 0 ] || go test ./cmd/smtpd -run TestDeliveries -original.deliveries
 	go test ./compile -run TestAgainstOriginal -timeout 2h -original.runs 50000 -original.seed $$(date +%s)
 
 ci:
