@@ -24,7 +24,6 @@ type Process struct {
 	Name  string
 	As    Account
 	Root  string // its root directory; "" is that of the system
-	Args  []string
 	Front bool // takes work from outside: it is stopped first
 
 	Levels bool // may change the level of the log for all
@@ -230,7 +229,7 @@ func (s *Supervisor) named(name string) *process {
 
 // spawn starts the process of p. What it is given follows its greeting.
 func (s *Supervisor) spawn(p *process) error {
-	o := Order{Role: p.role, As: p.As, Root: p.Root, Args: p.Args}
+	o := Order{Role: p.role, As: p.As, Root: p.Root}
 	cmd, conn, err := s.launch(o.CommandLine(), s.plan.Lock.f, nil)
 	if err != nil {
 		return err

@@ -22,13 +22,10 @@ func Enter(role string, c Config, _ *slog.Logger) error {
 	if err := noCore(); err != nil {
 		return fmt.Errorf("sandbox of %s: %w", role, err)
 	}
-	promises := r.promises
-	if r.programs {
-		promises += " proc exec"
-	} else if err := unveil(r.files, c.Paths); err != nil {
+	if err := unveil(r.files, c.Paths); err != nil {
 		return fmt.Errorf("sandbox of %s: %w", role, err)
 	}
-	if err := unix.PledgePromises(promises); err != nil {
+	if err := unix.PledgePromises(r.promises); err != nil {
 		return fmt.Errorf("sandbox of %s: pledge: %w", role, err)
 	}
 	return nil

@@ -44,10 +44,7 @@ func restrictPaths(r rights, c Config, log *slog.Logger) error {
 	if r.dial&tcp != 0 || r.bind {
 		config.HandledAccessNet = 0 // it closes ports, and any may be the next host's
 	}
-	if r.programs {
-		config.HandledAccessFS = 0
-	}
-	if r.files != noFiles && !r.programs {
+	if r.files != noFiles {
 		rules = append(rules, landlock.PathAccess(accessSet(r.files, r.dial), below(c.Root, c.Paths)...))
 	}
 	return config.Restrict(rules...)

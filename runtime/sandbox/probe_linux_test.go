@@ -26,11 +26,10 @@ import (
 
 // An order is what a process of this test is to do.
 type order struct {
-	Role     string
-	Root     string // with ID: chroot and setuid when the process enters
-	ID       int
-	Paths    []string
-	Programs bool
+	Role  string
+	Root  string // with ID: chroot and setuid when the process enters
+	ID    int
+	Paths []string
 
 	Inside, Outside string // directories; both hold the files "file" and "old", and Inside "socket"
 	TCP, UDP        string // addresses of somebody who listens
@@ -109,7 +108,7 @@ func withoutLandlock() error {
 }
 
 func (o *order) config() Config {
-	c := Config{Root: o.Root, Paths: o.Paths, Programs: o.Programs}
+	c := Config{Root: o.Root, Paths: o.Paths}
 	if o.ID != 0 {
 		c.Drop = func() error {
 			return errors.Join(syscall.Chroot(o.Root), os.Chdir("/"),

@@ -30,7 +30,6 @@ type rights struct {
 	bind      bool   // choose the address that it connects from
 	accept    bool   // take connections of the listeners that it is given
 	libraries bool   // load code, as the C library does to look up users
-	programs  bool   // start programs, if Enter says so
 
 	// promises are those of pledge(2), which has its own words for all this.
 	promises string
@@ -41,7 +40,7 @@ var roles = map[string]rights{
 	"crypto":  {promises: "stdio recvfd"},
 	"control": {accept: true, promises: "stdio inet unix recvfd sendfd"}, // metrics over TCP
 	"lka": {
-		files: readFiles, dial: tcp | udp | local, libraries: true, programs: true,
+		files: readFiles, dial: tcp | udp | local, libraries: true,
 		promises: "stdio rpath inet unix dns getpw recvfd sendfd",
 	},
 	"mfa":     {promises: "stdio recvfd sendfd"},
@@ -59,9 +58,6 @@ type Config struct {
 	// Paths are the files and directories, seen from below Root, that the
 	// process may use, if its role may use files at all.
 	Paths []string
-	// Programs says that the process has programs to start. They inherit
-	// the sandbox, and may need any file, so none is closed to them.
-	Programs bool
 	// Drop makes the process what it is to be: root directory, groups and
 	// user. Enter calls it once what needs the outside has been done.
 	Drop func() error
@@ -73,11 +69,8 @@ func rightsOf(role string, c Config) (rights, error) {
 	switch {
 	case !ok:
 		return r, fmt.Errorf("no sandbox for %q", role)
-	case c.Programs && !r.programs:
-		return r, fmt.Errorf("%s starts no programs", role)
 	case len(c.Paths) > 0 && r.files == noFiles:
 		return r, fmt.Errorf("%s uses no files", role)
 	}
-	r.programs = c.Programs
 	return r, nil
 }

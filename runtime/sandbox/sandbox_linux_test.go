@@ -224,24 +224,6 @@ func TestRolesAsRoot(t *testing.T) {
 	}
 }
 
-// TestPrograms: what lka starts runs, and cannot become more than lka.
-func TestPrograms(t *testing.T) {
-	s := newScene(t, "lka")
-	s.order.Programs = true
-	r := s.play(t)
-	for name, want := range map[string]string{
-		"program": "", "read": "", "outside": "", "tcp": "", "work": "",
-		"raw": "denied", "setuid": "denied", "namespace": "denied", "mount": "denied", "ptrace": "denied", "listen": "denied", "fork": "denied",
-	} {
-		if runtime.GOARCH == "386" && (name == "raw" || name == "program") {
-			continue // the family is not seen; /bin/sh may be of the other machine
-		}
-		if got := r.Probes[name]; got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
-		}
-	}
-}
-
 // TestNoLandlock enters on a kernel that lacks landlock: the log says so, once,
 // and the other walls stand.
 func TestNoLandlock(t *testing.T) {
@@ -312,7 +294,6 @@ func TestConfigRefused(t *testing.T) {
 	}{
 		{"parent", Config{}, `no sandbox for "parent"`},
 		{"smtp", Config{Paths: []string{"/"}}, "smtp uses no files"},
-		{"mta", Config{Programs: true}, "mta starts no programs"},
 	} {
 		if _, err := rightsOf(test.role, test.c); err == nil || err.Error() != test.want {
 			t.Errorf("%s: %v", test.role, err)

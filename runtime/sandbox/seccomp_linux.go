@@ -97,17 +97,15 @@ func denied(r rights) (names [][]string, calls []call) {
 	names = append(names, always...)
 	self := uint64(os.Getpid())
 	calls = append(calls, when("tgkill", not(0, self)), when("clone", has(0, namespaces)))
-	if !r.programs {
-		names = append(names, starting)
-		calls = append(calls, when("kill", not(0, self)), when("clone", lacks(0, unix.CLONE_THREAD)))
-	}
-	if r.files == noFiles && !r.programs {
+	names = append(names, starting)
+	calls = append(calls, when("kill", not(0, self)), when("clone", lacks(0, unix.CLONE_THREAD)))
+	if r.files == noFiles {
 		names = append(names, opening)
 	}
-	if r.files != writeFiles && !r.programs {
+	if r.files != writeFiles {
 		names = append(names, changing)
 	}
-	if !r.libraries && !r.programs {
+	if !r.libraries {
 		calls = append(calls, newCode()...)
 	}
 	moreNames, moreCalls := deniedSockets(r)
