@@ -24,7 +24,7 @@ type Process struct {
 	Name  string
 	As    Account
 	Root  string // its root directory; "" is that of the system
-	Front bool // takes work from outside: it is stopped first
+	Front bool   // takes work from outside: it is stopped first
 
 	Levels bool // may change the level of the log for all
 	Stays  bool // is not of a generation, but there for all of them
