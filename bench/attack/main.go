@@ -5,10 +5,12 @@
 //	smuggle  every line end before and after the dot × cut at every byte × DATA
 //	         and BDAT: the other server sees no message that was not accepted,
 //	         and no recipient that was not named
-//	open     many connections that are opened and left, at once and half closed
+//	open     many connections in every state of a session, a third of them half
+//	         closed: mail is taken while they are held, and when they are left
+//	tls      many connections that send STARTTLS and then anything but TLS
 //	trickle  clients that send a byte a second, until the daemon has closed them
 //
-// usage: attack [--trickle] SMTPD
+// usage: attack [--trickle] [--conns N] SMTPD
 package main
 
 import (
@@ -32,8 +34,10 @@ import (
 var cli struct {
 	SMTPD   string `arg:"" help:"The daemon's program."`
 	Trickle bool   `help:"Send a byte a second as well; takes some minutes."`
-	Conns   int    `default:"500" help:"Connections that are opened and left."`
+	Conns   int    `default:"500" help:"Connections that are held at once; 10000 need a limit of 14000 open files."`
+	Slow    int    `default:"100" help:"Clients that send a byte a second, half of them in a message."`
 	User    string `help:"Account of the daemon, for root."`
+	PKI     string `name:"pki" help:"FILE.crt and FILE.key are the daemon's certificate and key, which must belong to root; without them TLS is not attacked."`
 }
 
 func main() {
@@ -48,6 +52,12 @@ type rig struct {
 	mail int // honest ones sent
 }
 
+// An attack is survived if the honest mail after it arrives.
+type attack struct {
+	name string
+	run  func() error
+}
+
 func run() error {
 	dir, err := os.MkdirTemp("", "attack")
 	if err != nil {
@@ -60,15 +70,12 @@ func run() error {
 		return err
 	}
 	defer stop()
-	attacks := []struct {
-		name string
-		run  func() error
-	}{{"nothing", func() error { return nil }}, {"smuggle", r.smuggle}, {"open", r.open}}
+	attacks := []attack{{"nothing", func() error { return nil }}, {"smuggle", r.smuggle}, {"open", r.open}}
+	if cli.PKI != "" {
+		attacks = append(attacks, attack{"tls", r.tls})
+	}
 	if cli.Trickle {
-		attacks = append(attacks, struct {
-			name string
-			run  func() error
-		}{"trickle", r.trickle})
+		attacks = append(attacks, attack{"trickle", r.trickle})
 	}
 	for _, a := range attacks {
 		begun := time.Now()
@@ -102,7 +109,11 @@ func (r *rig) start(dir string) (stop func(), err error) {
 	free.Close()
 	_, port, _ := net.SplitHostPort(r.addr)
 	const budget = 1000000 // one session makes as many mistakes as it likes
-	conf := fmt.Sprintf(`listen on 127.0.0.1 port %s hostname attack.test
+	pki, tls := "", ""
+	if cli.PKI != "" {
+		pki, tls = fmt.Sprintf("pki attack.test cert %q\npki attack.test key %q\n", cli.PKI+".crt", cli.PKI+".key"), " tls pki attack.test"
+	}
+	conf := pki + fmt.Sprintf(`listen on 127.0.0.1 port %s hostname attack.test`+tls+`
 smtp limit max-mails %d max-errors %d max-commands %d
 action "out" relay host smtp://%s
 match from any for domain "relay.test" action "out"
@@ -182,7 +193,7 @@ func (r *rig) smuggle() error {
 				continue // the true end of data: what follows are the client's own commands
 			}
 			text := "Subject: smuggled\r\n\r\ntext" + before + "." + after + forged
-			for cut := 21; cut < 40; cut++ { // from the text to behind the dot
+			for cut := 1; cut < len(text); cut++ {
 				if err := r.byData(text[:cut], text[cut:]); err != nil {
 					return fmt.Errorf("DATA, %q . %q cut at %d: %w", before, after, cut, err)
 				}
@@ -244,7 +255,8 @@ func (r *rig) byChunks(text string) error {
 
 // open leaves connections in every state.
 func (r *rig) open() error {
-	said := []string{"", "EHLO ev", "EHLO evil.test\r\n", "EHLO evil.test\r\nMAIL FROM:<a@from.test>\r\nRCPT TO:<x@relay.test>\r\nBDAT 1000000\r\nx"}
+	const begun = "EHLO evil.test\r\nMAIL FROM:<a@from.test>\r\nRCPT TO:<x@relay.test>\r\n"
+	said := []string{"", "EHLO ev", "EHLO evil.test\r\n", begun, begun + "BDAT 1000000\r\nx"}
 	for i := range cli.Conns {
 		d, err := r.dial()
 		if err != nil {
@@ -256,15 +268,34 @@ func (r *rig) open() error {
 			d.Conn.(*net.TCPConn).CloseWrite()
 		}
 	}
-	return nil
+	return r.honest()
+}
+
+// tls begins handshakes that come to nothing.
+func (r *rig) tls() error {
+	said := []string{"", "EHLO in.clear\r\n", "\x16\x03\x01\xff\xff", "\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", "\x80\x2e\x01\x03\x01", strings.Repeat("\x16", 70000)}
+	for i := range cli.Conns {
+		d, err := r.dial()
+		if err != nil {
+			return err
+		}
+		defer d.Conn.Close()
+		if err := d.Run("S: 220\nC: EHLO evil.test\nS: 250\nC: STARTTLS\nS: 220"); err != nil {
+			return err
+		}
+		d.Conn.SetDeadline(time.Now().Add(time.Minute))
+		io.WriteString(d.Conn, said[i%len(said)])
+	}
+	return r.honest()
 }
 
 // trickle sends a byte a second, as a command and as a message, until the
 // daemon has had enough.
 func (r *rig) trickle() error {
 	var clients sync.WaitGroup
-	errs := make(chan error, 2)
-	for _, begin := range []string{"S: 220", "S: 220\nC: EHLO evil.test\nS: 250\n" + envelope + "C: DATA\nS: 354"} {
+	errs := make(chan error, cli.Slow)
+	for i := range cli.Slow {
+		begin := []string{"S: 220", "S: 220\nC: EHLO evil.test\nS: 250\n" + envelope + "C: DATA\nS: 354"}[i%2]
 		d, err := r.dial()
 		if err != nil {
 			return err
