@@ -34,6 +34,14 @@ var commands = []command{
 	{"pause mta", pause("mta", true)},
 	{"pause smtp", pause("smtp", true)},
 	{"queue check", queueCheck},
+	{"queue import <dir>", queueImport(false)},
+	{"queue import <dir> relay <string>", queueImport(false, "relay")},
+	{"queue import <dir> local <string>", queueImport(false, "local")},
+	{"queue import <dir> relay <string> local <string>", queueImport(false, "relay", "local")},
+	{"queue import -n <dir>", queueImport(true)},
+	{"queue import -n <dir> relay <string>", queueImport(true, "relay")},
+	{"queue import -n <dir> local <string>", queueImport(true, "local")},
+	{"queue import -n <dir> relay <string> local <string>", queueImport(true, "relay", "local")},
 	{"queue where", showFields},
 	{"queue where <string>", whereList},
 	{"queue where <string> list", whereList},
@@ -137,7 +145,7 @@ func named(word, arg string) bool {
 	case "<id>":
 		_, err := selection(arg)
 		return err == nil
-	case "<string>":
+	case "<string>", "<dir>":
 		return true
 	}
 	return false

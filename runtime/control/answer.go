@@ -36,7 +36,7 @@ var errProtocol = errors.New("not a request")
 // answer does what a request asks for. An error ends the connection: the
 // answer cannot be sent, or what came is no request, or not for this user.
 func (a *agent) answer(ctx context.Context, r request) error {
-	if r.File != nil {
+	if r.File != nil && (r.Type != typeImport || !r.admin) {
 		r.File.Close()
 		return fmt.Errorf("a descriptor: %w", errProtocol)
 	}
@@ -70,6 +70,8 @@ func (a *agent) answer(ctx context.Context, r request) error {
 			return err
 		}
 		return a.list(ctx, &r, q)
+	case typeImport:
+		return a.takeOver(ctx, &r)
 	case typeCheck:
 		if len(r.Data) > 0 {
 			return fmt.Errorf("%d bytes behind the header: %w", len(r.Data), errProtocol)

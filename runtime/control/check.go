@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/queue"
@@ -59,4 +60,32 @@ func (c *Client) CheckQueue(f func(queue.Finding) error) (records int, err error
 		}
 	}
 	return 0, fmt.Errorf("check the queue: %w", err)
+}
+
+// takeOver has the queue take over a message of another mail server.
+func (a *agent) takeOver(ctx context.Context, r *request) error {
+	if r.File == nil {
+		return fmt.Errorf("import without a message: %w", errProtocol)
+	}
+	var q queue.Import
+	if err := q.Parse(r.Data); err != nil {
+		r.File.Close()
+		return err
+	}
+	got, err := a.queue.Import(ctx, &q, r.File)
+	if err != nil {
+		return r.failed(err)
+	}
+	return r.answered(got.Append(nil), nil)
+}
+
+// Import takes over a message of another mail server, which is in f as
+// queue.WriteImport says. It closes f.
+func (c *Client) Import(q *queue.Import, f *os.File) (*queue.Imported, error) {
+	m, err := c.pass(typeImport, q.Append(nil), f)
+	if err != nil {
+		return nil, err
+	}
+	got := new(queue.Imported)
+	return got, got.Parse(m.Data)
 }

@@ -34,7 +34,12 @@ func (c *Client) Close() error { return c.conn.Close() }
 var ErrIncompatible = errors.New("the daemon does not answer this request")
 
 func (c *Client) call(typ uint32, data []byte) (imsg.Frame, error) {
-	sent := c.conn.Send(imsg.Frame{Type: typ, ID: 1, Data: data})
+	return c.pass(typ, data, nil)
+}
+
+// pass is call with a descriptor, which it closes.
+func (c *Client) pass(typ uint32, data []byte, file *os.File) (imsg.Frame, error) {
+	sent := c.conn.Send(imsg.Frame{Type: typ, ID: 1, Data: data, File: file})
 	f, err := c.recv(typ) // also when nothing could be sent: a refusal says why
 	if err != nil && sent != nil && !errors.As(err, new(Refusal)) {
 		err = sent

@@ -217,6 +217,18 @@ func (c *Client) Check(ctx context.Context, from string) (CheckPage, error) {
 	return page, err
 }
 
+// Import takes over a message that WriteImport and its caller have written
+// into f. It closes f.
+func (c *Client) Import(ctx context.Context, q *Import, f *os.File) (*Imported, error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgImport, Data: q.Append(nil), File: f})
+	closeFile(m.File)
+	if err != nil {
+		return nil, err
+	}
+	got := new(Imported)
+	return got, got.Parse(m.Data)
+}
+
 // Pause stops or resumes handing out envelopes of type MDA or MTA, and
 // reports whether that changed anything.
 func (c *Client) Pause(ctx context.Context, t envelope.Type, on bool) (bool, error) {
@@ -262,7 +274,7 @@ func (c *Client) SMTPPaused(ctx context.Context) (bool, error) {
 	return paused, r.Close()
 }
 
-var errNoFile = errors.New("queue answered without a descriptor")
+var errNoFile = errors.New("a descriptor is missing")
 
 // A remoteDeliverer is mda or mta at the other end of a connection.
 type remoteDeliverer struct{ peer *imsg.Peer }

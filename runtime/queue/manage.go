@@ -393,6 +393,20 @@ func (a *agent) serveControl(ctx context.Context, m imsg.Message) (imsg.Message,
 		}
 		page, err := a.check(from)
 		return imsg.Message{Data: page.append(nil)}, err
+	case msgImport:
+		defer closeFile(m.File)
+		var q Import
+		if err := q.Parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		if m.File == nil {
+			return imsg.Message{}, errNoFile
+		}
+		got, err := a.takeOver(&q, m.File)
+		if err != nil {
+			return imsg.Message{}, err
+		}
+		return imsg.Message{Data: got.Append(nil)}, nil
 	case msgPause:
 		closeFile(m.File)
 		var q pauseRequest

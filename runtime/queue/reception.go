@@ -49,10 +49,7 @@ func (r *reception) create(from *client) (*incoming, error) {
 	}
 	in := &incoming{content: f, created: time.Now(), low: rand.Uint32(), from: from}
 	for range 100 {
-		id := envelope.MessageID(rand.Uint32())
-		if id == 0 {
-			continue
-		}
+		id := newMessageID()
 		stored, err := r.store.Has(id)
 		if err != nil {
 			f.Close()
@@ -64,6 +61,14 @@ func (r *reception) create(from *client) (*incoming, error) {
 	}
 	f.Close()
 	return nil, errors.New("create message: no free id")
+}
+
+func newMessageID() envelope.MessageID {
+	for {
+		if id := envelope.MessageID(rand.Uint32()); id != 0 {
+			return id
+		}
+	}
 }
 
 func (r *reception) enter(id envelope.MessageID, in *incoming) bool {
