@@ -196,3 +196,77 @@ func TestNewTLSRefuses(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+// TestVerifyRefuses has clients that cannot show what a listener with verify
+// demands, at once and after STARTTLS. None is greeted under TLS.
+func TestVerifyRefuses(t *testing.T) {
+	certs, _ := keys()
+	stranger := certs["client.example"]
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := *stranger.Leaf
+	template.SignatureAlgorithm = 0
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, shown := range map[string][]tls.Certificate{
+		"none":             nil,
+		"signed by itself": {{Certificate: [][]byte{der}, PrivateKey: key}},
+	} {
+		for mode, before := range map[compile.TLSMode]string{compile.SMTPS: "", compile.RequireTLS: hello + "C: STARTTLS\nS: 220\n"} {
+			r := newRig(t, withTLS(mode), func(_ *rig, l *compile.Listener) { l.Verify, l.CA = true, "ca" })
+			d := r.dial()
+			d.TLS = &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				if shown == nil {
+					return new(tls.Certificate), nil
+				}
+				return &shown[0], nil
+			}}
+			runOn(t, d, before)
+			if err := d.Run("tls\nC: EHLO client.example\nS: 250"); err == nil {
+				t.Errorf("%s, %v: greeted", name, mode)
+			}
+			r.stop()
+			if !strings.Contains(r.logs.String(), "reason=tls-accept-failed") || len(r.policy.asked) > 0 {
+				t.Errorf("%s, %v: log:\n%s", name, mode, r.logs)
+			}
+		}
+	}
+}
+
+// TestRestrictedTLS checks that what a listener says of versions and ciphers is
+// what a client gets.
+func TestRestrictedTLS(t *testing.T) {
+	for _, tt := range []struct {
+		protocols, ciphers string
+		client             *tls.Config
+		version, cipher    uint16 // 0: the handshake fails
+	}{
+		{"tlsv1.2", "", &tls.Config{}, tls.VersionTLS12, 0},
+		{"tlsv1.3", "", &tls.Config{}, tls.VersionTLS13, 0},
+		{"tlsv1.3", "", &tls.Config{MaxVersion: tls.VersionTLS12}, 0, 0},
+		{"", "", &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, 0, 0},
+		{"all", "", &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, tls.VersionTLS11, 0},
+		{"tlsv1.2", "ECDHE-ECDSA-CHACHA20-POLY1305", &tls.Config{}, tls.VersionTLS12, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256},
+		{"", "HIGH:!AESGCM", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}}, 0, 0},
+	} {
+		r := newRig(t, withTLS(compile.SMTPS), func(_ *rig, l *compile.Listener) { l.Protocols, l.Ciphers = tt.protocols, tt.ciphers })
+		d := r.dial()
+		tt.client.InsecureSkipVerify = true
+		d.TLS = tt.client
+		err := d.Run("tls\nS: 220")
+		if (err == nil) != (tt.version != 0) {
+			t.Errorf("protocols %q, ciphers %q: %v", tt.protocols, tt.ciphers, err)
+		}
+		if err != nil {
+			continue
+		}
+		s := d.Conn.(*tls.Conn).ConnectionState()
+		if s.Version != tt.version || tt.cipher != 0 && s.CipherSuite != tt.cipher {
+			t.Errorf("protocols %q, ciphers %q: version %x, cipher %x", tt.protocols, tt.ciphers, s.Version, s.CipherSuite)
+		}
+	}
+}
