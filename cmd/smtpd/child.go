@@ -54,7 +54,8 @@ func runOrder(o proc.Order, stderr io.Writer) int {
 // runChild becomes what o says, and only then takes anything from anyone.
 func runChild(o proc.Order, r *role, stderr io.Writer) error {
 	preload(r.name)
-	if err := sandbox.Enter(o.Role, confinement(o, r), newLog(stderr, slog.LevelInfo)); err != nil {
+	early, _ := newLog(stderr, slog.LevelInfo, logForm{})
+	if err := sandbox.Enter(o.Role, confinement(o, r), early); err != nil {
 		return err
 	}
 	stat.DescribeProcess(o.Role)
@@ -158,7 +159,7 @@ func newParts(child *proc.Child, role string, stays bool, stderr io.Writer) (*pa
 		},
 	}
 	p.level.Set(s.Level)
-	p.log = newChildLog(stderr, p.level, s.Tagged)
+	p.log, child.Traces = newLog(stderr, p.level, s.Form)
 	p.tell = child.TellLevel
 	child.OnLevel = func(l slog.Level) {
 		p.level.Set(l)

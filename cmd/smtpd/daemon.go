@@ -32,7 +32,8 @@ type daemon struct {
 	cli     *cli
 	log     *slog.Logger
 	level   *slog.LevelVar // of log
-	tagged  bool           // log is the system's, which only this process writes to
+	form    logForm        // of what processes log
+	traces  *traces        // of log
 	rules   *compile.Ruleset
 	all     *setup // what components are told, together
 	spool   string
@@ -53,12 +54,12 @@ type daemon struct {
 // serve runs the daemon until a signal stops it. All that needs root comes
 // first: opening keys, binding ports, making the spool.
 func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
-	d := &daemon{cli: c, level: new(slog.LevelVar), tagged: c.Foreground && !c.Debug, spool: c.spool()}
+	d := &daemon{cli: c, level: new(slog.LevelVar), spool: c.spool()}
 	if c.Verbose > 0 {
 		d.level.Set(slog.LevelDebug)
 	}
 	var err error
-	if d.log, err = c.logger(stderr, d.level); err != nil {
+	if err = d.openLog(stderr); err != nil {
 		return err
 	}
 	if err := d.choose(); err != nil {
@@ -136,11 +137,18 @@ func (d *daemon) takeSpool() (err error) {
 	return nil
 }
 
-func (c *cli) logger(stderr io.Writer, level slog.Leveler) (*slog.Logger, error) {
-	if c.Foreground && !c.Debug {
-		return newSyslog(level)
+// openLog opens the log. The system's is written to by this process alone: to
+// it the others send lines that say how grave they are.
+func (d *daemon) openLog(stderr io.Writer) (err error) {
+	d.form.JSON = d.cli.LogFormat == "json"
+	if d.cli.Foreground && !d.cli.Debug {
+		d.form.Tagged = true
+		d.log, d.traces, err = newSyslog(d.level, d.form.JSON)
+		return err
 	}
-	return newLog(stderr, level), nil
+	d.form.Journal = isJournal(os.Stderr, os.Getenv("JOURNAL_STREAM"))
+	d.log, d.traces = newLog(stderr, d.level, d.form)
+	return nil
 }
 
 // load returns the rule table of the configuration in path, or prints what is

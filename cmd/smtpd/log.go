@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,68 +13,96 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 )
 
 // A lineHandler writes records as OpenSMTPD writes its log: the session, if
 // there is one, the message, and key=value pairs. Tools that read such logs
 // find their fields. What a remote host said is a value and quoted: it cannot
-// make a line or a field of its own.
+// make a line or a field of its own. With asJSON a line is an object.
 type lineHandler struct {
-	write func(level slog.Level, line []byte) // called under mu
-	mu    *sync.Mutex
-	level slog.Leveler
-	attrs []slog.Attr
+	write  func(level slog.Level, line []byte) // called under mu
+	mu     *sync.Mutex
+	level  slog.Leveler
+	asJSON bool
+	traces *traces
+	attrs  []slog.Attr
 }
 
-// newLog returns a logger to w.
-func newLog(w io.Writer, level slog.Leveler) *slog.Logger {
-	return slog.New(&lineHandler{
-		write: func(_ slog.Level, line []byte) { w.Write(append(line, '\n')) },
-		mu:    new(sync.Mutex),
-		level: level,
-	})
+// A logForm says what lines look like, and what stands before them.
+type logForm struct {
+	JSON    bool
+	Tagged  bool // <level>: the parent passes them on to the system's log
+	Journal bool // <priority>, as the journal reads it from standard error
+}
+
+// newLog returns a logger to w, and the traces of it.
+func newLog(w io.Writer, level slog.Leveler, form logForm) (*slog.Logger, *traces) {
+	write := func(_ slog.Level, line []byte) { w.Write(append(line, '\n')) }
+	switch {
+	case form.Tagged:
+		write = func(level slog.Level, line []byte) { fmt.Fprintf(w, "<%d>%s\n", level, line) }
+	case form.Journal:
+		write = func(level slog.Level, line []byte) { fmt.Fprintf(w, "<%d>%s\n", priority(level), line) }
+	}
+	return newLogTo(write, level, form.JSON)
+}
+
+func newLogTo(write func(level slog.Level, line []byte), level slog.Leveler, asJSON bool) (*slog.Logger, *traces) {
+	t := new(traces)
+	return slog.New(&lineHandler{write: write, mu: new(sync.Mutex), level: level, asJSON: asJSON, traces: t}), t
 }
 
 // newSyslog returns a logger to the system's log.
-func newSyslog(level slog.Leveler) (*slog.Logger, error) {
+func newSyslog(level slog.Leveler, asJSON bool) (*slog.Logger, *traces, error) {
 	w, err := syslog.New(syslog.LOG_MAIL|syslog.LOG_INFO, "smtpd")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return slog.New(&lineHandler{
-		write: func(level slog.Level, line []byte) {
-			switch {
-			case level >= slog.LevelError:
-				w.Err(string(line))
-			case level >= slog.LevelWarn:
-				w.Warning(string(line))
-			case level >= slog.LevelInfo:
-				w.Info(string(line))
-			default:
-				w.Debug(string(line))
-			}
-		},
-		mu:    new(sync.Mutex),
-		level: level,
-	}), nil
+	log, t := newLogTo(func(level slog.Level, line []byte) {
+		switch priority(level) {
+		case syslog.LOG_ERR:
+			w.Err(string(line))
+		case syslog.LOG_WARNING:
+			w.Warning(string(line))
+		case syslog.LOG_INFO:
+			w.Info(string(line))
+		default:
+			w.Debug(string(line))
+		}
+	}, level, asJSON)
+	return log, t, nil
 }
 
-// newChildLog returns the logger of a component that runs as a process. If
-// lines are tagged, the parent passes them on to the system's log.
-func newChildLog(w io.Writer, level slog.Leveler, tagged bool) *slog.Logger {
-	h := newLog(w, level).Handler().(*lineHandler)
-	if tagged {
-		h.write = func(level slog.Level, line []byte) {
-			fmt.Fprintf(w, "<%d>%s\n", level, line)
-		}
+// priority returns what syslog and the journal call a level.
+func priority(level slog.Level) syslog.Priority {
+	switch {
+	case level >= slog.LevelError:
+		return syslog.LOG_ERR
+	case level >= slog.LevelWarn:
+		return syslog.LOG_WARNING
+	case level >= slog.LevelInfo:
+		return syslog.LOG_INFO
 	}
-	return slog.New(h)
+	return syslog.LOG_DEBUG
+}
+
+// isJournal reports whether f, which is named by the variable that systemd
+// sets, goes to the journal.
+func isJournal(f *os.File, variable string) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && variable == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
 // processLog returns where processes write what they log, as they do with what
 // the runtime says when one of them crashes.
 func (d *daemon) processLog() (*os.File, error) {
-	if !d.tagged {
+	if !d.form.Tagged {
 		return os.Stderr, nil
 	}
 	r, w, err := os.Pipe()
@@ -110,7 +139,7 @@ func untag(line []byte) (slog.Level, string) {
 }
 
 func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= h.level.Level()
+	return level >= h.level.Level() || h.traces.active.Load()
 }
 
 func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -126,9 +155,30 @@ func (h *lineHandler) WithGroup(string) slog.Handler { return h }
 const sessionKey = "session"
 
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
+	line := h.textLine
+	if h.asJSON {
+		line = h.jsonLine
+	}
+	text := line(r)
+	h.traces.copy(text)
+	if r.Level >= h.level.Level() {
+		h.writeLine(r.Level, text)
+	}
+	return nil
+}
+
+// each calls f for the attributes of a record.
+func (h *lineHandler) each(r slog.Record, f func(a slog.Attr) bool) {
+	for _, a := range h.attrs {
+		f(a)
+	}
+	r.Attrs(f)
+}
+
+func (h *lineHandler) textLine(r slog.Record) []byte {
 	var session string
 	fields := bytes.NewBuffer(make([]byte, 0, 256))
-	add := func(a slog.Attr) bool {
+	h.each(r, func(a slog.Attr) bool {
 		if a.Key == sessionKey {
 			session = a.Value.String()
 			return true
@@ -138,15 +188,39 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 		fields.WriteByte('=')
 		fields.WriteString(logValue(a.Key, a.Value.String()))
 		return true
-	}
-	for _, a := range h.attrs {
-		add(a)
-	}
-	r.Attrs(add)
+	})
 	line := append([]byte(levelPrefix(r.Level, session)), r.Message...)
-	line = append(line, fields.Bytes()...)
-	h.writeLine(r.Level, line)
-	return nil
+	return append(line, fields.Bytes()...)
+}
+
+// jsonLine returns an object with the time, the level, the event, and its
+// fields in their order; all values are text.
+func (h *lineHandler) jsonLine(r slog.Record) []byte {
+	var b bytes.Buffer
+	put := func(key, value string) {
+		separator := byte(',')
+		if b.Len() == 0 {
+			separator = '{'
+		}
+		b.WriteByte(separator)
+		b.Write(jsonText(key))
+		b.WriteByte(':')
+		b.Write(jsonText(value))
+	}
+	put("time", r.Time.UTC().Format(time.RFC3339Nano))
+	put("level", strings.ToLower(r.Level.String()))
+	put("event", r.Message)
+	h.each(r, func(a slog.Attr) bool {
+		put(a.Key, a.Value.String())
+		return true
+	})
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+func jsonText(s string) []byte {
+	b, _ := json.Marshal(s) // a string always can
+	return b
 }
 
 func (h *lineHandler) writeLine(level slog.Level, line []byte) {

@@ -22,7 +22,7 @@ import (
 const version = "smtpd 0.1"
 
 const usage = `usage: smtpd [-dFhnv] [-B what=backend] [-D macro=value] [-f file] [-P system] [-T trace]
-             [--spool dir] [--user name] [--queue-user name] [--resolver host:port] [--one-process]
+             [--spool dir] [--user name] [--queue-user name] [--resolver host:port] [--log-format form] [--one-process]
              [--host facts] [--trial dir]
              [--strict-opensmtpd]
   -n            check the configuration and exit
@@ -36,6 +36,7 @@ const usage = `usage: smtpd [-dFhnv] [-B what=backend] [-D macro=value] [-f file
   -B queue=     accepted and ignored: there is one store
   --spool dir   where mail is kept (default /var/spool/smtpd)
   --user name   whom to become when started as root (default _smtpd or nobody)
+  --log-format  text (key=value, the default) or json
   --resolver    name server to ask instead of the system's
   --queue-user  whom the queue becomes (default _smtpq or the user of the rest)
   --one-process run in one process also as root; without root it always does
@@ -66,6 +67,7 @@ type cli struct {
 	QueueUser  string
 	OneProcess bool
 	Resolver   string
+	LogFormat  string `enum:"text,json" default:"text"`
 	Host       string
 	Trial      string
 	Strict     bool `name:"strict-opensmtpd"`

@@ -30,6 +30,7 @@ type reloader struct {
 
 	// counted is parent.Service's, set before anybody asks.
 	counted func(ctx context.Context) (processes [][]byte, ended []byte, err error)
+	trace   func(ctx context.Context, id string) (*os.File, error)
 }
 
 var _ parent.Service = (*reloader)(nil)
@@ -54,6 +55,9 @@ func (r *reloader) Stop() { r.stop() }
 func (r *reloader) Counted(ctx context.Context) (processes [][]byte, ended []byte, err error) {
 	return r.counted(ctx)
 }
+
+// Trace has lines of the log copied that mention id.
+func (r *reloader) Trace(ctx context.Context, id string) (*os.File, error) { return r.trace(ctx, id) }
 
 // countedHere is what the only process has counted.
 func countedHere(context.Context) (processes [][]byte, ended []byte, err error) {

@@ -26,7 +26,7 @@ func (d *daemon) separate(ctx context.Context, r *reloader, serving func()) erro
 	var s *proc.Supervisor
 	updates := make(chan *update)
 	plan := proc.Plan{
-		Log: d.log, Level: d.level, Links: links, Lock: d.lock, Stderr: stderr,
+		Log: d.log, Level: d.level, Traces: d.traces, Links: links, Lock: d.lock, Stderr: stderr,
 		Local: func(ctx context.Context) error {
 			p := &parts{setup: d.all, log: d.log, rules: d.rules, conn: s.Link, updates: updates}
 			return runParent(ctx, p, startUser(s, d.rules.ServerName), r, d.offline())
@@ -48,7 +48,7 @@ func (d *daemon) separate(ctx context.Context, r *reloader, serving func()) erro
 	if s, err = proc.NewSupervisor(plan); err != nil {
 		return err
 	}
-	r.counted = s.Counted
+	r.counted, r.trace = s.Counted, s.Trace
 	stat.DescribeProcess(proc.Self)
 	r.use(func(ctx context.Context, next *daemon) error { return next.advance(ctx, s, spool, updates) })
 	return s.Run(ctx, serving)
@@ -137,7 +137,7 @@ func (d *daemon) process(r *role, spool string) (proc.Process, error) {
 // setup returns what the component called name is told.
 func (d *daemon) setup(name string) *setup {
 	s := *d.all
-	s.Tagged = d.tagged
+	s.Form = d.form
 	if part := keep(name, d.rules); part != nil {
 		s.Rules = part.Append(nil)
 	}

@@ -14,8 +14,8 @@ import (
 // A setup is what a component that runs as a process is told before it
 // starts, besides descriptors. It is made anew for each start.
 type setup struct {
-	Level  slog.Level // of the log
-	Tagged bool       // log lines carry their level: the parent passes them on
+	Level slog.Level // of the log
+	Form  logForm
 
 	Rules    []byte   // the part of the Ruleset that it keeps, encoded
 	Paused   []string // as -P has it
@@ -46,7 +46,9 @@ type authority struct {
 
 func (s *setup) append(b []byte) []byte {
 	b = imsg.AppendUint32(b, uint32(s.Level))
-	b = imsg.AppendBool(b, s.Tagged)
+	for _, is := range [...]bool{s.Form.JSON, s.Form.Tagged, s.Form.Journal} {
+		b = imsg.AppendBool(b, is)
+	}
 	b = imsg.AppendBytes(b, s.Rules)
 	b = imsg.AppendStrings(b, s.Paused)
 	b = imsg.AppendString(b, s.User)
@@ -72,7 +74,7 @@ func (s *setup) append(b []byte) []byte {
 func (s *setup) parse(b []byte) error {
 	r := imsg.NewReader(b)
 	*s = setup{
-		Level: slog.Level(int32(r.Uint32())), Tagged: r.Bool(),
+		Level: slog.Level(int32(r.Uint32())), Form: logForm{JSON: r.Bool(), Tagged: r.Bool(), Journal: r.Bool()},
 		Rules: r.Bytes(), Paused: r.Strings(), User: r.String(), QueueKey: r.String(),
 		Resolver: r.String(), Libexec: r.Strings(), Suffix: r.String(),
 	}

@@ -95,6 +95,20 @@ func reload(show, force bool) func(*terminal, options, []string) error {
 	}
 }
 
+// trace prints what the daemon logs about a session, a message or an envelope
+// until it is interrupted.
+func trace(t *terminal, _ options, names []string) error {
+	return ask(t, func(c *control.Client) error {
+		f, err := c.Trace(strings.ToLower(names[0]))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(t.out, f)
+		return err
+	})
+}
+
 func updateTable(t *terminal, _ options, names []string) error {
 	return ask(t, func(c *control.Client) error { return t.succeeded(c.Update(names[0])) })
 }

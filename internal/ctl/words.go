@@ -80,6 +80,7 @@ var commands = []command{
 	{"show status", showStatus},
 	{"show why <id>", showWhy},
 	{"stop", stop},
+	{"trace <id>", trace},
 	{"update table <string>", updateTable},
 }
 

@@ -131,6 +131,17 @@ func (a *agent) answer(ctx context.Context, r request) error {
 			a.tell(level)
 		}
 		return r.answered(nil, nil)
+	case typeTrace:
+		id, err := parseName(r.Data)
+		if err != nil {
+			return err
+		}
+		f, err := a.parent.Trace(ctx, id)
+		if err != nil {
+			return r.failed(err)
+		}
+		a.log.Info("control: trace", "id", id)
+		return r.answered(nil, f)
 	case typeUpdate:
 		name, err := parseName(r.Data)
 		if err != nil {

@@ -198,6 +198,16 @@ func (c *Client) Reload(show, force bool, w io.Writer) (bool, error) {
 	return false, fmt.Errorf("reload: %w", err)
 }
 
+// Trace returns a pipe in which lines of the daemon's log come that mention id:
+// that of a session, a message or an envelope. To close it ends the trace.
+func (c *Client) Trace(id string) (*os.File, error) {
+	f, err := c.call(typeTrace, imsg.AppendString(nil, id))
+	if err == nil && f.File == nil {
+		err = errors.New("no descriptor came")
+	}
+	return f.File, err
+}
+
 // Stats writes to w what the daemon has counted, as lines of key=value.
 func (c *Client) Stats(w io.Writer) error { return c.text(typeStats, w) }
 

@@ -54,6 +54,16 @@ func (s *fakeService) Reload(_ context.Context, r parent.Reload) parent.Reloaded
 
 func (s *fakeService) Stop() { close(s.stopped) }
 
+// Trace traces nothing but the request.
+func (s *fakeService) Trace(_ context.Context, id string) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err == nil {
+		_, err = w.WriteString(id)
+		w.Close()
+	}
+	return r, err
+}
+
 // Counted says that there are two processes, and has lost a third.
 func (s *fakeService) Counted(context.Context) (processes [][]byte, ended []byte, err error) {
 	b, err := stat.Encode()

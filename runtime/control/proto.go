@@ -25,6 +25,7 @@ const (
 	typeStop    // answered with nothing
 	typeStats   // answered with pieces of text, and at the end with none
 	typeMetrics // likewise
+	typeTrace   // answered with a descriptor, in which lines come
 	typeRules   // answered with a RuleCount a frame, and at the end one without
 	typeOrder   // answered with the number of envelopes
 	typeLookup  // answered with how a table answered

@@ -13,6 +13,7 @@ const (
 	typeReload  // control: read the configuration anew; answered with a Reloaded
 	typeStop    // control: end the daemon
 	typeCounted // control: what the processes have counted
+	typeTrace   // control: lines of the log that mention an id; answered with a descriptor
 	typeLogin   // lka: check the password of an account of the system; answered with whether it is right
 )
 

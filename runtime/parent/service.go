@@ -2,7 +2,9 @@ package parent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 
 	"smtpd/runtime/imsg"
 )
@@ -14,6 +16,9 @@ type Service interface {
 	Reload(ctx context.Context, r Reload) Reloaded
 	// Stop ends the daemon.
 	Stop()
+	// Trace returns a pipe in which lines of the log come that mention id,
+	// until it is closed.
+	Trace(ctx context.Context, id string) (*os.File, error)
 	// Counted returns what each process has counted, as stat.Encode has it,
 	// and at its end what those had that have ended.
 	Counted(ctx context.Context) (processes [][]byte, ended []byte, err error)
@@ -76,6 +81,14 @@ func serveControl(s Service) imsg.Handler {
 		case typeStop:
 			s.Stop()
 			return imsg.Message{}, nil
+		case typeTrace:
+			r := imsg.NewReader(m.Data)
+			id := r.String()
+			if err := r.Close(); err != nil {
+				return imsg.Message{}, err
+			}
+			f, err := s.Trace(ctx, id)
+			return imsg.Message{File: f}, err
 		case typeCounted:
 			processes, ended, err := s.Counted(ctx)
 			return imsg.Message{Data: appendCounted(nil, processes, ended)}, err
@@ -135,4 +148,17 @@ func (c *Client) Counted(ctx context.Context) (processes [][]byte, ended []byte,
 		m.File.Close()
 	}
 	return parseCounted(m.Data)
+}
+
+// Trace returns a pipe in which lines of the log come that mention id, until it
+// is closed.
+func (c *Client) Trace(ctx context.Context, id string) (*os.File, error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: typeTrace, Data: imsg.AppendString(nil, id)})
+	if err == nil && m.File == nil {
+		err = errors.New("no descriptor came")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	return m.File, nil
 }

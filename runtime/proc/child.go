@@ -148,6 +148,10 @@ type Child struct {
 	// in common. It must be set before Run.
 	OnLevel func(slog.Level)
 
+	// Traces has lines of the log copied; it may be nil, and must be set
+	// before Run.
+	Traces Traces
+
 	given map[string]*os.File // for the next update
 	conn  imsg.Conn
 	mu    sync.Mutex
@@ -209,6 +213,8 @@ func (c *Child) obey(f imsg.Frame) error {
 			c.OnLevel(level)
 		}
 		return err
+	case frameTrace, frameUntrace:
+		return c.obeyTrace(f)
 	case frameCount:
 		return c.sayCounted()
 	}

@@ -10,13 +10,15 @@ import (
 // side reads them in their order.
 const (
 	// To the process. Its first Start ends what it is given at first.
-	frameLink   uint32 = iota + 1 // a name, and the connection to the component of that name
-	frameFile                     // a name, and what it stands for
-	frameStart                    //
-	frameStop                     // end in good order
-	frameRetire                   // take no more work, and end when all is done
-	frameUpdate                   // go by the files that came before it
-	frameCount                    // say what it has counted
+	frameLink    uint32 = iota + 1 // a name, and the connection to the component of that name
+	frameFile                      // a name, and what it stands for
+	frameStart                     //
+	frameStop                      // end in good order
+	frameRetire                    // take no more work, and end when all is done
+	frameUpdate                    // go by the files that came before it
+	frameCount                     // say what it has counted
+	frameTrace                     // an order to trace, and where to
+	frameUntrace                   // the number of an order
 
 	// From the process.
 	frameHello   // a greeting
@@ -66,6 +68,22 @@ func (p piece) append(b []byte) []byte {
 func (p *piece) parse(b []byte) error {
 	r := imsg.NewReader(b)
 	*p = piece{Data: r.Bytes(), More: r.Bool()}
+	return r.Close()
+}
+
+// A traceOrder has lines of the log copied that mention an id.
+type traceOrder struct {
+	Number uint32
+	ID     string
+}
+
+func (o traceOrder) append(b []byte) []byte {
+	return imsg.AppendString(imsg.AppendUint32(b, o.Number), o.ID)
+}
+
+func (o *traceOrder) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*o = traceOrder{r.Uint32(), r.String()}
 	return r.Close()
 }
 

@@ -47,6 +47,7 @@ type Plan struct {
 	Links     [][2]string // pairs of names that talk; one may be Self
 	Lock      *Lock       // of the spool
 	Stderr    *os.File    // where processes log
+	Traces    Traces      // of Log; may be nil
 	Local     func(ctx context.Context) error
 }
 
@@ -79,6 +80,8 @@ type Supervisor struct {
 
 	gone     stat.Total // what those have counted that have ended
 	censuses []*census
+	traces   map[uint32]*tracing
+	traced   uint32 // orders so far
 }
 
 type phase int
@@ -394,7 +397,10 @@ func (s *Supervisor) give(p *process) error {
 	for _, f := range files {
 		frames = append(frames, imsg.Frame{Type: frameFile, Data: appendName(nil, f.Name), File: f.File})
 	}
-	return s.send(p, append(frames, imsg.Frame{Type: frameStart})...)
+	if err := s.send(p, append(frames, imsg.Frame{Type: frameStart})...); err != nil {
+		return err
+	}
+	return s.traceAll(p)
 }
 
 // send sends frames to p. One that does not take them is as good as dead.
