@@ -207,7 +207,7 @@ func TestVerifyRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	template := *stranger.Leaf
-	template.SignatureAlgorithm = 0
+	template.SignatureAlgorithm, template.PublicKey = 0, nil
 	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
