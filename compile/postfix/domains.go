@@ -106,7 +106,7 @@ func (im *importer) domainFile(p *param, file, base string) string {
 	if !ok {
 		name = im.name(base)
 		im.tables[key] = name
-		im.decls = append(im.decls, "table "+name+" file:"+file)
+		im.decls = append(im.decls, "table "+name+" "+spec(file))
 		text, known := im.readFile(file)
 		good := known
 		for l := range strings.Lines(string(text)) {

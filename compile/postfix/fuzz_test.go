@@ -37,7 +37,7 @@ func FuzzImport(f *testing.F) {
 		"a = $b\nb = ${a}\nmydestination = $a", "x = ${{1} < {2} ? {a} : {${{b} == {b} ? {c}}}}\nrelayhost = $x",
 		"smtpd_relay_restrictions = permit", "smtpd_recipient_restrictions = !permit, { reject }", "mynetworks = !0.0.0.0/1, ::/0, 0.0.0.0/0",
 		"relayhost = [::1]:smtp\nsmtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = inline:{ [::1]:smtp=a:b }",
-		"transport_maps = inline:{ { * = error:no }, { .x = lmtp:unix:a b } }", "content_filter = smtp:", "mydestination = \"x, 'y, \\z",
+		"transport_maps = inline:{ { * = error:no }, { .x = lmtp:unix:a b } }", "content_filter = smtp:", "relay_domains = /!", "mydestination = \"x, 'y, \\z",
 	} {
 		f.Add([]byte(text), []byte("smtp inet n - y - - smtpd -o { a = b }\n"), []byte("a@b c\n d\n"))
 	}

@@ -119,7 +119,7 @@ func (im *importer) table(p *param, r mapRef, base string, colons bool) string {
 		im.pairs(p, name, r.pairs)
 		return name
 	}
-	im.decls = append(im.decls, "table "+name+" file:"+r.name)
+	im.decls = append(im.decls, "table "+name+" "+spec(r.name))
 	text, ok := im.readFile(r.name)
 	if !ok {
 		// Files of aliases are read as they are, as everywhere.

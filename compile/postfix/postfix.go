@@ -210,6 +210,18 @@ func (im *importer) action(base, def string) string {
 	return name
 }
 
+// spec returns how a file of a table is written: without quotes unless they
+// are needed, as people do.
+func spec(file string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:@", r)
+	}
+	if strings.IndexFunc(file, func(r rune) bool { return !plain(r) }) >= 0 {
+		return quote("file:" + file)
+	}
+	return "file:" + file
+}
+
 // quote returns text as a string of the language. No text that gets here has
 // both quotes, or a backslash.
 func quote(text string) string {
