@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	_ "github.com/go-sql-driver/mysql"
@@ -90,18 +91,18 @@ type provider struct {
 	name    string
 	serves  engine.Service
 	fetches bool
-	open    func(t *testing.T) func(s engine.Service) table
+	open    func(t *testing.T) (open func(s engine.Service) table, cut func())
 }
 
 const everything = engine.Alias | engine.Credentials | engine.UserInfo | engine.MailAddrMap | engine.AddrName | engine.RelayHost | checked | engine.Source
 
 var providers = []provider{
-	{"static", everything &^ engine.Auth, true, openStatic},
-	{"file", everything &^ engine.Auth, true, openFile},
-	{"db", everything &^ engine.Auth, true, openDB},
-	{"passwd", engine.Credentials | engine.UserInfo | engine.String, false, openPasswd},
-	{"proc", everything, true, openProc},
-	{"sqlite", everything, true, openSQLite},
+	{"static", everything &^ engine.Auth, true, local(openStatic)},
+	{"file", everything &^ engine.Auth, true, local(openFile)},
+	{"db", everything &^ engine.Auth, true, local(openDB)},
+	{"passwd", engine.Credentials | engine.UserInfo | engine.String, false, local(openPasswd)},
+	{"proc", everything, true, local(openProc)},
+	{"sqlite", everything, true, local(openSQLite)},
 	{"postgres", everything, true, openPostgres},
 	{"mysql", everything, true, openMySQL},
 	{"ldap", everything &^ engine.Source, false, openLDAP},
@@ -120,8 +121,13 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// local is for backends that have no connection which could be cut.
+func local(open func(t *testing.T) func(s engine.Service) table) func(t *testing.T) (func(s engine.Service) table, func()) {
+	return func(t *testing.T) (func(s engine.Service) table, func()) { return open(t), func() {} }
+}
+
 func (p *provider) test(t *testing.T) {
-	open := p.open(t)
+	open, cut := p.open(t)
 	ctx := t.Context()
 	for i := range facts {
 		f := &facts[i]
@@ -150,6 +156,12 @@ func (p *provider) test(t *testing.T) {
 		p.testStrange(t, open(f.service), f.service)
 	}
 	p.testFetch(t, open(engine.Source))
+	for range 4 { // the next question is answered all the same
+		cut()
+		if v, ok, err := open(engine.Credentials).lookup(ctx, engine.Credentials, "alice"); v != "alice:"+someHash || !ok || err != nil {
+			t.Errorf("after the connections were cut: %q, %v, %v", v, ok, err)
+		}
+	}
 }
 
 func (p *provider) testStrange(t *testing.T, table table, s engine.Service) {
@@ -307,6 +319,9 @@ done
 	return func(engine.Service) table { return remote{p} }
 }
 
+// uncached has every question asked.
+const uncached = "cache_ttl 0\ncache_negative_ttl 0\n"
+
 // openBackend opens a table of a backend that is built in.
 func openBackend(t *testing.T, name, config string) func(s engine.Service) table {
 	t.Helper()
@@ -385,21 +400,38 @@ func openSQLite(t *testing.T) func(s engine.Service) table {
 	return openBackend(t, "sqlite", "dbpath "+path+"\n"+queries)
 }
 
-func openPostgres(t *testing.T) func(s engine.Service) table {
+func openPostgres(t *testing.T) (func(s engine.Service) table, func()) {
 	info := servertest.Postgres(t)
-	queries := fill(t, openDatabase(t, "pgx", info), "VARCHAR(255)", func(n int) string { return fmt.Sprint("$", n) })
-	return openBackend(t, "postgres", "conninfo "+info+"\n"+queries)
+	db := openDatabase(t, "pgx", info)
+	_, rest, _ := strings.Cut(info, "host='")
+	dir, rest, _ := strings.Cut(rest, "'")
+	w := newWire(t, filepath.Join(dir, ".s.PGSQL.5432"))
+	conninfo := "conninfo host='" + filepath.Dir(w.socket) + "'" + rest + "\n"
+	queries := fill(t, db, "VARCHAR(255)", func(n int) string { return fmt.Sprint("$", n) })
+	n := 0
+	cut := func() {
+		if n++; n%2 == 0 {
+			w.cut()
+			return
+		}
+		// The other way: the server ends the sessions, as when it is restarted.
+		if _, err := db.Exec("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'smtpd'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return openBackend(t, "postgres", conninfo+uncached+queries), cut
 }
 
-func openMySQL(t *testing.T) func(s engine.Service) table {
+func openMySQL(t *testing.T) (func(s engine.Service) table, func()) {
 	// What is compared in other ways is what the server is told to find.
 	const exact = "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
 	socket := servertest.MariaDB(t)
 	queries := fill(t, openDatabase(t, "mysql", "smtpd:secret@unix("+socket+")/mail"), exact, questionMark)
-	return openBackend(t, "mysql", "socket "+socket+"\nusername smtpd\npassword secret\ndatabase mail\n"+queries)
+	w := newWire(t, socket)
+	return openBackend(t, "mysql", "socket "+w.socket+"\nusername smtpd\npassword secret\ndatabase mail\n"+uncached+queries), w.cut
 }
 
-func openLDAP(t *testing.T) func(s engine.Service) table {
+func openLDAP(t *testing.T) (func(s engine.Service) table, func()) {
 	var ldif, conf strings.Builder
 	ldif.WriteString("dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\no: Example\ndc: example\n\n")
 	attributes := map[engine.Service][]string{
@@ -418,7 +450,8 @@ func openLDAP(t *testing.T) func(s engine.Service) table {
 		ldif.WriteString("\n")
 	}
 	url := servertest.Slapd(t, ldif.String())
-	fmt.Fprintf(&conf, "url: %s\nusername: cn=admin,dc=example,dc=org\npassword: secret\nbasedn: dc=example,dc=org\n", url)
+	w := newWire(t, strings.ReplaceAll(strings.TrimPrefix(url, "ldapi://"), "%2F", "/"))
+	fmt.Fprintf(&conf, "url: ldapi://%s\nusername: cn=admin,dc=example,dc=org\npassword: secret\nbasedn: dc=example,dc=org\n", w.socket)
 	for s := engine.Alias; s <= engine.Auth; s <<= 1 {
 		names := attributes[s]
 		if names == nil {
@@ -428,10 +461,10 @@ func openLDAP(t *testing.T) func(s engine.Service) table {
 			fmt.Fprintf(&conf, "%v_filter: (&(ou=%v)(description=%%u))\n%v_attributes: %s\n", s, s, s, strings.Join(names, ", "))
 		}
 	}
-	return openBackend(t, "ldap", conf.String())
+	return openBackend(t, "ldap", conf.String()+uncached), w.cut
 }
 
-func openRedis(t *testing.T) func(s engine.Service) table {
+func openRedis(t *testing.T) (func(s engine.Service) table, func()) {
 	socket := servertest.Redis(t)
 	c := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, Password: "secret", DB: 3, Protocol: 2})
 	defer c.Close()
@@ -459,8 +492,9 @@ func openRedis(t *testing.T) func(s engine.Service) table {
 			do("SET", key, f.value())
 		}
 	}
-	return openBackend(t, "redis", `
-master unix:`+socket+`
+	w := newWire(t, socket)
+	return openBackend(t, "redis", uncached+`
+master unix:`+w.socket+`
 password secret
 database 3
 query_alias LRANGE alias:%s 0 -1
@@ -469,16 +503,20 @@ query_credentials HMGET credentials:%s login passwd
 query_userinfo HMGET userinfo:%s uid gid maildir
 query_domain SISMEMBER domain %s
 query_mailaddr SISMEMBER mailaddr %s
-`)
+`), w.cut
 }
 
 // openSocketmap serves a map for each service: its requests do not say which.
-func openSocketmap(protocol string) func(t *testing.T) func(s engine.Service) table {
-	return func(t *testing.T) func(s engine.Service) table {
-		socket := serveMaps(t, protocol)
+func openSocketmap(protocol string) func(t *testing.T) (func(s engine.Service) table, func()) {
+	return func(t *testing.T) (func(s engine.Service) table, func()) {
+		w := newWire(t, serveMaps(t, protocol))
+		tables := make(map[engine.Service]table)
 		return func(s engine.Service) table {
-			return openBackend(t, "socketmap", "server unix:"+socket+"\nprotocol "+protocol+"\nmap "+s.String()+"\n")(s)
-		}
+			if tables[s] == nil {
+				tables[s] = openBackend(t, "socketmap", "server unix:"+w.socket+"\nprotocol "+protocol+"\nmap "+s.String()+"\n"+uncached)(s)
+			}
+			return tables[s]
+		}, w.cut
 	}
 }
 
@@ -536,4 +574,56 @@ func serveMaps(t *testing.T, protocol string) (socket string) {
 		}
 	}()
 	return socket
+}
+
+// A wire stands between a client and a server, and can be cut.
+type wire struct {
+	socket string
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newWire(t *testing.T, server string) *wire {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "smtpd-test-") // short enough
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	w := &wire{socket: filepath.Join(dir, filepath.Base(server))}
+	ln, err := net.Listen("unix", w.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close(); w.cut() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			s, err := net.Dial("unix", server)
+			if err != nil {
+				c.Close()
+				continue
+			}
+			w.mu.Lock()
+			w.conns = append(w.conns, c, s)
+			w.mu.Unlock()
+			go io.Copy(c, s)
+			go io.Copy(s, c)
+		}
+	}()
+	return w
+}
+
+// cut closes every connection.
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.conns {
+		c.Close()
+	}
+	w.conns = nil
 }

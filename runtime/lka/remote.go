@@ -33,16 +33,30 @@ func (a *agent) open(t *compile.Table) table {
 	if err != nil { // Unsupported keeps such a configuration from being started
 		return unserved{err}
 	}
-	return remote{b}
+	return configured{remote{b}, t}
+}
+
+// configured is a remote table that has a file which configures it.
+type configured struct {
+	remote
+	as *compile.Table
+}
+
+// update forgets what was answered before. The file is no part of that: it was
+// read by the process that may read it, with all of the configuration, and
+// whoever has changed it is told so.
+func (c configured) update(ctx context.Context) error {
+	if text, err := readLimited(c.as.Path, maxInclude); err == nil && string(text) != c.as.Config {
+		return fmt.Errorf("%s has changed: reload the configuration for it", c.as.Path)
+	}
+	return c.remote.update(ctx)
 }
 
 // runPrograms keeps the programs running that serve tables, until ctx ends.
 func (a *agent) runPrograms(ctx context.Context) {
 	for _, t := range a.tables {
 		if r, ok := t.(remote); ok {
-			if p, ok := r.remoteTable.(*backend.Program); ok {
-				a.programs.Go(func() { p.Run(ctx) })
-			}
+			a.programs.Go(func() { r.remoteTable.(*backend.Program).Run(ctx) })
 		}
 	}
 }
@@ -52,7 +66,7 @@ func (a *agent) runPrograms(ctx context.Context) {
 func (a *agent) close() {
 	a.programs.Wait()
 	for _, t := range a.tables {
-		if r, ok := t.(remote); ok {
+		if r, ok := t.(interface{ Close() }); ok {
 			r.Close()
 		}
 	}

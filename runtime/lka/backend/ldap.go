@@ -166,9 +166,16 @@ func (d *directory) search(ctx context.Context, s engine.Service, key string, at
 		if result != nil {
 			entries = result.Entries
 		}
-		return !c.IsClosing() && !ldap.IsErrorWithCode(err, ldap.ErrorNetwork), err
+		return err == nil || isFull(err) || isResult(err), err
 	})
 	return entries, err
+}
+
+// isResult reports whether an error is the server's answer, and not that of the
+// library, which has codes of its own.
+func isResult(err error) bool {
+	var said *ldap.Error
+	return errors.As(err, &said) && said.ResultCode < ldap.ErrorNetwork
 }
 
 // isFull reports whether there is more than was asked for.

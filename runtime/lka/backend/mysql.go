@@ -47,6 +47,7 @@ func newMySQL(_ string, f *tableconf.File) (Source, error) {
 	}
 	d := newDatabase(sql.OpenDB(connector), f)
 	d.prepared = true
+	d.lost = func(err error) bool { return errors.Is(err, mysql.ErrInvalidConn) || lostConnection(err) }
 	return d, nil
 }
 

@@ -2,8 +2,12 @@ package backend
 
 import (
 	"errors"
+	"io"
+	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"smtpd/compile/tableconf"
@@ -27,5 +31,23 @@ func newPostgres(_ string, f *tableconf.File) (Source, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "smtpd"
 	}
-	return newDatabase(stdlib.OpenDB(*config), f), nil
+	d := newDatabase(stdlib.OpenDB(*config), f)
+	d.lost = lostPostgres
+	return d, nil
+}
+
+// lostPostgres takes the server's word for it, if it had time to say
+// something: classes 08, and 57P for a server that goes down.
+func lostPostgres(err error) bool {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return strings.HasPrefix(said.Code, "08") || strings.HasPrefix(said.Code, "57P")
+	}
+	return lostConnection(err)
+}
+
+// lostConnection reports whether an error is one of a connection that was.
+func lostConnection(err error) bool {
+	var network *net.OpError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) && network.Op != "dial"
 }

@@ -14,8 +14,11 @@ import (
 	"smtpd/compile/tableconf"
 )
 
-// maxRows bounds what is read of an answer.
-const maxRows = 10000
+// maxRows and maxSize bound what is read of an answer, in bytes the latter.
+const (
+	maxRows = 10000
+	maxSize = 1 << 20
+)
 
 // idleTime is how long a connection is kept that nobody uses, and lifeTime
 // how long any is: a database that moved is found again.
@@ -30,6 +33,11 @@ type database struct {
 	kept    int // connections
 	queries map[engine.Service]string
 	lists   map[engine.Service]string
+
+	// lost reports whether an error says that the connection is gone, which
+	// the driver cannot tell in time from a server that answered; nil: it never
+	// is.
+	lost func(err error) bool
 
 	// prepared has statements prepared once a connection and not for every
 	// question, for drivers that do not do so themselves.
@@ -54,9 +62,14 @@ func newDatabase(db *sql.DB, f *tableconf.File) *database {
 func (d *database) Close() { d.db.Close() }
 
 func (d *database) Update(ctx context.Context) error {
-	d.db.SetMaxIdleConns(0) // closes them
-	d.db.SetMaxIdleConns(d.kept)
+	d.drop()
 	return d.db.PingContext(ctx)
+}
+
+// drop closes the idle connections.
+func (d *database) drop() {
+	d.db.SetMaxIdleConns(0)
+	d.db.SetMaxIdleConns(d.kept)
 }
 
 // isText reports whether a key can be in a source whose content is text. Asked
@@ -102,8 +115,9 @@ var errNull = errors.New("the answer holds NULL")
 
 // rows returns the rows of an answer, or the first one.
 func (d *database) rows(ctx context.Context, query string, args []any, columns int, all bool) (got [][]string, err error) {
-	size := 0
 	err = d.ask(ctx, query, args, func(rows *sql.Rows) error {
+		got = nil
+		size := 0
 		if names, err := rows.Columns(); err != nil || len(names) != columns {
 			return errors.Join(fmt.Errorf("the query returns %d columns, and %d are needed", len(names), columns), err)
 		}
@@ -115,7 +129,7 @@ func (d *database) rows(ctx context.Context, query string, args []any, columns i
 			for _, field := range row {
 				size += len(field)
 			}
-			if got = append(got, row); len(got) > maxRows || size > maxRows*maxKept {
+			if got = append(got, row); len(got) > maxRows || size > maxSize {
 				return errTooMuch
 			}
 		}
@@ -123,10 +137,6 @@ func (d *database) rows(ctx context.Context, query string, args []any, columns i
 	})
 	return got, err
 }
-
-// maxKept is how long the fields of a row may be on average, if there are
-// many.
-const maxKept = 256
 
 func scan(rows *sql.Rows, columns int) ([]string, error) {
 	fields := make([]sql.NullString, columns)
@@ -147,12 +157,23 @@ func scan(rows *sql.Rows, columns int) ([]string, error) {
 	return row, nil
 }
 
-// ask has read read the answer to a query. An error that comes after the
-// last row that was read is one as well.
+// ask has read read the answer to a query. If the connection is lost it asks
+// again on a new one: a server that was restarted has closed them all.
 func (d *database) ask(ctx context.Context, query string, args []any, read func(rows *sql.Rows) error) error {
 	if query == "" {
 		return ErrService
 	}
+	err := d.askOnce(ctx, query, args, read)
+	if err != nil && ctx.Err() == nil && d.lost != nil && d.lost(err) {
+		d.drop()
+		err = d.askOnce(ctx, query, args, read)
+	}
+	return err
+}
+
+// askOnce does so once. An error that comes after the last row that was read
+// is one as well.
+func (d *database) askOnce(ctx context.Context, query string, args []any, read func(rows *sql.Rows) error) error {
 	rows, err := d.query(ctx, query, args)
 	if err != nil {
 		return err
