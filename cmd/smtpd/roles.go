@@ -64,7 +64,7 @@ func comes(name string) bool {
 // links are the pairs that talk.
 var links = [][2]string{
 	{"smtp", "mfa"}, {"smtp", "queue"}, {"smtp", "lka"}, {"smtp", "crypto"},
-	{"control", "smtp"}, {"control", "queue"}, {"control", "lka"}, {"control", proc.Self},
+	{"control", "smtp"}, {"control", "queue"}, {"control", "lka"}, {"control", "mta"}, {"control", proc.Self},
 	{"lka", proc.Self}, {"mfa", "lka"}, {"mfa", "queue"}, {"mfa", proc.Self},
 	{"mda", "queue"}, {"mda", "lka"}, {"mda", proc.Self},
 	{"mta", "queue"}, {"mta", "lka"}, {"mta", "crypto"}, {"mta", "mfa"},
@@ -131,10 +131,10 @@ func runControl(ctx context.Context, p *parts) error {
 	p.ready()
 	return control.Main(ctx, control.Config{
 		Log: p.log, Submission: p.submit, Admin: p.admin, Level: p.level, TellLevel: p.tell, Version: version, PID: p.pid,
-		SMTP: p.conn("smtp"), Queue: p.conn("queue"), LKA: p.conn("lka"), Parent: p.conn(proc.Self),
+		SMTP: p.conn("smtp"), Queue: p.conn("queue"), LKA: p.conn("lka"), MTA: p.conn("mta"), Parent: p.conn(proc.Self),
 		Metrics: p.metrics, RuleNames: p.setup.RuleNames,
 		Updates: passOn(ctx, p.updates, func(u *update) control.Update {
-			return control.Update{SMTP: u.conn("smtp"), LKA: u.conn("lka"), Metrics: u.metrics, RuleNames: u.names, Done: u.done}
+			return control.Update{SMTP: u.conn("smtp"), LKA: u.conn("lka"), MTA: u.conn("mta"), Metrics: u.metrics, RuleNames: u.names, Done: u.done}
 		}),
 	})
 }
@@ -157,7 +157,7 @@ func runMTA(ctx context.Context, p *parts) error {
 	p.ready()
 	return p.withKeys(ctx, func(c *certificate) bool { return c.Client }, func(certs map[string]tls.Certificate, roots map[string]*x509.CertPool) error {
 		return mta.Main(ctx, mta.Config{
-			Rules: p.rules, Log: p.log, Certs: certs, Roots: roots, Reports: reports, Queue: p.conn("queue"), LKA: p.conn("lka"), MFA: p.conn("mfa"),
+			Rules: p.rules, Log: p.log, Certs: certs, Roots: roots, Reports: reports, Queue: p.conn("queue"), LKA: p.conn("lka"), Control: p.conn("control"), MFA: p.conn("mfa"),
 		})
 	})
 }

@@ -29,6 +29,9 @@ func TestFind(t *testing.T) {
 		{"rem 0a1b2c3d00000001", "remove <id>", []string{"0a1b2c3d00000001"}},
 		{"p e a", "pause envelope all", nil},
 		{"p mt", "pause mta", nil},
+		{"pause mta from ::1 for a.example", "pause mta from <string> for <string>", []string{"::1", "a.example"}},
+		{"resume route 3", "resume route <string>", []string{"3"}},
+		{"show tls a.example", "show tls-reports <string>", []string{"a.example"}},
 		{"res s", "resume smtp", nil},
 		{"l v", "log verbose", nil}, // as ever, although lookup begins so as well
 		{"loo t s k", "lookup <string> <string> <string>", []string{"t", "s", "k"}},
@@ -52,7 +55,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%q means %+v %q, want %s", c.args, got, names, c.words)
 		}
 	}
-	if _, _, possible := find([]string{"pause", "m"}); !slices.Equal(possible, []string{"pause mda", "pause mta"}) {
+	if _, _, possible := find([]string{"pause", "m"}); !slices.Equal(possible, []string{"pause mda", "pause mta", "pause mta from <string> for <string>"}) {
 		t.Errorf("possibilities are %q", possible)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/mta"
 	"smtpd/runtime/queue"
 )
 
@@ -32,6 +33,7 @@ var commands = []command{
 	{"pause envelope all", manage(queue.Suspend, "paused")},
 	{"pause mda", pause("mda", true)},
 	{"pause mta", pause("mta", true)},
+	{"pause mta from <string> for <string>", pauseRelaying(mta.Pause)},
 	{"pause smtp", pause("smtp", true)},
 	{"queue check", queueCheck},
 	{"queue import <dir>", queueImport(false)},
@@ -67,17 +69,26 @@ var commands = []command{
 	{"resume envelope all", manage(queue.Resume, "resumed")},
 	{"resume mda", pause("mda", false)},
 	{"resume mta", pause("mta", false)},
+	{"resume mta from <string> for <string>", pauseRelaying(mta.Resume)},
+	{"resume route <string>", resumeRoute},
 	{"resume smtp", pause("smtp", false)},
 	{"schedule <id>", manage(queue.Schedule, "scheduled")},
 	{"schedule all", manage(queue.Schedule, "scheduled")},
 	{"show envelope <id>", showEnvelope},
+	{"show hosts", showRelaying(mta.ShowHosts)},
+	{"show hoststats", showRelaying(mta.ShowHostStats)},
 	{"show message <id>", showMessage},
 	{"show metrics", showMetrics},
+	{"show mta paused", showRelaying(mta.ShowPaused)},
 	{"show queue", showQueue},
 	{"show queue <id>", showQueue},
+	{"show relays", showRelaying(mta.ShowRelays)},
+	{"show routes", showRelaying(mta.ShowRoutes)},
 	{"show rules", showRules},
 	{"show stats", showStats},
 	{"show status", showStatus},
+	{"show tls-reports", showRelaying(mta.ShowTLSReports)},
+	{"show tls-reports <string>", showRelaying(mta.ShowTLSReports)},
 	{"show why <id>", showWhy},
 	{"stop", stop},
 	{"trace <id>", trace},

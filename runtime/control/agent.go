@@ -13,6 +13,7 @@ import (
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/mfa"
+	"smtpd/runtime/mta"
 	"smtpd/runtime/parent"
 	"smtpd/runtime/queue"
 	"smtpd/runtime/smtp"
@@ -28,6 +29,7 @@ type Config struct {
 	Version    string
 	PID        int // of the daemon; 0: this process
 	SMTP, LKA  imsg.Conn
+	MTA        imsg.Conn
 	Queue      imsg.Conn
 	Parent     imsg.Conn
 	Metrics    []net.Listener // where HTTP clients read the numbers
@@ -41,6 +43,7 @@ type Config struct {
 // the configuration.
 type Update struct {
 	SMTP, LKA imsg.Conn
+	MTA       imsg.Conn
 	Metrics   []net.Listener
 	RuleNames []mfa.RuleName
 	Done      func() // called when it is in force
@@ -77,11 +80,15 @@ func Main(ctx context.Context, c Config) error {
 			}
 		}
 		f.smtp, f.lka = smtp.NewClient(run(u.SMTP, gone)), lka.NewClient(run(u.LKA, gone))
+		f.mta = mta.NewClient(run(u.MTA, gone))
+		if before := a.front.Load(); before != nil {
+			a.keepPaused(ctx, before.mta, f.mta)
+		}
 		a.front.Store(f)
 		a.names.Store(&u.RuleNames)
 		a.exporter = a.export(ctx, u.Metrics)
 	}
-	adopt(Update{SMTP: c.SMTP, LKA: c.LKA, Metrics: c.Metrics, RuleNames: c.RuleNames})
+	adopt(Update{SMTP: c.SMTP, LKA: c.LKA, MTA: c.MTA, Metrics: c.Metrics, RuleNames: c.RuleNames})
 	a.running.Go(func() {
 		for {
 			select {
@@ -104,6 +111,7 @@ func Main(ctx context.Context, c Config) error {
 type front struct {
 	smtp *smtp.Client
 	lka  *lka.Client
+	mta  *mta.Client
 }
 
 // An agent answers local programs.

@@ -153,6 +153,8 @@ func (a *agent) answer(ctx context.Context, r request) error {
 		return r.answered(nil, nil)
 	case typeLookup:
 		return a.lookup(ctx, &r)
+	case typeRelaying:
+		return a.relaying(ctx, &r)
 	case typeReload:
 		var q reloadRequest
 		if err := q.parse(r.Data); err != nil {

@@ -108,6 +108,7 @@ func newRig(t *testing.T) *rig {
 	p := parent.Config{Log: log, Service: &r.service}
 	c.Parent, p.Control = imsg.Pipe()
 	c.LKA, _ = imsg.Pipe()
+	c.MTA = startMTA(t)
 	c.Queue, q.Control = imsg.Pipe()
 	s := smtp.Config{Rules: rules, Log: log}
 	c.SMTP, s.Control = imsg.Pipe()
@@ -341,6 +342,7 @@ func TestUpdate(t *testing.T) {
 	s := smtp.Config{Rules: &compile.Ruleset{Socket: compile.Socket{Hostname: "second.example"}}, Log: slog.New(slog.DiscardHandler)}
 	u.SMTP, s.Control = imsg.Pipe()
 	u.LKA, _ = imsg.Pipe()
+	u.MTA = startMTA(t)
 	s.Queue, _ = imsg.Pipe()
 	s.MFA, _ = imsg.Pipe()
 	s.LKA, _ = imsg.Pipe()

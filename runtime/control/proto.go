@@ -15,22 +15,23 @@ const (
 	typeSession uint32 = iota + 1 // answered with a descriptor
 	typeStatus                    // answered with a Status
 	typeFailed
-	typeList    // answered with a Listed a frame, and at the end one without
-	typeManage  // answered with the number of envelopes
-	typePause   // answered with whether it changed anything
-	typeMessage // answered with a descriptor
-	typeVerbose // answered with nothing
-	typeUpdate  // answered with nothing
-	typeReload  // answered with pieces of text, and at the end with none and whether it was done
-	typeStop    // answered with nothing
-	typeStats   // answered with pieces of text, and at the end with none
-	typeMetrics // likewise
-	typeTrace   // answered with a descriptor, in which lines come
-	typeRules   // answered with a RuleCount a frame, and at the end one without
-	typeOrder   // answered with the number of envelopes
-	typeLookup  // answered with how a table answered
-	typeCheck   // answered with a finding a frame, and at the end with the number of records
-	typeImport  // answered with what became of a message
+	typeList     // answered with a Listed a frame, and at the end one without
+	typeManage   // answered with the number of envelopes
+	typePause    // answered with whether it changed anything
+	typeMessage  // answered with a descriptor
+	typeVerbose  // answered with nothing
+	typeUpdate   // answered with nothing
+	typeReload   // answered with pieces of text, and at the end with none and whether it was done
+	typeStop     // answered with nothing
+	typeStats    // answered with pieces of text, and at the end with none
+	typeMetrics  // likewise
+	typeTrace    // answered with a descriptor, in which lines come
+	typeRules    // answered with a RuleCount a frame, and at the end one without
+	typeOrder    // answered with the number of envelopes
+	typeLookup   // answered with how a table answered
+	typeCheck    // answered with a finding a frame, and at the end with the number of records
+	typeImport   // answered with what became of a message
+	typeRelaying // answered with pieces of text, and at the end with none and whether it changed anything
 )
 
 // Status says how the daemon does.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ type Config struct {
 
 	Queue, LKA imsg.Conn
 	MFA        imsg.Conn // nil if no filter is to hear of anything
+	Control    imsg.Conn // gives the administrator's orders; may be nil
 }
 
 // patience is how long a stopping mta goes on with the messages that are being
@@ -71,6 +73,10 @@ func Main(ctx context.Context, c Config) error {
 		a.work.Go(func() { toMFA.Run(work) })
 	}
 
+	if c.Control != nil {
+		control := imsg.NewPeer(c.Control, a.orders)
+		a.work.Go(func() { control.Run(work) })
+	}
 	kept := a.reports.open(c.Reports, a.log)
 	a.work.Go(func() { a.reports.run(work, kept, a.log) })
 
@@ -119,6 +125,8 @@ type agent struct {
 	book    *book
 	routes  routes
 	reports reports
+	pauses  pauses
+	stats   hostStats
 
 	mu     sync.Mutex
 	relays map[relayID]*relay
@@ -231,6 +239,7 @@ func (a *agent) results(ctx context.Context, t *task) []queue.Result {
 			continue
 		}
 		a.logDelivery(ctx, &t.envelopes[i], &t.outcomes[i])
+		a.stats.set(strings.ToLower(t.envelopes[i].Dest.Domain), t.outcomes[i].Text, time.Now())
 		results = append(results, t.outcomes[i].Result)
 	}
 	return results

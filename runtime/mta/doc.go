@@ -4,7 +4,8 @@
 // network, receives descriptors.
 //
 // Peers: queue hands it batches (it serves queue.Deliverer) and opens
-// messages; lka answers for tables, MX, addresses and reverse names.
+// messages; lka answers for tables, DNS and MTA-STS policies; mfa passes on to
+// filters what happens; control gives the administrator's orders.
 //
 // It keeps of the Ruleset the relay actions, certificates and authorities, the
 // limits of mta, the key of sender rewriting, and what tells this host apart

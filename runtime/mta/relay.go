@@ -107,10 +107,14 @@ func (a *agent) submit(action *compile.Action, dest destination, t *task) {
 		r = &relay{a: a, id: id, dest: dest, action: action, limits: limitsFor(&a.rules.MTA, dest.name)}
 		a.relays[id] = r
 	}
-	if n := len(r.idle); n > 0 {
-		s := r.idle[n-1]
-		a.rise(s)
-		s.task <- t
+	for n := len(r.idle); n > 0; n = len(r.idle) {
+		st := r.idle[n-1]
+		a.rise(st)
+		if st.s.paused() {
+			st.task <- nil
+			continue
+		}
+		st.task <- t
 		return
 	}
 	r.waiting = append(r.waiting, t)
@@ -282,6 +286,9 @@ func (a *agent) connect(ctx context.Context, r *relay, tried map[netip.Addr]bool
 	acc, err := a.access(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if a.pauses.has(acc.source, r.dest.name) {
+		return nil, &failure{status: "4.3.2", text: "All routes to destination blocked"}
 	}
 	hosts, err = usable(hosts, acc.source, r.limits.Family, tried)
 	if err != nil {

@@ -18,6 +18,7 @@ const (
 // A route is the way from a source to a host, and how it fared.
 type route struct {
 	id       uint32 // for the administrator
+	name     string // of the host, by reverse lookup
 	valid    bool   // a session has been ready since the last failure
 	trying   bool   // a first session is being set up
 	failures int    // since the last success, less what has been forgiven
@@ -141,5 +142,37 @@ func (rs *routes) forget(now time.Time) {
 		if !r.trying && now.Sub(r.used) > hostMemory {
 			delete(rs.routes, key)
 		}
+	}
+}
+
+// named notes the reverse name of a host.
+func (rs *routes) named(key routeKey, name string) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r := rs.routes[key]; r != nil {
+		r.name = name
+	}
+}
+
+// enable ends the pause of the route with that id, and reports whether there
+// was one.
+func (rs *routes) enable(id uint32, now time.Time) (routeKey, bool) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for key, r := range rs.routes {
+		if r.id == id && now.Before(r.until) {
+			r.until = now
+			return key, true
+		}
+	}
+	return routeKey{}, false
+}
+
+// each calls f with every route.
+func (rs *routes) each(f func(key routeKey, r *route)) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for key, r := range rs.routes {
+		f(key, r)
 	}
 }

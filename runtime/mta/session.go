@@ -126,10 +126,12 @@ type reverse struct {
 func (s *session) lookUpName(ctx context.Context) {
 	r := &reverse{done: make(chan struct{}), forward: lka.Error}
 	s.reverse = r
-	s.a.work.Go(func() {
+	a, route := s.a, s.route()
+	a.work.Go(func() {
 		defer close(r.done)
-		if name, forward, err := s.a.tables.PTR(ctx, s.host.addr); err == nil {
+		if name, forward, err := a.tables.PTR(ctx, route.host); err == nil {
 			r.name, r.forward = name, forward
+			a.routes.named(route, name)
 		}
 	})
 }
@@ -354,8 +356,11 @@ tasks:
 // fit reports whether the session may take another message.
 func (s *session) fit() bool {
 	most := s.r.limits.SessionMailMax
-	return (most <= 0 || s.mails < most) && s.fruitless < maxFruitless && !s.unwelcome()
+	return (most <= 0 || s.mails < most) && s.fruitless < maxFruitless && !s.unwelcome() && !s.paused()
 }
+
+// paused reports whether the administrator has stopped such mail.
+func (s *session) paused() bool { return s.a.pauses.has(s.access.source, s.r.dest.name) }
 
 // unwelcome reports whether too many recipients in a row were refused.
 func (s *session) unwelcome() bool {
