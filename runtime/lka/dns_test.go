@@ -37,6 +37,7 @@ half.example.     MX 10 gone.example.
 half.example.     MX 20 mx2.two.example.
 dead.example.     MX 10 gone.example.
 empty.example.    TXT "nothing else"
+two.example.      TLSA 3 1 1 0011
 strange.example.  MX 10 mx\(1\).two.example.
 zero.example.     A 0.0.0.0
 ring1.example.    CNAME ring2.example.
@@ -488,7 +489,7 @@ func FuzzDigest(f *testing.F) {
 	}
 	defer s.Close()
 	for _, name := range []string{"two.example.", "alias.example.", "null.example.", "nowhere.example.", "ring1.example.", "strange.example."} {
-		for _, typ := range []uint16{dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypePTR} {
+		for _, typ := range []uint16{dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypePTR, dns.TypeTXT, dns.TypeTLSA} {
 			wire, err := s.Answer(new(dns.Msg).SetQuestion(name, typ)).Pack()
 			if err != nil {
 				f.Fatal(err)
@@ -513,11 +514,29 @@ func FuzzDigest(f *testing.F) {
 			t.Fatalf("over budget: %+v", a)
 		}
 		for _, rec := range a.records {
-			named := rec.name == "" && q.typ == dns.TypeMX || isHostName(rec.name)
-			addressed := rec.addr.IsValid() && isHost(rec.addr) && rec.name == ""
-			if !named && !addressed {
+			if !isFit(q.typ, rec) {
 				t.Fatalf("unfit record %+v", rec)
 			}
 		}
 	})
+}
+
+// isFit reports whether a record is one that a type of question can have, and
+// that mail can use.
+func isFit(typ uint16, rec record) bool {
+	switch typ {
+	case dns.TypeMX:
+		return rec.name == "" || isHostName(rec.name)
+	case dns.TypePTR:
+		return isHostName(rec.name)
+	case dns.TypeA:
+		return rec.addr.Is4() && isHost(rec.addr)
+	case dns.TypeAAAA:
+		return rec.addr.IsValid() && isHost(rec.addr)
+	case dns.TypeTXT:
+		return !rec.addr.IsValid() && len(rec.name) <= dns.MaxMsgSize
+	case dns.TypeTLSA:
+		return rec.name == "" && len(rec.tlsa.Data) <= dns.MaxMsgSize
+	}
+	return false
 }

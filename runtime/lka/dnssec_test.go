@@ -2,7 +2,9 @@ package lka
 
 import (
 	"fmt"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -205,5 +207,54 @@ func TestSecureOverWire(t *testing.T) {
 	}
 	if texts, err := r.mta.TXT(ctx, "_mta-sts.good.example"); err != nil || len(texts) != 2 || texts[0] != "v=STSv1; id=1;" {
 		t.Errorf("%q, %v", texts, err)
+	}
+}
+
+// TestStrayDatagrams has a server from whose address come, before its answer,
+// one to a question that was never asked and what is no message at all.
+func TestStrayDatagrams(t *testing.T) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	defer served.Wait()
+	defer pc.Close()
+	served.Go(func() {
+		buf := make([]byte, 2048)
+		for asked := 0; ; asked++ {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			var q dns.Msg
+			if err := q.Unpack(buf[:n]); err != nil {
+				t.Error(err)
+				return
+			}
+			if asked == 0 {
+				pc.WriteTo([]byte("\xff\xff\xff\xff"), from) // the next try asks again
+			}
+			for _, addr := range []string{"192.0.2.66", "192.0.2.1"} {
+				m := new(dns.Msg).SetReply(&q)
+				m.RecursionAvailable = true
+				if addr == "192.0.2.66" {
+					m.Id++
+				}
+				if q.Question[0].Qtype == dns.TypeA {
+					m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}, A: net.ParseIP(addr)}}
+				}
+				wire, err := m.Pack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				pc.WriteTo(wire, from)
+			}
+		}
+	})
+	d := newTestDirectory(t, pc.LocalAddr().String())
+	if host, err := d.host(t.Context(), "victim.example"); err != nil || fmt.Sprint(host.Addrs) != "[192.0.2.1]" {
+		t.Errorf("%v, %v", host, err)
 	}
 }
