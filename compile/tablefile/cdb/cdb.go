@@ -174,26 +174,6 @@ func (f *File) entry(at uint32) (entry, bool) {
 	return entry{rest[lenSize : lenSize+k], rest[lenSize+k : size], at + uint32(size)}, true
 }
 
-// Get returns the value of a key.
-func (f *File) Get(key string) (value string, ok bool) {
-	h := hash(key)
-	pos, slots := f.head(h % tables)
-	for n := range slots {
-		at := pos + ((h>>8)%slots+n)%slots*slotSize
-		to := f.uint32(at + 4)
-		if to == 0 {
-			return "", false
-		}
-		if f.uint32(at) != h {
-			continue
-		}
-		if e, ok := f.entry(to); ok && string(e.key) == key {
-			return string(e.value), true
-		}
-	}
-	return "", false
-}
-
 // All returns the entries in their order in the file.
 func (f *File) All() iter.Seq2[string, string] {
 	return func(yield func(key, value string) bool) {
