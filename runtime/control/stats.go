@@ -102,6 +102,12 @@ type statKey struct {
 // A number that nothing has declared is left out.
 var statKeys = []statKey{
 	{"control.session", "smtpd_control_sessions", ""},
+	{"mta.envelope", "smtpd_mta_envelopes", ""},
+	{"mta.relay", "smtpd_mta_relays", ""},
+	{"mta.route", "smtpd_mta_routes", ""},
+	{"mta.session", "smtpd_mta_sessions", ""},
+	{"mta.task", "smtpd_mta_tasks", ""},
+	{"mta.task.running", "smtpd_mta_tasks_running", ""},
 	{"smtp.session", "smtpd_smtp_sessions", ""},
 	{"smtp.session.inet4", "smtpd_smtp_sessions", "family=inet4"},
 	{"smtp.session.inet6", "smtpd_smtp_sessions", "family=inet6"},

@@ -128,6 +128,8 @@ type agent struct {
 	pauses  pauses
 	stats   hostStats
 
+	deferred deferred
+
 	mu     sync.Mutex
 	relays map[relayID]*relay
 	idle   map[any][]*seat // of all relays, by the keys of their limits, the longest idle first
@@ -137,6 +139,7 @@ type agent struct {
 type (
 	messages interface {
 		Open(ctx context.Context, msg envelope.MessageID) (*os.File, error)
+		Hurry(ctx context.Context, l []envelope.ID) error
 	}
 	tables interface {
 		Lookup(ctx context.Context, t compile.TableID, s engine.Service, key string) (string, bool, error)
@@ -187,6 +190,8 @@ func (a *agent) Deliver(ctx context.Context, batch []envelope.Envelope) ([]queue
 		t.fail(f)
 		return a.results(ctx, t), nil
 	}
+	envelopesHeld.Add(float64(len(batch)))
+	defer envelopesHeld.Sub(float64(len(batch)))
 	bySender := make(map[envelope.Address][]envelope.Envelope)
 	for i := range batch {
 		sender := a.rewriteSender(action, &batch[i])
@@ -238,8 +243,16 @@ func (a *agent) results(ctx context.Context, t *task) []queue.Result {
 		if t.outcomes[i].untried {
 			continue
 		}
-		a.logDelivery(ctx, &t.envelopes[i], &t.outcomes[i])
-		a.stats.set(strings.ToLower(t.envelopes[i].Dest.Domain), t.outcomes[i].Text, time.Now())
+		o, domain := &t.outcomes[i], strings.ToLower(t.envelopes[i].Dest.Domain)
+		a.logDelivery(ctx, &t.envelopes[i], o)
+		a.stats.set(domain, o.Text, time.Now())
+		delivered[o.Outcome].Inc()
+		switch {
+		case o.Outcome == queue.Delivered:
+			a.reached(domain)
+		case o.unreached:
+			a.deferred.add(domain, t.envelopes[i].ID, a.rules.MTA.MaxDeferred)
+		}
 		results = append(results, t.outcomes[i].Result)
 	}
 	return results

@@ -51,6 +51,7 @@ type world struct {
 	tlsa    map[string][]lka.TLSA
 	tlsaErr error
 	sts     lka.STS
+	hurried chan []envelope.ID
 	err     error
 
 	mu           sync.Mutex
@@ -80,6 +81,11 @@ func (w *world) Open(context.Context, envelope.MessageID) (*os.File, error) {
 		}
 	}
 	return os.Open(w.path)
+}
+
+func (w *world) Hurry(_ context.Context, l []envelope.ID) error {
+	w.hurried <- l
+	return nil
 }
 
 func (w *world) Lookup(_ context.Context, _ compile.TableID, _ engine.Service, key string) (string, bool, error) {
@@ -141,7 +147,7 @@ func testRules() *compile.Ruleset {
 func newTestAgent(t testing.TB, rs *compile.Ruleset, port uint16, changes ...func(*Config)) (*agent, *world) {
 	t.Helper()
 	w := &world{
-		t: t, content: "Subject: hello\n\n.dot\ntext\n",
+		t: t, hurried: make(chan []envelope.ID, 10), content: "Subject: hello\n\n.dot\ntext\n",
 		mx: map[string][]lka.MX{"remote.example": {mx("mx.remote.example", 10, "127.0.0.1")}},
 	}
 	ctx, cancel := context.WithCancel(t.Context())

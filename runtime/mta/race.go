@@ -177,6 +177,7 @@ func (a *agent) abandon(c call) {
 	if c.err == nil {
 		c.s.conn.nc.Close()
 	}
+	connections.WithLabelValues("abandoned").Inc()
 	key := c.s.route()
 	a.routes.abandon(key)
 	a.book.release(c.s.limits, time.Now())
@@ -186,6 +187,7 @@ func (a *agent) abandon(c call) {
 // disable leaves the host of s alone for a while, because of err.
 func (a *agent) disable(s *session, err error) {
 	key := s.route()
+	connections.WithLabelValues("failed").Inc()
 	off := a.routes.failed(key, time.Now())
 	s.log(a.hard, "mta error", slog.String("reason", printable(err.Error())))
 	a.log.Warn("smtp-out: Disabling route", "source", sourceText(s.access.source), "host", s.host.addr.String(),
@@ -208,6 +210,8 @@ func (a *agent) ready(ctx context.Context, s *session) (*session, error) {
 	}
 	switch {
 	case err == nil:
+		connections.WithLabelValues("ready").Inc()
+		sessionsOpen.Inc()
 		a.routes.ready(s.route())
 		a.book.open(s.route())
 		return s, nil

@@ -106,6 +106,7 @@ func (a *agent) submit(action *compile.Action, dest destination, t *task) {
 	if r == nil {
 		r = &relay{a: a, id: id, dest: dest, action: action, limits: limitsFor(&a.rules.MTA, dest.name)}
 		a.relays[id] = r
+		relaysKnown.Inc()
 	}
 	for n := len(r.idle); n > 0; n = len(r.idle) {
 		st := r.idle[n-1]
@@ -118,6 +119,7 @@ func (a *agent) submit(action *compile.Action, dest destination, t *task) {
 		return
 	}
 	r.waiting = append(r.waiting, t)
+	tasksWaiting.Inc()
 	r.grow(0)
 }
 
@@ -165,6 +167,7 @@ func (r *relay) connected(err error) bool {
 		for _, t := range r.waiting {
 			t.fail(f)
 		}
+		tasksWaiting.Sub(float64(len(r.waiting)))
 		r.waiting = nil
 	}
 	r.forget()
@@ -175,6 +178,7 @@ func (r *relay) connected(err error) bool {
 func (r *relay) forget() {
 	if r.conns == 0 && len(r.waiting) == 0 && r.a.relays[r.id] == r {
 		delete(r.a.relays, r.id)
+		relaysKnown.Dec()
 	}
 }
 
@@ -189,6 +193,7 @@ func (r *relay) next(s *session, last func()) *task {
 		t := r.waiting[0]
 		r.waiting[0] = nil
 		r.waiting = r.waiting[1:]
+		tasksWaiting.Dec()
 		a.mu.Unlock()
 		last()
 		return t
@@ -221,6 +226,7 @@ func (a *agent) withdraw(t *task) bool {
 	for _, r := range a.relays {
 		if i := slices.Index(r.waiting, t); i >= 0 {
 			r.waiting = slices.Delete(r.waiting, i, i+1)
+			tasksWaiting.Dec()
 			r.forget()
 			return true
 		}
@@ -237,6 +243,7 @@ func (r *relay) putBack(t *task) {
 		return
 	}
 	r.waiting = slices.Insert(r.waiting, 0, t)
+	tasksWaiting.Inc()
 }
 
 // block asks to wait for the limits. One session of a relay does, so that
@@ -397,5 +404,5 @@ func (a *agent) tryHosts(ctx context.Context, r *relay, hosts []candidate, acc a
 	case why != nil:
 		return nil, b, &failure{status: "4.7.5", text: why.Error()}
 	}
-	return nil, b, &failure{status: "4.4.1", text: "Network error on destination MXs"}
+	return nil, b, &failure{status: "4.4.1", text: "Network error on destination MXs", unreached: true}
 }

@@ -73,6 +73,7 @@ func (rs *routes) begin(key routeKey, now time.Time) routeState {
 		rs.last++
 		r = &route{id: rs.last}
 		rs.routes[key] = r
+		routesKnown.Set(float64(len(rs.routes)))
 	case now.Before(r.until):
 		return routeDisabled
 	case r.trying:

@@ -406,6 +406,7 @@ func (s *session) close(err error) {
 	s.conn.nc.Close()
 	s.report.close(err)
 	s.a.book.release(s.limits, time.Now())
+	sessionsOpen.Dec()
 	if err != nil && !errors.Is(err, errStale) {
 		s.log(ctx, "mta error", slog.String("reason", printable(err.Error())), slog.Int("messages", s.mails))
 		return

@@ -25,8 +25,11 @@ type task struct {
 // An outcome is what became of an envelope so far, and where.
 type outcome struct {
 	queue.Result
-	again   bool   // another host may take it
-	untried bool   // the queue is to hear nothing of it, and hands it out again
+	again   bool // another host may take it
+	untried bool // the queue is to hear nothing of it, and hands it out again
+
+	unreached bool // no host could be talked to
+
 	session uint64 // for logs, as the rest; 0 if there was none
 	source  string // local address
 	relay   string // the host
@@ -81,6 +84,7 @@ type failure struct {
 	status    string
 	text      string
 	untried   bool // nothing was tried: a component that was asked is being started again
+	unreached bool // no host could be talked to
 }
 
 // unanswered returns the failure that err of another component stands for.
@@ -95,7 +99,7 @@ func (f *failure) outcome() outcome {
 	if f.permanent {
 		o = queue.PermFail
 	}
-	return outcome{Result: queue.Result{Outcome: o, Status: f.status, Text: printable(f.text)}, untried: f.untried}
+	return outcome{Result: queue.Result{Outcome: o, Status: f.status, Text: printable(f.text)}, untried: f.untried, unreached: f.unreached}
 }
 
 // replied returns the outcome that reply r of a host stands for.

@@ -79,7 +79,9 @@ func (s *session) transact(ctx context.Context, t *task) error {
 	if !x.suits(body) {
 		return nil
 	}
+	tasksRunning.Inc()
 	err = x.run(content, body)
+	tasksRunning.Dec()
 	x.reportEnd(body.size)
 	switch {
 	case err == nil:
@@ -354,6 +356,7 @@ func (x *transaction) sendContent(content *os.File, b body) error {
 		return err
 	}
 	x.sent = true
+	bytesSent.Add(float64(b.size))
 	if x.r.dest.mode != lmtp {
 		r, err := x.conn.recv()
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -360,7 +361,11 @@ func (a *agent) mfaHandler(t *terms) imsg.Handler {
 func (a *agent) serveAgents(_ context.Context, m imsg.Message) (imsg.Message, error) {
 	closeFile(m.File)
 	var ref messageRef
-	if m.Type != msgOpen {
+	switch m.Type {
+	case msgOpen:
+	case msgHurry:
+		return imsg.Message{}, a.hurry(m.Data)
+	default:
 		return imsg.Message{}, errUnknown(m.Type)
 	}
 	if err := ref.parse(m.Data); err != nil {
@@ -371,6 +376,16 @@ func (a *agent) serveAgents(_ context.Context, m imsg.Message) (imsg.Message, er
 		a.log.Error("queue: message cannot be read", "msgid", envelope.MessageID(ref), "error", err)
 	}
 	return imsg.Message{File: f}, err
+}
+
+// hurry schedules envelopes that mta has found a way for.
+func (a *agent) hurry(data []byte) error {
+	var l ids
+	if err := l.parse(data); err != nil {
+		return err
+	}
+	_, err := a.scheduler.manage(order{verb: Schedule}, slices.Values(l))
+	return err
 }
 
 // inject submits a report about group as a new message from the null sender.

@@ -142,6 +142,13 @@ func (c *Client) Open(ctx context.Context, msg envelope.MessageID) (*os.File, er
 	return m.File, nil
 }
 
+// Hurry has envelopes tried now that wait for their next try: what stood in
+// their way does so no more.
+func (c *Client) Hurry(ctx context.Context, l []envelope.ID) error {
+	_, err := c.peer.Call(ctx, imsg.Message{Type: msgHurry, Data: ids(l).append(nil)})
+	return err
+}
+
 // List visits all envelopes with a greater id than after, in the order of
 // their ids. It asks for a page at a time: neither end holds the list.
 func (c *Client) List(ctx context.Context, after envelope.ID) iter.Seq2[Listed, error] {

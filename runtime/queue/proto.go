@@ -23,6 +23,7 @@ const (
 	msgOrder                        // control
 	msgCheck                        // control
 	msgImport                       // control
+	msgHurry                        // mta
 )
 
 // What the queue asks of others.
