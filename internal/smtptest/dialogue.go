@@ -34,8 +34,12 @@ type Dialogue struct {
 	Timeout time.Duration // for each reply; 0 is 10 s
 	Reply   string        // the last line that the server sent
 
-	in *bufio.Reader
+	in    *bufio.Reader
+	lines []string // of the last reply
 }
+
+// ErrNotOffered says that a server does not offer what a dialogue is about.
+var ErrNotOffered = errors.New("not offered")
 
 // Run runs a script, line by line:
 //
@@ -44,8 +48,11 @@ type Dialogue struct {
 //	S: text       read a reply; its last line begins with text
 //	S: NNN-text   read one line of a reply of several lines
 //	S~ regexp     read a reply; its last line matches
+//	offers WORD   the last reply, to EHLO, offers an extension; if not the
+//	              error is ErrNotOffered
 //	tls           shake hands
 //	drop          close the connection
+//	quit          send QUIT; the server says 221 next, or has closed
 //	closed        the server has closed the connection
 //	# text        a remark
 //
@@ -81,10 +88,14 @@ func (d *Dialogue) step(line string) error {
 		return d.expect(text)
 	case "S~":
 		return d.match(text)
+	case "offers":
+		return d.offers(text)
 	case "tls":
 		return d.handshake()
 	case "drop":
 		return d.Conn.Close()
+	case "quit":
+		return d.quit()
 	case "closed":
 		return d.closed()
 	}
@@ -150,8 +161,10 @@ func (d *Dialogue) readLine() (string, error) {
 
 // readReply reads a reply to its last line.
 func (d *Dialogue) readReply() (string, error) {
+	d.lines = d.lines[:0]
 	for {
 		line, err := d.readLine()
+		d.lines = append(d.lines, line)
 		if err != nil || len(line) == 3 || line[3] != '-' {
 			return line, err
 		}
@@ -202,6 +215,15 @@ func (d *Dialogue) handshake() error {
 	return nil
 }
 
+// quit ends a session that the server may have ended itself.
+func (d *Dialogue) quit() error {
+	io.WriteString(d.Conn, "QUIT\r\n")
+	if line, err := d.readLine(); err == nil && !strings.HasPrefix(line, "221") {
+		return fmt.Errorf("server said %q", line)
+	}
+	return nil
+}
+
 func (d *Dialogue) closed() error {
 	line, err := d.in.ReadString('\n')
 	switch {
@@ -211,4 +233,14 @@ func (d *Dialogue) closed() error {
 		return nil
 	}
 	return err
+}
+
+// offers looks for an extension in the reply to EHLO.
+func (d *Dialogue) offers(word string) error {
+	for _, line := range d.lines[min(1, len(d.lines)):] {
+		if name, _, _ := strings.Cut(line[min(4, len(line)):], " "); strings.EqualFold(name, word) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: %w", word, ErrNotOffered)
 }

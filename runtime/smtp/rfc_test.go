@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"smtpd/compile"
+	"smtpd/internal/smtptest"
 )
 
 // TestSessionOrder holds what begins, clears and leaves a transaction to RFC
@@ -106,5 +107,18 @@ S: 250
 `)
 	if q := r.policy.asked[0].Session; q.Helo != "other.example" || !q.TLS {
 		t.Errorf("asked for %+v", q)
+	}
+}
+
+// TestDialogues holds the server to the dialogues that bench/conformance holds
+// others to.
+func TestDialogues(t *testing.T) {
+	cases, err := smtptest.Load("testdata/dialogue", "u@relay.test", "a@client.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, withAuth(compile.OptionalAuth))
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) { runOn(t, r.dial(), c.Script) })
 	}
 }
