@@ -46,6 +46,7 @@ type daemon struct {
 
 	keyFiles map[string]*os.File // by keyName
 
+	startedAs    int  // user id
 	separated    bool // each component is a process
 	account      proc.Account
 	queueAccount proc.Account // where separated
@@ -54,7 +55,7 @@ type daemon struct {
 // serve runs the daemon until a signal stops it. All that needs root comes
 // first: opening keys, binding ports, making the spool.
 func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
-	d := &daemon{cli: c, level: new(slog.LevelVar), spool: c.spool()}
+	d := &daemon{cli: c, level: new(slog.LevelVar), spool: c.spool(), startedAs: os.Getuid()}
 	if c.Verbose > 0 {
 		d.level.Set(slog.LevelDebug)
 	}

@@ -84,8 +84,9 @@ type parts struct {
 	idle    func()          // to be called when no more work is taken after that
 	updates <-chan *update  // of those that stay
 
-	pid       int    // of the daemon
-	store     string // directory of the queue
+	pid       int         // of the daemon
+	store     string      // directory of the queue
+	fatal     func(error) // ends this process for the queue; nil: os.Exit
 	listeners []net.Listener
 	metrics   []net.Listener
 	submit    *net.UnixListener
@@ -209,7 +210,7 @@ func runLKA(ctx context.Context, p *parts) error {
 
 func runQueue(ctx context.Context, p *parts) error {
 	return queue.Main(ctx, queue.Config{
-		Rules: p.rules, Log: p.log, Dir: p.store, Key: p.setup.QueueKey, Ready: p.ready,
+		Rules: p.rules, Log: p.log, Dir: p.store, Key: p.setup.QueueKey, Fatal: p.fatal, Ready: p.ready,
 		PauseMDA: p.paused("mda"), PauseMTA: p.paused("mta"),
 		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"), Control: p.conn("control"),
 		Updates: passOn(ctx, p.updates, func(u *update) queue.Update {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/proc"
@@ -81,6 +82,19 @@ func (d *daemon) together(ctx context.Context, r *reloader, serving func()) erro
 	return l.Wait()
 }
 
+// again ends this process at once, because the log of the queue could not be
+// written: nothing it says from now on would be true. Where it has given up no
+// rights it becomes a new daemon; otherwise only who started it can start it.
+func (d *daemon) again(error) {
+	if os.Getuid() == d.startedAs {
+		if exe, err := os.Executable(); err == nil {
+			err = syscall.Exec(exe, os.Args, os.Environ())
+			d.log.Error("cannot start again", "error", err)
+		}
+	}
+	os.Exit(1)
+}
+
 // start starts the components that a reload starts anew.
 func (d *daemon) start(l *proc.Locals, c *company) {
 	var front, rest []proc.Component
@@ -105,7 +119,7 @@ func (d *daemon) component(r *role, c *company, updates <-chan *update) proc.Com
 func (d *daemon) parts(name string, c *company, updates <-chan *update) *parts {
 	return &parts{
 		setup: d.all, rules: d.rules, log: d.log, level: d.level, conn: c.conn(name), ready: func() {},
-		pid: os.Getpid(), store: filepath.Join(d.spool, "store"),
+		pid: os.Getpid(), store: filepath.Join(d.spool, "store"), fatal: d.again,
 		listeners: d.mailSockets(), metrics: d.metricsSockets(), submit: d.submit, admin: d.admin, keys: d.keys,
 		remembered: func(name string, i int) (*os.File, error) { return openMemory(d.spool, name, i) },
 		retired:    c.retired, idle: func() { close(c.idle) }, updates: updates,

@@ -65,6 +65,7 @@ type agent struct {
 	reception reception
 	scheduler scheduler
 	pauses    pauses
+	space     *spaceWatch
 }
 
 // terms are what the rules say of mail that waits, and who deals with it. They
@@ -118,8 +119,8 @@ func Main(ctx context.Context, c Config) (err error) {
 	was := a.pauses.get()
 	a.scheduler.paused[envelope.MDA] = c.PauseMDA || was.mda
 	a.scheduler.paused[envelope.MTA] = c.PauseMTA || was.mta
-	if s, ok := a.store.(spacer); ok {
-		a.reception.space = newSpaceWatch(s, c.Log).check
+	if a.space.store, _ = a.store.(spacer); a.space.store != nil {
+		a.space.look()
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })
@@ -149,6 +150,9 @@ func Main(ctx context.Context, c Config) (err error) {
 			envelope.MTA: remoteDeliverer{run("mta", u.MTA, a.serveAgents, nothing)},
 		}
 		a.current.Store(t)
+	}
+	if a.space.store != nil {
+		peers.Go(func() { a.space.run(work) })
 	}
 	adopt(Update{Rules: c.Rules, SMTP: c.SMTP, MFA: c.MFA, MDA: c.MDA, MTA: c.MTA})
 	run("control", c.Control, a.serveControl, nothing)
@@ -196,10 +200,10 @@ func orAbsent(conn imsg.Conn) imsg.Conn {
 }
 
 func newAgent(c *Config) *agent {
-	a := &agent{log: c.Log}
+	a := &agent{log: c.Log, space: newSpaceWatch(c.Log)}
 	a.current.Store(a.newTerms(c.Rules))
 	a.reception = reception{
-		space:    func() error { return nil },
+		space:    a.space.check,
 		announce: a.scheduler.announce, retract: a.scheduler.retract,
 		open: make(map[envelope.MessageID]*incoming),
 	}
@@ -281,11 +285,11 @@ func (a *agent) freeID(msg envelope.MessageID) (envelope.ID, error) {
 type client struct{ _ byte } // each has an address of its own
 
 func (from *client) handler(a *agent) imsg.Handler {
-	return func(_ context.Context, m imsg.Message) (imsg.Message, error) { return a.serveSMTP(from, m) }
+	return func(ctx context.Context, m imsg.Message) (imsg.Message, error) { return a.serveSMTP(ctx, from, m) }
 }
 
 // serveSMTP answers smtp.
-func (a *agent) serveSMTP(from *client, m imsg.Message) (imsg.Message, error) {
+func (a *agent) serveSMTP(ctx context.Context, from *client, m imsg.Message) (imsg.Message, error) {
 	closeFile(m.File)
 	switch m.Type {
 	case msgCreate:
@@ -303,6 +307,14 @@ func (a *agent) serveSMTP(from *client, m imsg.Message) (imsg.Message, error) {
 		}
 		a.reception.rollback(envelope.MessageID(ref))
 		return imsg.Message{}, nil
+	case msgWaitSpace:
+		r := imsg.NewReader(m.Data)
+		known := r.Bool()
+		if err := r.Close(); err != nil {
+			return imsg.Message{}, err
+		}
+		full, err := a.space.wait(ctx, known)
+		return imsg.Message{Data: imsg.AppendBool(nil, full)}, err
 	case msgSMTPPaused:
 		return imsg.Message{Data: imsg.AppendBool(nil, a.pauses.get().smtp)}, nil
 	}

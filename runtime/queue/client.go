@@ -269,6 +269,19 @@ func (c *Client) KeepSMTPPaused(ctx context.Context, on bool) error {
 	return err
 }
 
+// WaitSpace returns whether the queue has no room for mail, once that is not
+// what known says.
+func (c *Client) WaitSpace(ctx context.Context, known bool) (full bool, err error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgWaitSpace, Data: imsg.AppendBool(nil, known)})
+	closeFile(m.File)
+	if err != nil {
+		return known, err
+	}
+	r := imsg.NewReader(m.Data)
+	full = r.Bool()
+	return full, r.Close()
+}
+
 // SMTPPaused reports whether smtp was paused when it last ran.
 func (c *Client) SMTPPaused(ctx context.Context) (bool, error) {
 	m, err := c.peer.Call(ctx, imsg.Message{Type: msgSMTPPaused})

@@ -6,13 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/imsg"
@@ -73,6 +80,16 @@ func victim(dir, round string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	c := Config{Rules: testRules(), Dir: dir + "/spool"}
+	if n, err := strconv.ParseInt(os.Getenv("QUEUE_KILL_WRITE"), 10, 64); err == nil {
+		log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+		c.Store, err = openPebble(StoreConfig{
+			Dir: c.Dir, Grouping: newAgent(&c).destination, Log: log,
+			fs: errorfs.Wrap(vfs.Default, &badLog{at: n}),
+		})
+		if err != nil {
+			return err
+		}
+	}
 	smtp, mfa, control := connectTo(ctx, &c.SMTP, nil), connectTo(ctx, &c.MFA, nil), connectTo(ctx, &c.Control, nil)
 	mda := &sink{file: delivered, odd: make(chan string, 1)}
 	mda.mda = connectTo(ctx, &c.MDA, DelivererHandler(mda))
@@ -171,17 +188,7 @@ func TestKill(t *testing.T) {
 		v.Process.Kill()
 		v.Wait()
 	}
-	v, out := startVictim(t, dir, "drain")
-	io.Copy(io.Discard, out)
-	if err := v.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	acked, delivered := names(t, dir+"/acknowledged"), names(t, dir+"/delivered")
-	for name := range acked {
-		if delivered[name] == 0 {
-			t.Errorf("%s was acknowledged and is lost", name)
-		}
-	}
+	delivered, acked := drain(t, dir)
 	twice := 0
 	for name, times := range delivered {
 		var round, writer, n int
@@ -195,15 +202,66 @@ func TestKill(t *testing.T) {
 		rounds, len(acked), len(delivered), twice)
 }
 
+// A badLog fails every write and sync of a log from the n-th on.
+type badLog struct {
+	at    int64
+	count atomic.Int64
+}
+
+func (b *badLog) String() string { return "bad log" }
+
+func (b *badLog) MaybeError(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.HasSuffix(op.Path, ".log") && b.count.Add(1) >= b.at {
+		return syscall.EIO
+	}
+	return nil
+}
+
+// TestFatal has writes of the log fail in a process that takes mail: it must
+// end at once and say so, and what it has acknowledged by then is there.
+func TestFatal(t *testing.T) {
+	dir := t.TempDir()
+	for _, at := range []int{20, 41, 160} {
+		v, out := startVictim(t, dir, fmt.Sprint(at), fmt.Sprint("QUEUE_KILL_WRITE=", at))
+		io.Copy(io.Discard, out)
+		var status *exec.ExitError
+		if err := v.Wait(); !errors.As(err, &status) || status.ExitCode() != 1 {
+			t.Errorf("write %d: the process ended with %v", at, err)
+		}
+	}
+	delivered, acked := drain(t, dir)
+	if len(acked) == 0 {
+		t.Error("nothing was acknowledged before the log failed")
+	}
+	t.Logf("%d messages acknowledged by processes whose log failed, %d delivered", len(acked), len(delivered))
+}
+
+// drain has a queue deliver all that is left, and compares.
+func drain(t *testing.T, dir string) (delivered, acked map[string]int) {
+	t.Helper()
+	v, out := startVictim(t, dir, "drain")
+	io.Copy(io.Discard, out)
+	if err := v.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	acked, delivered = names(t, dir+"/acknowledged"), names(t, dir+"/delivered")
+	for name := range acked {
+		if delivered[name] == 0 {
+			t.Errorf("%s was acknowledged and is lost", name)
+		}
+	}
+	return delivered, acked
+}
+
 // startVictim returns a victim and its standard output.
-func startVictim(t *testing.T, dir, round string) (*exec.Cmd, *bufio.Reader) {
+func startVictim(t *testing.T, dir, round string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := exec.Command(exe)
-	c.Env = append(os.Environ(), "QUEUE_KILL_DIR="+dir, "QUEUE_KILL_ROUND="+round)
+	c.Env = append(append(os.Environ(), "QUEUE_KILL_DIR="+dir, "QUEUE_KILL_ROUND="+round), env...)
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
 	if err == nil {

@@ -42,11 +42,12 @@ type StoreConfig struct {
 // pebbleStore is the Store on Pebble: small content, envelopes and both
 // indexes are keys of it (keys.go); large content is in the spool.
 type pebbleStore struct {
-	db    *pebble.DB
-	spool spool
-	rec   *recorder
-	group Grouping
-	fatal func(err error)
+	db      *pebble.DB
+	spool   spool
+	ballast string // file
+	rec     *recorder
+	group   Grouping
+	fatal   func(err error)
 
 	// change guards what is read before it is written: whether an envelope
 	// is the last of its message, and where its index keys are.
@@ -89,11 +90,18 @@ func openPebble(c StoreConfig) (*pebbleStore, error) {
 		select {} // never go on, whatever Fatal does
 	}
 	s := &pebbleStore{
-		spool: spool{c.fs, c.fs.PathJoin(c.Dir, "content"), rec},
-		rec:   rec, group: c.Grouping, fatal: fatal, stop: make(chan struct{}),
+		spool:   spool{c.fs, c.fs.PathJoin(c.Dir, "content"), rec},
+		ballast: c.fs.PathJoin(c.Dir, "ballast"),
+		rec:     rec, group: c.Grouping, fatal: fatal, stop: make(chan struct{}),
 	}
 	for _, dir := range []string{c.Dir, s.spool.dir} {
 		if err := makeDir(c.fs, dir); err != nil {
+			return nil, err
+		}
+	}
+	if n, err := s.free(); err == nil && n < minFree {
+		// Opening the log takes room, too.
+		if err := s.spend(); err != nil {
 			return nil, err
 		}
 	}

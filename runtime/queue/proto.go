@@ -24,6 +24,7 @@ const (
 	msgCheck                        // control
 	msgImport                       // control
 	msgHurry                        // mta
+	msgWaitSpace                    // smtp
 )
 
 // What the queue asks of others.

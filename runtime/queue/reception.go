@@ -38,10 +38,13 @@ type incoming struct {
 const maxEnvelopes = 1 << 17
 
 // create begins a message of a client, or, without one, a report. Its file
-// stays with the reception.
+// stays with the reception. A report is made even when there is little room:
+// it takes the place of what it reports.
 func (r *reception) create(from *client) (*incoming, error) {
-	if err := r.space(); err != nil {
-		return nil, err
+	if from != nil {
+		if err := r.space(); err != nil {
+			return nil, err
+		}
 	}
 	f, err := newContent()
 	if err != nil {
@@ -100,7 +103,7 @@ func (r *reception) submit(msg envelope.MessageID, evs []envelope.Envelope, life
 			return nil, fmt.Errorf("submit to message %v: no %v action %q", msg, ev.Type, ev.Action)
 		}
 	}
-	if len(in.evs) == 0 {
+	if len(in.evs) == 0 && in.from != nil {
 		// It may have been begun long ago, and kept for this.
 		if err := r.space(); err != nil {
 			return nil, err

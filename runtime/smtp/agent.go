@@ -73,8 +73,9 @@ func Main(ctx context.Context, c Config) error {
 	s.queue = store
 	s.mfa = mfa.NewClient(run(c.MFA, nil))
 	s.names = lka.NewClient(run(c.LKA, nil))
-	run(c.Control, s.handler(ctx))
 	s.recall(ctx, store)
+	run(c.Control, s.handler(ctx)) // only now: it tells whether this is paused
+	peers.Go(func() { s.watchSpace(work, store) })
 	return s.listen(ctx, &c)
 }
 
@@ -87,6 +88,21 @@ func (s *server) recall(ctx context.Context, q *queue.Client) {
 		s.log.Warn("smtp: nobody knows whether it was paused", "error", err)
 	case paused && s.gate.set(true):
 		s.log.Info("smtp paused")
+	}
+}
+
+// watchSpace follows whether the queue has room for mail, until ctx is done.
+func (s *server) watchSpace(ctx context.Context, q *queue.Client) {
+	for ctx.Err() == nil {
+		full, err := q.WaitSpace(ctx, s.full.Load())
+		if err == nil {
+			s.full.Store(full)
+			continue
+		}
+		select { // the queue is being started again
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
 	}
 }
 

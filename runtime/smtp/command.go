@@ -128,6 +128,9 @@ func (s *session) mail(arg string) {
 		s.reached(limitMails)
 		s.refuse(replyTooManyMails)
 		return
+	case s.srv.full.Load():
+		s.refuse(replyFull)
+		return
 	}
 	if !s.parseMail(path, 0) || !s.filterMail() || !s.maySend() || s.transactionHeard() && !s.createMessage() {
 		s.forget()
@@ -329,7 +332,11 @@ func (s *session) createMessage() bool {
 		return true
 	}
 	id, file, err := s.srv.queue.Create(s.ctx)
-	if err != nil {
+	switch {
+	case err != nil && strings.HasPrefix(err.Error(), "452"): // it has just become full
+		s.refuse(replyFull)
+		return false
+	case err != nil:
 		s.warn("smtp: create message", err)
 		s.end(replyTemporary)
 		return false

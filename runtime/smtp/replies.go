@@ -35,6 +35,7 @@ const (
 	replyInvalid      = "550 5.1.1 Invalid recipient" // for expand.ReplyInvalid
 	replyUnresolved   = "451 4.3.0 Temporary failure"
 	replyFilter       = "451 4.3.0 Temporary failure"
+	replyFull         = "452 4.3.1 Insufficient system storage"
 	replyTooManyMails = "452 4.5.3 Too many recipients: Too many messages sent"
 
 	replyChunk          = "501 5.5.4 Invalid command arguments: BDAT requires a size"

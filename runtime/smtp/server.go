@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"smtpd/compile"
@@ -57,6 +58,7 @@ type server struct {
 	sources       *sources
 	guesses       *guesses
 	gate          *gate
+	full          atomic.Bool // the queue has no room for mail
 	socket        *endpoint
 
 	sessions sync.WaitGroup

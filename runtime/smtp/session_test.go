@@ -402,6 +402,17 @@ func TestQueueFailures(t *testing.T) {
 		r := newRig(t, func(r *rig, _ *compile.Listener) { r.queue.createErr = errors.New("full") })
 		r.run(hello + "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 421 4.3.0 Temporary Error\nclosed")
 	})
+	t.Run("full", func(t *testing.T) {
+		r := newRig(t)
+		r.server.full.Store(true)
+		r.run(hello + "C: MAIL FROM:<a@b>\nS: 452 4.3.1 Insufficient system storage\nC: QUIT\nS: 221")
+		r.server.full.Store(false)
+		r.queue.createErr = errors.New("452 4.3.1 insufficient system storage") // it has filled since MAIL
+		r.run(hello + "C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 452 4.3.1\nC: QUIT\nS: 221")
+		r.queue.createErr = nil
+		r.run(upToData + "C: .\nS: 250\nC: QUIT\nS: 221")
+		r.settled()
+	})
 	t.Run("write", func(t *testing.T) {
 		r := newRig(t, func(r *rig, _ *compile.Listener) { r.queue.readOnly = true })
 		r.run(upToData + "C: .\nS: 421 4.3.0 Temporary Error\nC: NOOP\nS: 250")
