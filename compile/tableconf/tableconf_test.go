@@ -1,6 +1,7 @@
 package tableconf
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -129,5 +130,30 @@ func TestConninfo(t *testing.T) {
 	}
 	if _, err := Conninfo("postgres://user:secret@[bad/x"); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestSettingsAreDocumented holds docs/tables.md to the settings that there
+// are.
+func TestSettingsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/tables.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := strings.NewReplacer("`", " ", ":", " ").Replace(string(text))
+	for backend, k := range kinds {
+		for key := range k.settings {
+			if strings.HasPrefix(key, "query_") || strings.HasSuffix(key, "_filter") || strings.HasSuffix(key, "_attributes") {
+				continue
+			}
+			if !strings.Contains(page, " "+key+" ") && !strings.Contains(page, "\n"+key+" ") {
+				t.Errorf("docs/tables.md lacks %s of %s", key, backend)
+			}
+		}
+	}
+	for _, s := range Services {
+		if !strings.Contains(string(text), "`"+s+"`") {
+			t.Errorf("docs/tables.md lacks the service %s", s)
+		}
 	}
 }
