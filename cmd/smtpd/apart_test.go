@@ -49,24 +49,18 @@ func processes(ts *testscript.TestScript, name string) map[string]int {
 
 // confined is the command confined NAME: each component of the daemon is
 // another user than root, without groups of root, cannot become more in any of
-// its threads, and has an empty root directory where it needs no other.
+// its threads, and has an empty root directory where it needs no other. The
+// courier, once there is one, may act for users and is confined as well.
 func confined(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: confined name")
 	}
 	pids := processes(ts, args[0])
-	delete(pids, "parent")
+	if pid := componentPID(pids["parent"], courierRole); pid != 0 {
+		checkThreads(ts, courierRole, pid, "00000000000000c0") // setgid and setuid
+	}
 	for _, r := range roles {
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pids[r.name]))
-		ts.Check(err)
-		if len(threads) == 0 {
-			ts.Fatalf("%s is gone", r.name)
-		}
-		for _, path := range threads {
-			if status, err := os.ReadFile(path); err == nil { // else it has ended
-				checkStatus(ts, r.name, string(status))
-			}
-		}
+		checkThreads(ts, r.name, pids[r.name], "0000000000000000")
 		root := fmt.Sprintf("/proc/%d/root", pids[r.name])
 		if at, err := os.Readlink(root); err != nil || (at == "/") != (r.home == everywhere) {
 			ts.Fatalf("%s: root directory %s, %v", r.name, at, err)
@@ -77,13 +71,27 @@ func confined(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func checkStatus(ts *testscript.TestScript, role, status string) {
+// checkThreads checks what the threads of a process may do.
+func checkThreads(ts *testscript.TestScript, role string, pid int, capabilities string) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	ts.Check(err)
+	if len(threads) == 0 {
+		ts.Fatalf("%s is gone", role)
+	}
+	for _, path := range threads {
+		if status, err := os.ReadFile(path); err == nil { // else it has ended
+			checkStatus(ts, role, string(status), capabilities)
+		}
+	}
+}
+
+func checkStatus(ts *testscript.TestScript, role, status, capabilities string) {
 	fields := make(map[string]string)
 	for line := range strings.Lines(status) {
 		name, value, _ := strings.Cut(line, ":")
 		fields[name] = strings.Join(strings.Fields(value), " ")
 	}
-	for name, want := range map[string]string{"NoNewPrivs": "1", "Seccomp": "2", "CapEff": "0000000000000000", "CapPrm": "0000000000000000"} {
+	for name, want := range map[string]string{"NoNewPrivs": "1", "Seccomp": "2", "CapEff": capabilities, "CapPrm": capabilities} {
 		if fields[name] != want {
 			ts.Fatalf("%s: %s is %q, want %q", role, name, fields[name], want)
 		}

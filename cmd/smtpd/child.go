@@ -19,8 +19,12 @@ import (
 	"smtpd/runtime/stat"
 )
 
-// userRole is the role of the processes that act for users.
-const userRole = "deliver"
+// userRole is the role of the processes that act for users, and courierRole
+// that of the one that writes their maildirs.
+const (
+	userRole    = "deliver"
+	courierRole = "courier"
+)
 
 // runOrder runs what this process was started for by another, and returns its
 // exit status.
@@ -32,6 +36,8 @@ func runOrder(o proc.Order, stderr io.Writer) int {
 		return runOffline(o, stderr)
 	case userRole:
 		err = runUser(o, stderr)
+	case courierRole:
+		err = runCourier(o, stderr)
 	case judgeRole:
 		err = runJudge(os.Stdin, os.Stdout, stderr)
 	default:
@@ -261,6 +267,38 @@ func runUser(o proc.Order, stderr io.Writer) error {
 	return parent.Main(context.Background(), parent.Config{
 		Log: slog.New(slog.DiscardHandler), ServerName: o.Args[0], MDA: conn,
 	})
+}
+
+// runCourier acts for all users in the file system, until parent hangs up.
+func runCourier(o proc.Order, stderr io.Writer) error {
+	if len(o.Args) != 1 {
+		return errors.New("a name of the server is missing")
+	}
+	_ = time.Local.String() // reads TZ and the file that it names
+	if err := sandbox.Enter(courierRole, sandbox.Config{Paths: []string{"/"}}, newLog(stderr, slog.LevelInfo)); err != nil {
+		return err
+	}
+	conn, err := proc.ParentConn()
+	if err != nil {
+		return err
+	}
+	return parent.Main(context.Background(), parent.Config{
+		Log: slog.New(slog.DiscardHandler), ServerName: o.Args[0], MDA: conn, Many: true,
+	})
+}
+
+// startCourier has this program started as the courier.
+func startCourier(s *proc.Supervisor, as proc.Account, server string) func() (imsg.Conn, error) {
+	if !parent.ManyUsers {
+		return nil
+	}
+	return func() (imsg.Conn, error) {
+		u, err := s.StartAnyUser(courierRole, as, server)
+		if err != nil {
+			return nil, err
+		}
+		return u, nil
+	}
 }
 
 // startUser has this program started for a user.

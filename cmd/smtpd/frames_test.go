@@ -81,7 +81,7 @@ func countFrames(t *testing.T) (addr string, n *atomic.Int64) {
 		}
 	}
 	rest = append(rest, proc.Component{Name: proc.Self, Main: func(ctx context.Context) error {
-		return runParent(ctx, d.parts(proc.Self, c, nil), nil, nil, parent.Offline{})
+		return runParent(ctx, d.parts(proc.Self, c, nil), parent.Config{})
 	}})
 	l.Start(front, rest)
 	t.Cleanup(func() {

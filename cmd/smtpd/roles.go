@@ -238,20 +238,20 @@ func runMDA(ctx context.Context, p *parts) error {
 }
 
 // runParent runs the component of that name in the process that has started
-// the others, or in the only one.
-func runParent(ctx context.Context, p *parts, users parent.Starter, service parent.Service, offline parent.Offline) error {
-	return parent.Main(ctx, parent.Config{
-		Log: p.log, ServerName: p.rules.ServerName, Users: users, Offline: offline,
-		Filters: p.rules.Procs, Tables: p.rules.Tables, LibexecDirs: p.setup.Libexec, FilterUser: p.setup.User,
-		Logins: asksForAccounts(p.rules) != nil,
-		MFA:    p.conn("mfa"), MDA: p.conn("mda"), LKA: p.conn("lka"), Control: p.conn("control"), Service: service,
-		Updates: passOn(ctx, p.updates, func(u *update) parent.Update {
-			return parent.Update{
-				Filters: u.rules.Procs, Tables: u.rules.Tables, Logins: asksForAccounts(u.rules) != nil,
-				MFA: u.conn("mfa"), MDA: u.conn("mda"), LKA: u.conn("lka"), Done: u.done,
-			}
-		}),
+// the others, or in the only one;
+// c says what depends on how that is done.
+func runParent(ctx context.Context, p *parts, c parent.Config) error {
+	c.Log, c.ServerName = p.log, p.rules.ServerName
+	c.Filters, c.Tables, c.LibexecDirs, c.FilterUser = p.rules.Procs, p.rules.Tables, p.setup.Libexec, p.setup.User
+	c.Logins = asksForAccounts(p.rules) != nil
+	c.MFA, c.MDA, c.LKA, c.Control = p.conn("mfa"), p.conn("mda"), p.conn("lka"), p.conn("control")
+	c.Updates = passOn(ctx, p.updates, func(u *update) parent.Update {
+		return parent.Update{
+			Filters: u.rules.Procs, Tables: u.rules.Tables, Logins: asksForAccounts(u.rules) != nil,
+			MFA: u.conn("mfa"), MDA: u.conn("mda"), LKA: u.conn("lka"), Done: u.done,
+		}
 	})
+	return parent.Main(ctx, c)
 }
 
 // keyName is the name of the descriptor of the private key of a pki.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/parent"
 	"smtpd/runtime/proc"
 	"smtpd/runtime/stat"
 )
@@ -29,7 +30,10 @@ func (d *daemon) separate(ctx context.Context, r *reloader, serving func()) erro
 		Log: d.log, Level: d.level, Traces: d.traces, Links: links, Lock: d.lock, Stderr: stderr,
 		Local: func(ctx context.Context) error {
 			p := &parts{setup: d.all, log: d.log, rules: d.rules, conn: s.Link, updates: updates}
-			return runParent(ctx, p, startUser(s, d.rules.ServerName), r, d.offline())
+			return runParent(ctx, p, parent.Config{
+				Users: startUser(s, d.rules.ServerName), Courier: startCourier(s, d.account, d.rules.ServerName),
+				Service: r, Offline: d.offline(),
+			})
 		},
 	}
 	for i := range roles {

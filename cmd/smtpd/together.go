@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/parent"
 	"smtpd/runtime/proc"
 	"smtpd/runtime/stat"
 )
@@ -56,7 +57,7 @@ func (d *daemon) together(ctx context.Context, r *reloader, serving func()) erro
 		}
 	}
 	rest = append(rest, proc.Component{Name: proc.Self, Main: func(ctx context.Context) error {
-		return runParent(ctx, d.parts(proc.Self, now, updates[proc.Self]), nil, r, d.offline())
+		return runParent(ctx, d.parts(proc.Self, now, updates[proc.Self]), parent.Config{Service: r, Offline: d.offline()})
 	}})
 	l.Start(front, rest)
 	d.start(l, now)

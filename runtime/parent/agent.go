@@ -25,6 +25,13 @@ type Config struct {
 	// and can do so for the user it runs as alone.
 	Users Starter
 
+	// Courier starts the process that writes the maildirs of all users and
+	// opens their .forward files; nil: those of Users do.
+	Courier func() (imsg.Conn, error)
+
+	// Many: this process is that one.
+	Many bool
+
 	// Filters are the programs that mfa has started, with the directories in
 	// which they are looked for and the account of those that name none.
 	Filters     []compile.Proc
@@ -77,6 +84,7 @@ func Main(ctx context.Context, c Config) error {
 	handle := a.handle
 	if c.Users != nil {
 		u := newUsers(c.Users)
+		u.courier = &courier{start: c.Courier, log: a.log}
 		defer u.close()
 		handle = u.handle
 	}
@@ -183,6 +191,7 @@ type agent struct {
 	log   *slog.Logger
 	host  string // of this server, for names of files and LHLO
 	uid   int    // that this process runs as
+	many  bool   // it acts for every user, in the file system
 	start string // absolute path of the working directory
 	limit time.Duration
 
@@ -199,7 +208,7 @@ func newAgent(c Config) (*agent, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &agent{log: log, host: c.ServerName, uid: os.Geteuid(), start: start, limit: timeLimit}, nil
+	return &agent{log: log, host: c.ServerName, uid: os.Geteuid(), many: c.Many, start: start, limit: timeLimit}, nil
 }
 
 // handle answers the requests of mfa and mda.
@@ -228,7 +237,12 @@ func (a *agent) handleDeliver(ctx context.Context, m imsg.Message) (imsg.Message
 	if err != nil {
 		return imsg.Message{}, fmt.Errorf("parent: delivery: %w", err)
 	}
-	return imsg.Message{Data: appendResult(nil, a.deliver(ctx, d, m.File))}, nil
+	var r Result
+	err = a.as(d.As, func() { r = a.deliver(ctx, d, m.File) })
+	if err != nil {
+		r = failure(err)
+	}
+	return imsg.Message{Data: appendResult(nil, r)}, nil
 }
 
 func (a *agent) handleForward(m imsg.Message) (imsg.Message, error) {
@@ -236,7 +250,24 @@ func (a *agent) handleForward(m imsg.Message) (imsg.Message, error) {
 	if err != nil {
 		return imsg.Message{}, fmt.Errorf("parent: account: %w", err)
 	}
-	return forwardMessage(a.openForward(u)), nil
+	var f *os.File
+	if failed := a.as(u, func() { f, err = a.openForward(u) }); failed != nil {
+		err = fmt.Errorf("%w: %w", ErrTemporary, failed)
+	}
+	return forwardMessage(f, err), nil
+}
+
+// as runs f as u, which a process that is one user's is already, or must find
+// out that it is not.
+func (a *agent) as(u Account, f func()) error {
+	if !a.many {
+		f()
+		return nil
+	}
+	if u.UID == 0 {
+		return errors.New("nothing is done as user id 0")
+	}
+	return actAs(u.UID, u.GID, f)
 }
 
 // forwardMessage is the answer to a request for a .forward.

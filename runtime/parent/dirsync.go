@@ -15,10 +15,13 @@ type dirSyncs struct {
 // A dirSync is a directory that is being synced, and who waits for the next
 // round.
 type dirSync struct {
+	file    *os.File
 	waiting []chan error
 }
 
-// sync returns when all that was done to dir before the call is on disk.
+// sync returns when all that was done to dir before the call is on disk. The
+// caller opens the directory, with whatever rights it has at the moment; to
+// sync what is open takes none.
 func (s *dirSyncs) sync(dir string) error {
 	s.mu.Lock()
 	if d, running := s.dirs[dir]; running {
@@ -28,14 +31,26 @@ func (s *dirSyncs) sync(dir string) error {
 		s.mu.Unlock()
 		return <-c
 	}
-	d := new(dirSync)
+	s.mu.Unlock()
+
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if _, running := s.dirs[dir]; running { // another was faster
+		s.mu.Unlock()
+		f.Close()
+		return s.sync(dir)
+	}
 	if s.dirs == nil {
 		s.dirs = make(map[string]*dirSync)
 	}
+	d := &dirSync{file: f}
 	s.dirs[dir] = d
 	s.mu.Unlock()
 
-	err := syncDir(dir)
+	err = f.Sync()
 	s.next(dir, d)
 	return err
 }
@@ -47,24 +62,16 @@ func (s *dirSyncs) next(dir string, d *dirSync) {
 	defer s.mu.Unlock()
 	if len(d.waiting) == 0 {
 		delete(s.dirs, dir)
+		d.file.Close()
 		return
 	}
 	waiting := d.waiting
 	d.waiting = nil
 	go func() {
-		err := syncDir(dir)
+		err := d.file.Sync()
 		s.next(dir, d)
 		for _, c := range waiting {
 			c <- err
 		}
 	}()
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }

@@ -25,6 +25,10 @@ func (a *agent) mayActAs(d Delivery) error {
 		return err
 	}
 	switch {
+	case a.many && d.Method == Maildir:
+		return nil // see as
+	case a.many:
+		return &deliveryError{code: exTempFail, text: "this process writes maildirs alone"}
 	case a.uid == 0 && d.Method != Command:
 		return &deliveryError{code: exTempFail, text: fmt.Sprintf(
 			"this process is root and delivers nothing but to commands: start it so that it becomes the account of %s", d.As.Name)}

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,17 +16,23 @@ import (
 // complete and on disk before it appears in new/, and so is its name before
 // success is reported.
 func (a *agent) maildir(d Delivery, msg *message) error {
-	if err := a.checkHome(d); err != nil {
-		return err
-	}
 	top := a.local(a.target(d))
-	if err := a.makeFolder(top); err != nil {
-		return err
-	}
 	dir, err := a.folder(d, top, msg)
 	if err != nil {
 		return err
 	}
+	// The maildir is nearly always there: it is made when it is missed.
+	err = a.store(dir, msg)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = a.makeMaildir(d, top, dir); err == nil {
+			err = a.store(dir, msg)
+		}
+	}
+	return err
+}
+
+// store makes msg a new file of the folder dir.
+func (a *agent) store(dir string, msg *message) error {
 	name := a.uniqueName()
 	tmp := filepath.Join(dir, "tmp", name)
 	if err := writeFile(tmp, msg); err != nil {
@@ -38,6 +43,18 @@ func (a *agent) maildir(d Delivery, msg *message) error {
 		return err
 	}
 	return a.syncs.sync(filepath.Join(dir, "new"))
+}
+
+// makeMaildir makes what is missing of the maildir top and its folder dir, if
+// the home is there.
+func (a *agent) makeMaildir(d Delivery, top, dir string) error {
+	if err := a.checkHome(d); err != nil {
+		return err
+	}
+	if err := a.makeFolder(top); err != nil || dir == top {
+		return err
+	}
+	return a.makeFolder(dir)
 }
 
 // makeFolder makes what is missing of dir and its three subdirectories.
@@ -71,8 +88,10 @@ func (a *agent) makeFolder(dir string) error {
 func (a *agent) folder(d Delivery, top string, msg *message) (string, error) {
 	if d.Junk {
 		junk := filepath.Join(top, ".Junk")
-		if err := a.makeFolder(junk); err != nil {
-			return "", err
+		if !isDir(junk) {
+			if err := a.makeMaildir(d, top, junk); err != nil {
+				return "", err
+			}
 		}
 		spam, err := msg.isSpam()
 		if err != nil {
@@ -86,10 +105,10 @@ func (a *agent) folder(d Delivery, top string, msg *message) (string, error) {
 		return top, nil
 	}
 	sub := filepath.Join(top, "."+folderName(d.SubAddress))
-	if st, err := os.Stat(sub); err != nil || !st.IsDir() {
+	if !isDir(sub) {
 		return top, nil
 	}
-	return sub, a.makeFolder(sub)
+	return sub, nil
 }
 
 // folderName returns the sub-address tag as part of a file name: the bytes
@@ -144,10 +163,7 @@ func writeFile(path string, msg *message) (err error) {
 			os.Remove(path)
 		}
 	}()
-	if _, err := io.WriteString(f, msg.header); err != nil {
-		return err
-	}
-	if _, err := io.Copy(f, msg.body()); err != nil {
+	if err := msg.writeTo(f); err != nil {
 		return err
 	}
 	return f.Sync()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 )
 
 // A message is the header lines that delivery adds and a stored content. It
@@ -32,6 +33,30 @@ func (m *message) reader() io.Reader {
 
 // body returns the content without the added lines.
 func (m *message) body() io.Reader { return io.NewSectionReader(m.content, 0, m.size) }
+
+// blocks are what messages are written from: a whole message, mostly.
+var blocks = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// writeTo writes the whole message to f, in as few calls as may be.
+func (m *message) writeTo(f *os.File) error {
+	block := blocks.Get().(*[64 << 10]byte)
+	defer blocks.Put(block)
+	in, b := m.reader(), block[:]
+	for {
+		n, err := io.ReadFull(in, b)
+		if n > 0 {
+			if _, err := f.Write(b[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case err == io.EOF, err == io.ErrUnexpectedEOF:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
 
 // isSpam reports whether a line of the content's header says so: X-Spam or
 // X-Spam-Flag with the value yes, in any case.

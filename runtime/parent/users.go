@@ -31,9 +31,10 @@ const (
 // users has what is asked for done by processes of the users. This process is
 // root and touches nothing that a user could have put in its way.
 type users struct {
-	start Starter
-	syncs dirSyncs
-	boxes string // directory of the mailboxes of the system
+	start   Starter
+	courier *courier
+	syncs   dirSyncs
+	boxes   string // directory of the mailboxes of the system
 
 	mu      sync.Mutex
 	workers map[identity]*worker
@@ -54,7 +55,7 @@ type worker struct {
 
 func newUsers(start Starter) *users {
 	return &users{
-		start: start, boxes: systemMailboxes,
+		start: start, courier: new(courier), boxes: systemMailboxes,
 		workers: make(map[identity]*worker), freed: make(chan struct{}),
 	}
 }
@@ -89,6 +90,13 @@ func (u *users) deliver(ctx context.Context, d Delivery, content *os.File) Resul
 	if err == nil && d.Method == Mbox {
 		err = u.makeBox(d)
 	}
+	if c := u.courier.get(); c != nil && err == nil && d.Method == Maildir {
+		r, err := c.Deliver(ctx, d, content)
+		if err != nil {
+			return failure(fmt.Errorf("courier: %w", err))
+		}
+		return r
+	}
 	var w *worker
 	if err == nil {
 		w, err = u.acquire(ctx, identity{d.As.UID, d.As.GID})
@@ -118,12 +126,16 @@ func (u *users) forward(ctx context.Context, a Account) (*os.File, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, forwardLimit)
 	defer cancel()
-	w, err := u.acquire(ctx, identity{a.UID, a.GID})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrTemporary, err)
+	client := u.courier.get()
+	if client == nil {
+		w, err := u.acquire(ctx, identity{a.UID, a.GID})
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrTemporary, err)
+		}
+		defer u.release(w)
+		client = w.client
 	}
-	defer u.release(w)
-	f, err := w.client.Forward(ctx, a)
+	f, err := client.Forward(ctx, a)
 	if f == nil || err != nil {
 		return nil, err
 	}
@@ -235,6 +247,7 @@ func (u *users) close() {
 	}
 	u.mu.Unlock()
 	u.running.Wait()
+	u.courier.close()
 }
 
 // systemMailboxes is the one directory in which a user has a file that the

@@ -233,7 +233,7 @@ func (s *Supervisor) named(name string) *process {
 // spawn starts the process of p. What it is given follows its greeting.
 func (s *Supervisor) spawn(p *process) error {
 	o := Order{Role: p.role, As: p.As, Root: p.Root}
-	cmd, conn, err := s.launch(o.CommandLine(), s.plan.Lock.f, nil)
+	cmd, conn, err := s.launch(o.CommandLine(), s.plan.Lock.f, syscall.SysProcAttr{})
 	if err != nil {
 		return err
 	}
@@ -248,7 +248,10 @@ func (s *Supervisor) spawn(p *process) error {
 
 // launch starts this program with other arguments, a socket to it as its
 // descriptor 3, and, if it is not nil, also as the next one.
-func (s *Supervisor) launch(args []string, also *os.File, as *syscall.Credential) (*exec.Cmd, imsg.Conn, error) {
+func (s *Supervisor) launch(args []string, also *os.File, as syscall.SysProcAttr) (*exec.Cmd, imsg.Conn, error) {
+	// Of a session of its own: a key pressed at the terminal of the daemon is
+	// for the parent alone.
+	as.Setsid = true
 	ours, theirs, err := socketpair()
 	if err != nil {
 		return nil, nil, err
@@ -261,9 +264,7 @@ func (s *Supervisor) launch(args []string, also *os.File, as *syscall.Credential
 	cmd := &exec.Cmd{
 		Path: s.exe.path, Args: args, Env: environment(),
 		Stderr: s.plan.Stderr, ExtraFiles: []*os.File{theirs},
-		// Of a session of its own: a key pressed at the terminal of the
-		// daemon is for the parent alone.
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Credential: as},
+		SysProcAttr: &as,
 	}
 	if also != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, also)
@@ -619,11 +620,28 @@ type UserProcess struct {
 // StartUser starts a process of role that is the user from its first
 // instruction on, with no group but gid.
 func (s *Supervisor) StartUser(role string, uid, gid uint32, args ...string) (*UserProcess, error) {
-	if uid == 0 {
+	return s.startUser(role, args, syscall.SysProcAttr{Credential: credential(uid, gid)})
+}
+
+// StartAnyUser starts a process of role that is a, and may act for every user,
+// though not as root: what that comes to is for the process to confine.
+func (s *Supervisor) StartAnyUser(role string, a Account, args ...string) (*UserProcess, error) {
+	as := syscall.SysProcAttr{Credential: credential(uint32(a.UID), uint32(a.GID))}
+	if err := anyUser(&as); err != nil {
+		return nil, err
+	}
+	return s.startUser(role, args, as)
+}
+
+func credential(uid, gid uint32) *syscall.Credential {
+	return &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}}
+}
+
+func (s *Supervisor) startUser(role string, args []string, as syscall.SysProcAttr) (*UserProcess, error) {
+	if as.Credential.Uid == 0 {
 		return nil, errors.New("nothing is done as user id 0")
 	}
-	cmd, conn, err := s.launch(Order{Role: role, Args: args}.CommandLine(), nil,
-		&syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}})
+	cmd, conn, err := s.launch(Order{Role: role, Args: args}.CommandLine(), nil, as)
 	if err != nil {
 		return nil, err
 	}

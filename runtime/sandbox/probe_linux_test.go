@@ -160,6 +160,9 @@ func probes(o *order, ln net.Listener) map[string]func() error {
 		"ptrace":         func() error { return callError(unix.SYS_PTRACE, unix.PTRACE_DETACH, 1, 0) },
 		"peek":           func() error { return callError(unix.SYS_PROCESS_VM_READV, uintptr(os.Getpid()), 0, 0) },
 		"mount":          func() error { return unix.Mount("", "/no-such-directory", "tmpfs", 0, "") },
+		"act":            func() error { return actsAs(61001) },
+		"act as root":    func() error { return actsAs(0) },
+		"act as 2^32":    func() error { return actsAs(1 << 32) }, // of which the kernel reads the lower half
 		"setuid":         func() error { return callError(unix.SYS_SETUID, 0, 0, 0) },
 		"chroot":         func() error { return unix.Chroot("/") },
 		"namespace":      func() error { return unix.Unshare(unix.CLONE_NEWUSER) },
@@ -171,6 +174,16 @@ func probes(o *order, ln net.Listener) map[string]func() error {
 
 		"work": works,
 	}
+}
+
+// actsAs has a thread that ends with it act for a user in the file system.
+func actsAs(uid uint64) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- callError(unix.SYS_SETFSUID, uintptr(uid), 0, 0)
+	}()
+	return <-done
 }
 
 // callError makes a call with arguments that do nothing even where it is

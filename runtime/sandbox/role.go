@@ -30,6 +30,7 @@ type rights struct {
 	bind      bool   // choose the address that it connects from
 	accept    bool   // take connections of the listeners that it is given
 	libraries bool   // load code, as the C library does to look up users
+	users     bool   // act in the file system for users, root excepted
 
 	// promises are those of pledge(2), which has its own words for all this.
 	promises string
@@ -48,6 +49,7 @@ var roles = map[string]rights{
 	"queue":   {files: writeFiles, promises: "stdio rpath wpath cpath fattr flock recvfd sendfd"},
 	"mda":     {promises: "stdio recvfd sendfd"},
 	"mta":     {dial: tcp, bind: true, promises: "stdio inet recvfd"},
+	"courier": {files: writeFiles, users: true, promises: "stdio rpath wpath cpath fattr id recvfd sendfd"},
 	"analyze": {promises: "stdio"}, // compares configurations before a reload
 }
 

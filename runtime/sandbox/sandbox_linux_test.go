@@ -134,6 +134,7 @@ func (r *report) landlocked(t *testing.T) bool {
 // mayDo is what each role can do of the probes: spelled out, not taken from the
 // table that is tested.
 var mayDo = map[string]string{
+	"courier": "read list write store act",
 	"crypto":  "",
 	"control": "accept",
 	"lka":     "read list tcp udp unix code user",

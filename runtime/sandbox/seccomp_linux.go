@@ -24,8 +24,8 @@ var always = [][]string{
 	},
 	// another identity, another view of the system
 	{
-		"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset",
-		"setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32", "setfsuid32", "setfsgid32", "setgroups32",
+		"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "capset",
+		"setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32",
 		"chroot", "pivot_root", "unshare", "setns", "mount", "umount", "umount2", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount",
 		"fspick", "mount_setattr", "personality", "setsid", "setpgid", "vhangup",
 	},
@@ -60,6 +60,13 @@ var (
 	starting  = []string{"execve", "execveat", "fork", "vfork"}
 	accepting = []string{"accept", "accept4"}
 )
+
+// acting are the calls by which a thread becomes another in the file system.
+var acting = []string{"setfsuid", "setfsgid", "setgroups", "setfsuid32", "setfsgid32", "setgroups32"}
+
+// rootID has those of them fail that would make it root. The kernel reads 32
+// bits of the argument.
+var rootID = []call{when("setfsuid", lacks(0, 0xffffffff)), when("setfsuid32", lacks(0, 0xffffffff))}
 
 // namespaces are the flags of clone that make a new view of the system.
 const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
@@ -98,6 +105,10 @@ func denied(r rights) (names [][]string, calls []call) {
 	self := uint64(os.Getpid())
 	calls = append(calls, when("tgkill", not(0, self)), when("clone", has(0, namespaces)))
 	names = append(names, starting)
+	calls = append(calls, rootID...)
+	if !r.users {
+		names = append(names, acting)
+	}
 	calls = append(calls, when("kill", not(0, self)), when("clone", lacks(0, unix.CLONE_THREAD)))
 	if r.files == noFiles {
 		names = append(names, opening)

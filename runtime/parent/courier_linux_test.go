@@ -1,0 +1,176 @@
+package parent
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"smtpd/runtime/imsg"
+)
+
+// newCourierHomes returns the agent of a courier, which is root here, and a
+// directory with a home for each of so many users, from uid 62000 on.
+func newCourierHomes(t *testing.T, users int) (*agent, string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can act for several users in a test")
+	}
+	a, err := newAgent(Config{ServerName: "mx.example.org", Many: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "courier") // t.TempDir is closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range users {
+		home := courierAccount(dir, i).Home
+		if err := os.Mkdir(home, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(home, 62000+i, 62000+i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a, dir
+}
+
+func courierAccount(dir string, i int) Account {
+	return Account{Name: fmt.Sprint("u", i), UID: uint32(62000 + i), GID: uint32(62000 + i), Home: filepath.Join(dir, fmt.Sprint("u", i))}
+}
+
+// bring has a deliver to an account as the courier's process is asked to.
+func bring(t *testing.T, a *agent, to Account, target string) Result {
+	t.Helper()
+	d := testDelivery(to.Home, Maildir, target)
+	d.As, d.User = to, to.Name
+	content := testContent(t, testMessage)
+	f, err := os.Open(content.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := a.handle(t.Context(), imsg.Message{Type: typeDeliver, Data: appendDelivery(nil, d), File: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := parseResult(m.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestCourier checks that what is written for many users at once belongs to
+// each of them.
+func TestCourier(t *testing.T) {
+	const users, each = 20, 10
+	a, dir := newCourierHomes(t, users)
+	var wg sync.WaitGroup
+	for i := range users {
+		for range each {
+			wg.Go(func() { wantDelivered(t, bring(t, a, courierAccount(dir, i), "Maildir")) })
+		}
+	}
+	wg.Wait()
+	for i := range users {
+		home := courierAccount(dir, i).Home
+		for _, path := range append(files(t, filepath.Join(home, "Maildir", "new")), filepath.Join(home, "Maildir"), filepath.Join(home, "Maildir", "tmp")) {
+			var st syscall.Stat_t
+			if err := syscall.Lstat(path, &st); err != nil || int(st.Uid) != 62000+i || int(st.Gid) != 62000+i || st.Mode&0o077 != 0 {
+				t.Errorf("%s belongs to %d:%d, mode %o, %v", path, st.Uid, st.Gid, st.Mode, err)
+			}
+		}
+		if n := len(files(t, filepath.Join(home, "Maildir", "new"))); n != each {
+			t.Errorf("user %d has %d messages, want %d", i, n, each)
+		}
+	}
+}
+
+// TestCourierTraps checks that nobody has the courier write or read where he
+// could not himself.
+func TestCourierTraps(t *testing.T) {
+	a, dir := newCourierHomes(t, 3)
+	attacker, victim := courierAccount(dir, 0), courierAccount(dir, 1)
+	wantDelivered(t, bring(t, a, victim, "Maildir"))
+	if err := os.WriteFile(filepath.Join(victim.Home, ".forward"), []byte("victim@example.org\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := func(to, name string) {
+		t.Helper()
+		if err := os.Symlink(to, filepath.Join(attacker.Home, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link(filepath.Join(victim.Home, "Maildir"), "Maildir")
+	link("/root", "root")
+	for _, target := range []string{"Maildir", "root/Maildir", victim.Home + "/Maildir", "/root/Maildir", "/etc/Maildir"} {
+		if r := bring(t, a, attacker, target); r.Outcome != TempFail {
+			t.Errorf("%s: %+v, want a temporary failure", target, r)
+		}
+	}
+	if n := len(files(t, filepath.Join(victim.Home, "Maildir", "new"))); n != 1 {
+		t.Errorf("the victim has %d messages, want 1", n)
+	}
+	for _, u := range []Account{{Name: "x", UID: attacker.UID, GID: attacker.GID, Home: victim.Home}, {Name: "x", UID: 0, GID: 0, Home: victim.Home}} {
+		m, err := a.handle(t.Context(), imsg.Message{Type: typeForward, Data: appendAccount(nil, u)})
+		if err != nil || m.File != nil {
+			t.Errorf("as %d: got a file: %v, %v", u.UID, m.File != nil, err)
+		}
+	}
+	root := victim
+	root.UID, root.GID = 0, 0
+	if r := bring(t, a, root, "Maildir"); r.Outcome == Delivered {
+		t.Errorf("as root: %+v", r)
+	}
+	d := testDelivery(attacker.Home, Mbox, "mbox")
+	d.As = attacker
+	if r := deliver(t, a, d, testMessage); r.Outcome != TempFail {
+		t.Errorf("an mbox: %+v", r)
+	}
+}
+
+// TestActAs checks that a thread is what it was afterwards, and that only it
+// was another meanwhile.
+func TestActAs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	now := func() [2]int {
+		uid, _ := unix.SetfsuidRetUid(-1)
+		gid, _ := unix.SetfsgidRetGid(-1)
+		return [2]int{uid, gid}
+	}
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			uid := 62000 + i
+			err := actAs(uint32(uid), uint32(uid+1000), func() {
+				if got := now(); got != [2]int{uid, uid + 1000} {
+					t.Errorf("acts as %v, want %d", got, uid)
+				}
+				groups, err := unix.Getgroups()
+				if err != nil || len(groups) != 1 || groups[0] != uid+1000 {
+					t.Errorf("groups %v, %v", groups, err)
+				}
+				other := make(chan [2]int)
+				go func() { other <- now() }()
+				if got := <-other; got != [2]int{0, 0} {
+					t.Errorf("another goroutine is %v", got)
+				}
+			})
+			if got := now(); err != nil || got != [2]int{0, 0} {
+				t.Errorf("afterwards: %v, %v", got, err)
+			}
+		})
+	}
+	wg.Wait()
+}
