@@ -107,11 +107,11 @@ func countAre(n int, what string) string {
 }
 
 // batch decides a transaction a line.
-func batch(s *streams, rs *compile.Ruleset, x *analyze.Explainer) error {
+func batch(s *streams, rs *compile.Ruleset, x *analyze.Explainer, l engine.Lookups) error {
 	out := bufio.NewWriterSize(s.out, 1<<16)
 	verdicts := make(map[verdictKey][]byte)
 	err := forEachTransaction(s.in, out, rs, func(_ *described, tx *engine.Transaction) error {
-		d := x.Engine().Decide(context.Background(), tx, nil)
+		d := x.Engine().Decide(context.Background(), tx, l)
 		key := verdictKey{d.Outcome, d.Rule}
 		line, ok := verdicts[key]
 		if !ok {

@@ -32,6 +32,7 @@ type explainCmd struct {
 	MailFrom string  `placeholder:"ADDRESS" help:"The sender; none is the null sender."`
 	RcptTo   string  `placeholder:"ADDRESS" help:"The recipient."`
 	Internal bool    `help:"The recipient came out of an expansion."`
+	Ask      bool    `help:"Ask the running daemon for what tables say that are not in the configuration, and for accounts."`
 	Batch    bool    `xor:"input" help:"Read transactions as JSON lines from standard input, write a decision for each."`
 	SMTP     bool    `name:"smtp" xor:"input" help:"Read the client's side of an SMTP session from standard input; each RCPT is explained."`
 
@@ -151,8 +152,16 @@ func (c *explainCmd) Run(s *streams) error {
 		semantics = engine.OpenSMTPD78
 	}
 	x := &explainer{cmd: c, loaded: l, Explainer: analyze.NewExplainer(l.rules, semantics)}
+	if c.Ask {
+		daemon, err := dialDaemon()
+		if err != nil {
+			return err
+		}
+		defer daemon.Close()
+		x.live = newLive(l.rules, daemon)
+	}
 	if c.Batch {
-		return batch(s, l.rules, x.Explainer)
+		return batch(s, l.rules, x.Explainer, x.lookups())
 	}
 	if err := x.prepare(s); err != nil {
 		return err
@@ -166,12 +175,21 @@ type explainer struct {
 	cmd *explainCmd
 	*loaded
 	*analyze.Explainer
+	live       *live          // nil: nobody is asked
 	labels     map[int]string // of rules, by their index
 	accounts   *compile.Table
 	forwards   map[string]string
 	host       compile.Host
 	statements map[compile.Origin]*ast.Stmt // made when first needed
 	explained  int
+}
+
+// lookups returns who is asked for tables without content.
+func (x *explainer) lookups() engine.Lookups {
+	if x.live == nil {
+		return nil
+	}
+	return x.live
 }
 
 // input explains what the command line asks for.

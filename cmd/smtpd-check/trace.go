@@ -80,6 +80,7 @@ type askTrace struct {
 	Known   bool   `json:"known"` // the answer
 	Found   bool   `json:"found"`
 	Error   string `json:"error,omitempty"`
+	probeTrace
 }
 
 // A caseTrace is the decision under assumptions about tables.
@@ -121,6 +122,7 @@ type expandTrace struct {
 	Known bool   `json:"known"` // false: Found is assumed, or nothing is
 	Found bool   `json:"found"`
 	Value string `json:"value,omitempty"`
+	probeTrace
 }
 
 type deliveryTrace struct {
@@ -140,7 +142,7 @@ type deliveryTrace struct {
 // trace decides a transaction and collects why.
 func (x *explainer) trace(ctx context.Context, tx *engine.Transaction) *trace {
 	decided, decoded := x.decoded(tx)
-	e := x.Explain(ctx, decided, nil)
+	e := x.Explain(ctx, decided, x.lookups())
 	d := e.Decision
 	t := &trace{Version: traceVersion, verdict: verdictOf(x.rules, d), Transaction: describe(tx), Decoded: decoded, Passed: []passTrace{}, Asked: []askTrace{}}
 	if f := sessionFilter(x.rules, tx); f != 0 {
@@ -216,6 +218,7 @@ func (x *explainer) passed(tx *engine.Transaction, p *analyze.Passed) passTrace 
 
 func (x *explainer) asked(q *analyze.Asked) askTrace {
 	t := askTrace{Table: x.rules.Table(q.Table).Name, Service: q.Service.String(), Key: q.Key, Known: q.Err == nil, Found: q.Found}
+	t.probeTrace = x.live.probed(q.Question)
 	if q.Err != nil && !errors.Is(q.Err, analyze.ErrNotAsked) {
 		t.Error = q.Err.Error()
 	}
@@ -311,6 +314,9 @@ func (x *explainer) expand(ctx context.Context, t *trace, tx *engine.Transaction
 		Rules: x.rules, Transaction: tx, Decider: x.Engine(), Accounts: x.accounts, Forwards: x.forwards, File: x.include,
 		Lookups: analyze.NotAsked{},
 	}
+	if x.live != nil {
+		w.Ask, w.Lookups = x.live.ask, x.live
+	}
 	e := analyze.Expand(ctx, w, time.Now())
 	switch {
 	case e.Open():
@@ -354,6 +360,12 @@ func (x *explainer) node(n *expand.Node, assumed []expand.Assumption) *nodeTrace
 		l := expandTrace{What: subjects[q.Subject], Key: q.Key, Known: known, Found: q.Found, Value: q.Value}
 		if q.Table != 0 {
 			l.Table = x.rules.Table(q.Table).Name
+		}
+		switch q.Subject {
+		case expand.AliasOf:
+			l.probeTrace = x.live.probed(engine.Question{Table: q.Table, Service: engine.Alias, Key: q.Key})
+		case expand.AccountOf:
+			l.probeTrace = x.live.probed(engine.Question{Table: q.Table, Service: engine.UserInfo, Key: q.Key})
 		}
 		t.Lookups = append(t.Lookups, l)
 	}

@@ -95,13 +95,13 @@ func (a *askTrace) text() string {
 	head := fmt.Sprintf("table <%s> is asked (%s) for %q", a.Table, a.Service, a.Key)
 	switch {
 	case a.Error != "":
-		return head + ": " + a.Error
+		return head + ": " + a.Error + a.probeTrace.text()
 	case !a.Known:
 		return fmt.Sprintf("table <%s> would be asked (%s) for %q", a.Table, a.Service, a.Key)
 	case a.Found:
-		return head + ": found"
+		return head + ": found" + a.probeTrace.text()
 	}
-	return head + ": not found"
+	return head + ": not found" + a.probeTrace.text()
 }
 
 // conclusion says which rule decides what.
@@ -258,13 +258,15 @@ func (l *expandTrace) text() string {
 	case l.What == "include":
 		return l.Key + " is missing"
 	case l.Found && l.What == "alias":
-		return fmt.Sprintf("%s has %q: %s", source, l.Key, oneLine(l.Value))
+		return fmt.Sprintf("%s has %q: %s", source, l.Key, oneLine(l.Value)) + l.probeTrace.text()
 	case l.Found && l.Table != "":
-		return fmt.Sprintf("%s has %q", source, l.Key)
+		return fmt.Sprintf("%s has %q", source, l.Key) + l.probeTrace.text()
+	case l.Found && l.Backend != "":
+		return fmt.Sprintf("the system has %q", l.Key) + l.probeTrace.text()
 	case l.Found || l.Table == "": // of the system; that it lacks a user is said as the failure
 		return ""
 	}
-	return fmt.Sprintf("%s has no %q", source, l.Key)
+	return fmt.Sprintf("%s has no %q", source, l.Key) + l.probeTrace.text()
 }
 
 // oneLine makes a text fit for a line.

@@ -28,6 +28,9 @@ type AtHand struct {
 	File     func(path string) (text string, ok bool, err error) // included by aliases; or nil
 	// Down says of a table that it fails; nil: none does.
 	Down func(compile.TableID) error
+	// Ask asks a table without content, or the system if it is 0. nil: nobody
+	// can be asked.
+	Ask func(t compile.TableID, s engine.Service, key string) (value string, ok bool, err error)
 
 	Assumed []Assumption
 	static  map[*compile.Table]*engine.Static
@@ -81,6 +84,9 @@ func (w *AtHand) lookup(t compile.TableID, s engine.Service, key string) (string
 			return "", false, fmt.Errorf("table %s: %w", table.Name, err)
 		}
 	}
+	if table.Kind == compile.Dynamic && w.Ask != nil {
+		return w.Ask(t, s, key)
+	}
 	if table.Kind == compile.Dynamic {
 		return "", false, fmt.Errorf("table %s: its content is %w", table.Name, ErrUnknown)
 	}
@@ -104,12 +110,18 @@ func (w *AtHand) User(_ context.Context, t compile.TableID, name string) (Accoun
 	if t == 0 || w.Rules.Table(t).Backend == "getpwnam" {
 		return w.systemUser(name)
 	}
-	value, ok, err := w.lookup(t, engine.UserInfo, name)
-	if err != nil || !ok {
-		return Account{}, false, err
+	return parsed(name)(w.lookup(t, engine.UserInfo, name))
+}
+
+// parsed returns what makes an account of the answer to a lookup.
+func parsed(name string) func(value string, ok bool, err error) (Account, bool, error) {
+	return func(value string, ok bool, err error) (Account, bool, error) {
+		if err != nil || !ok {
+			return Account{}, false, err
+		}
+		a, err := ParseAccount(name, value)
+		return a, err == nil, err
 	}
-	a, err := ParseAccount(name, value)
-	return a, err == nil, err
 }
 
 // systemUser looks into the copy of the system's accounts: a list of names,
@@ -118,6 +130,9 @@ func (w *AtHand) systemUser(name string) (Account, bool, error) {
 	assumed := Account{Name: name, UID: 1, GID: 1, Home: "/home/" + name}
 	if name == "root" {
 		assumed.UID, assumed.GID = 0, 0
+	}
+	if w.Accounts == nil && w.Ask != nil {
+		return parsed(name)(w.Ask(0, engine.UserInfo, name))
 	}
 	if w.Accounts == nil {
 		w.assume(AccountOf, name)
@@ -134,8 +149,7 @@ func (w *AtHand) systemUser(name string) (Account, bool, error) {
 	if f := strings.Split(value, ":"); len(f) == 6 {
 		value = f[1] + ":" + f[2] + ":" + f[4]
 	}
-	a, err := ParseAccount(name, value)
-	return a, err == nil, err
+	return parsed(name)(value, true, nil)
 }
 
 // Forward implements World.
