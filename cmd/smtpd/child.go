@@ -275,7 +275,8 @@ func runCourier(o proc.Order, stderr io.Writer) error {
 		return errors.New("a name of the server is missing")
 	}
 	_ = time.Local.String() // reads TZ and the file that it names
-	if err := sandbox.Enter(courierRole, sandbox.Config{Paths: []string{"/"}}, newLog(stderr, slog.LevelInfo)); err != nil {
+	early, _ := newLog(stderr, slog.LevelInfo, logForm{})
+	if err := sandbox.Enter(courierRole, sandbox.Config{Paths: []string{"/"}}, early); err != nil {
 		return err
 	}
 	conn, err := proc.ParentConn()
