@@ -27,6 +27,7 @@ type Report struct {
 	Arrival    time.Time
 	EnvID      string // xtext, as the sender gave it
 	Full       bool   // RET=FULL: a failure returns the whole message
+	UTF8       bool   // who gets it reads RFC 6533
 	Recipients []Recipient
 
 	Date time.Time
@@ -54,6 +55,8 @@ func New(server string, group []envelope.Envelope) *Report {
 		Arrival: first.Arrival, EnvID: first.EnvID,
 		// A message that requires TLS does not go back without (RFC 8689, section 5).
 		Full: first.Ret == "FULL" && first.Flags&envelope.RequireTLS == 0,
+		// Who sent by SMTPUTF8 is who can read it (RFC 6533, section 5).
+		UTF8: first.Flags&envelope.SMTPUTF8 != 0,
 	}
 	for i := range group {
 		ev := &group[i]
@@ -139,7 +142,10 @@ func (r *Report) explain(w io.Writer) {
 
 // status writes the part for programs (RFC 3464, section 2).
 func (r *Report) status(w io.Writer) {
-	r.part(w, "Delivery Report", "message/delivery-status")
+	r.part(w, "Delivery Report", r.form("message/delivery-status", "message/global-delivery-status"))
+	if r.UTF8 {
+		fmt.Fprint(w, "Content-Transfer-Encoding: 8bit\n")
+	}
 	fmt.Fprint(w, "\n")
 	if id := clean(xtext(r.EnvID)); id != "" {
 		field(w, "Original-Envelope-Id", id)
@@ -154,17 +160,26 @@ func (r *Report) status(w io.Writer) {
 	}
 }
 
+// form returns the media type of a part: one that holds ASCII, or that of
+// RFC 6533 with UTF-8 in its place.
+func (r *Report) form(ascii, global string) string {
+	if r.UTF8 {
+		return global
+	}
+	return ascii
+}
+
 func (r *Report) recipient(w io.Writer, c *Recipient) {
 	if kind, addr, ok := strings.Cut(c.Original, ";"); ok {
-		field(w, "Original-Recipient", clean(kind)+"; "+clean(xtext(addr)))
+		field(w, "Original-Recipient", clean(kind)+"; "+r.address(xtext(addr)))
 	}
-	field(w, "Final-Recipient", finalRecipient(c.Final))
+	field(w, "Final-Recipient", r.finalRecipient(c.Final))
 	field(w, "Action", actions[r.Kind])
 	field(w, "Status", statusOf(c.Status, r.Kind))
-	if remote := clean(c.Remote); remote != "" {
+	if remote := r.text(c.Remote); remote != "" {
 		field(w, "Remote-MTA", "dns; "+remote)
 	}
-	if text := clean(c.Diagnostic); text != "" && (r.Kind == envelope.Failed || r.Kind == envelope.Delayed) {
+	if text := r.text(c.Diagnostic); text != "" && (r.Kind == envelope.Failed || r.Kind == envelope.Delayed) {
 		kind := "X-Local; "
 		if c.Remote != "" {
 			kind = "smtp; "
@@ -179,11 +194,27 @@ func (r *Report) recipient(w io.Writer, c *Recipient) {
 	}
 }
 
-func finalRecipient(a envelope.Address) string {
-	if rfc5321.IsASCII(a.User) {
+func (r *Report) finalRecipient(a envelope.Address) string {
+	if rfc5321.IsASCII(a.String()) {
 		return "rfc822; " + clean(a.String())
 	}
-	return "utf-8; " + clean(rfc5321.Escape(a.String()))
+	return "utf-8; " + r.address(a.String())
+}
+
+// address returns an address as a field may hold it.
+func (r *Report) address(s string) string {
+	if r.UTF8 {
+		return clean(unescape(s))
+	}
+	return clean(rfc5321.Escape(s))
+}
+
+// text returns what a host said as a field may hold it.
+func (r *Report) text(s string) string {
+	if s = clean(s); r.UTF8 {
+		return s
+	}
+	return ascii(s)
 }
 
 // statusOf returns status if it is one (RFC 3463, section 2) whose class
@@ -202,12 +233,12 @@ func statusOf(status string, kind envelope.BounceKind) string {
 // of it, and only if that was asked for (RFC 3461, section 4.3).
 func (r *Report) copyOriginal(w *bufio.Writer, original io.Reader) error {
 	if r.Full && r.Kind == envelope.Failed {
-		r.part(w, "Original message", "message/rfc822")
+		r.part(w, "Original message", r.form("message/rfc822", "message/global"))
 		fmt.Fprint(w, "Content-Transfer-Encoding: 8bit\n\n")
 		_, err := io.Copy(w, original)
 		return err
 	}
-	r.part(w, "Message headers", "text/rfc822-headers")
+	r.part(w, "Message headers", r.form("text/rfc822-headers", "message/global-headers"))
 	fmt.Fprint(w, "Content-Transfer-Encoding: 8bit\n\n")
 	return copyHeader(w, original)
 }

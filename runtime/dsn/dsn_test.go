@@ -55,13 +55,23 @@ func cases() map[string]*Report {
 	hostile.Error = "550 no\r\n\r\n--=_id--\r\nBcc: x\x00\x1b[2J\u2028end"
 	hostile.Remote, hostile.ORcpt = "evil\nAction: delivered", "rfc822;x+0D+0AAction: delivered"
 	hostile.Rcpt.User = "x\ny"
+	ascii := failed
+	ascii.Dest, ascii.Error = envelope.ParseAddress("jörg@bücher.example"), "550 5.1.1 kein Postfach für jörg"
+	ascii.ORcpt = `utf-8;j\x{F6}rg@b\x{FC}cher.example`
+	global := ascii
+	global.Flags, global.Sender = envelope.SMTPUTF8, envelope.ParseAddress("émile@exemple.example")
+	globalFull := global
+	globalFull.Ret = "FULL"
 	return map[string]*Report{
-		"failed":          New("mx.example", []envelope.Envelope{failed, local}),
-		"failed, full":    New("mx.example", []envelope.Envelope{full}),
-		"delayed":         New("mx.example", []envelope.Envelope{delayed}),
-		"delivered":       New("mx.example", []envelope.Envelope{delivered}),
-		"relayed":         New("mx.example", []envelope.Envelope{relayed}),
-		"failed, hostile": New("mx.example", []envelope.Envelope{hostile}),
+		"failed, utf-8 to an old sender": New("mx.example", []envelope.Envelope{ascii}),
+		"failed, utf-8":                  New("mx.example", []envelope.Envelope{global}),
+		"failed, utf-8, full":            New("mx.example", []envelope.Envelope{globalFull}),
+		"failed":                         New("mx.example", []envelope.Envelope{failed, local}),
+		"failed, full":                   New("mx.example", []envelope.Envelope{full}),
+		"delayed":                        New("mx.example", []envelope.Envelope{delayed}),
+		"delivered":                      New("mx.example", []envelope.Envelope{delivered}),
+		"relayed":                        New("mx.example", []envelope.Envelope{relayed}),
+		"failed, hostile":                New("mx.example", []envelope.Envelope{hostile}),
 	}
 }
 

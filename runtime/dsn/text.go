@@ -3,6 +3,8 @@ package dsn
 import (
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -74,4 +76,29 @@ func xtext(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
+}
+
+// ascii returns s with a question mark for what is not ASCII.
+func ascii(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= utf8.RuneSelf {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// escaped is a character in the form that stands where only ASCII may
+// (RFC 6533, section 3).
+var escaped = regexp.MustCompile(`\\x\{([0-9A-F]{2,6})\}`)
+
+// unescape returns an address of type utf-8 as it is.
+func unescape(s string) string {
+	return escaped.ReplaceAllStringFunc(s, func(e string) string {
+		n, err := strconv.ParseUint(e[3:len(e)-1], 16, 21)
+		if err != nil || !utf8.ValidRune(rune(n)) {
+			return e
+		}
+		return string(rune(n))
+	})
 }

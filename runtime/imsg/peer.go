@@ -288,6 +288,9 @@ func closeFile(f *os.File) {
 // Notify sends a message that wants no answer. It takes ownership of m.File.
 func (p *Peer) Notify(m Message) { p.send(m, 0, 0) }
 
+// pid is what frames are marked with; it is no secret and never changes.
+var pid = uint32(os.Getpid())
+
 // send queues the frames of m for the writer.
 func (p *Peer) send(m Message, flags, id uint32) {
 	p.mu.Lock()
@@ -297,7 +300,6 @@ func (p *Peer) send(m Message, flags, id uint32) {
 		return
 	}
 	typ := m.Type&typeMask | flags
-	pid := uint32(os.Getpid())
 	for len(m.Data) > MaxData {
 		p.out = append(p.out, Frame{Type: typ | flagMore, ID: id, PID: pid, Data: m.Data[:MaxData]})
 		m.Data = m.Data[MaxData:]

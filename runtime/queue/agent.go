@@ -84,7 +84,7 @@ func (a *agent) newTerms(rs *compile.Ruleset) *terms {
 	inflight := cmp.Or(rs.Scheduler.MaxInflight, 5000)
 	t := &terms{
 		rules: rs, life: make(map[string]time.Duration), maxInflight: inflight, window: 2 * inflight,
-		judge: judge{rs.Bounce, cmp.Or(rs.Queue.TTL, lifeOfReports), a.log, a.freeID},
+		judge: judge{rs.Bounce, cmp.Or(rs.Queue.TTL, lifeOfReports), rs.ServerName, a.log, a.freeID},
 	}
 	for i := range rs.Actions {
 		act := &rs.Actions[i]
@@ -408,6 +408,7 @@ func (a *agent) inject(ctx context.Context, group []envelope.Envelope) error {
 		return err
 	}
 	defer a.reception.rollback(in.id) // of no effect after a commit
+	in.flags = envelope.IsBounce | group[0].Flags&envelope.SMTPUTF8
 	now := a.current.Load()
 	server := cmp.Or(group[0].SMTPName, now.rules.ServerName)
 	if err := now.submitter.SubmitReport(ctx, in.id, server, group[0].Sender); err != nil {

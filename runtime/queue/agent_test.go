@@ -420,7 +420,11 @@ func TestNoReport(t *testing.T) {
 				tt.change(&ev)
 				f.send("Subject: hi\n\nbody\n", ev)
 				f.wait(time.Minute)
-				if got := f.seen(); len(got) != 1 {
+				want := 1
+				if tt.name == "a report" {
+					want = 2 // the second is what tells the postmaster of it
+				}
+				if got := f.seen(); len(got) != want {
 					t.Errorf("tries: %v", got)
 				}
 				if !strings.Contains(f.log.String(), tt.log) {
@@ -951,4 +955,55 @@ func TestOrders(t *testing.T) {
 			t.Errorf("report:\n%s", body)
 		}
 	})
+}
+
+// TestDoubleBounce checks that the postmaster hears of what nobody else can be
+// told, once: a report about that goes nowhere.
+func TestDoubleBounce(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		deny bool // the report is refused when it is made, or when it is delivered
+		want string
+	}{
+		{"made", true, "and sender@example.org cannot be told of it: 550 Invalid recipient"},
+		{"delivered", false, "sender@example.org: 550 5.1.1 no such user"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, testRules(), nil)
+				defer f.stop()
+				f.set(func(ev *envelope.Envelope) (Result, error) {
+					if ev.Rcpt.User == "postmaster" {
+						return Result{Outcome: TempFail, Text: "later"}, nil
+					}
+					return Result{Outcome: PermFail, Status: "5.1.1", Text: "550 5.1.1 no such user"}, nil
+				})
+				if tt.deny {
+					f.refuse = errors.New("550 Invalid recipient")
+				}
+				f.send("Subject: hi\n\nbody\n", to("a@one.example"))
+				f.wait(bounceGather)
+				f.mu.Lock()
+				f.refuse = nil
+				f.mu.Unlock()
+				f.wait(5 * time.Second)
+				m, body := f.report()
+				if got := m.Header.Get("To"); got != "<postmaster@mx.example>" {
+					t.Errorf("the report goes to %s", got)
+				}
+				if !strings.Contains(body, tt.want) {
+					t.Errorf("no %q in\n%s", tt.want, body)
+				}
+				f.set(func(*envelope.Envelope) (Result, error) {
+					return Result{Outcome: PermFail, Text: "550 no postmaster"}, nil
+				})
+				f.seen()
+				f.wait(day)
+				if got := f.seen(); len(got) != 1 {
+					t.Errorf("tries: %v", got)
+				}
+				f.empty()
+			})
+		})
+	}
 }

@@ -1,7 +1,10 @@
 package queue
 
 import (
+	"cmp"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"smtpd/runtime/envelope"
@@ -10,10 +13,11 @@ import (
 // A judge says what follows from the end of a try. It decides and logs; it
 // stores nothing.
 type judge struct {
-	ages []time.Duration // at which a delay is reported
-	life time.Duration   // of reports
-	log  *slog.Logger
-	id   func(envelope.MessageID) (envelope.ID, error) // a free one
+	ages   []time.Duration // at which a delay is reported
+	life   time.Duration   // of reports
+	server string          // name of this host
+	log    *slog.Logger
+	id     func(envelope.MessageID) (envelope.ID, error) // a free one
 }
 
 // bounceGather is how long a report waits for more to report of its message.
@@ -89,10 +93,17 @@ func (j *judge) failed(c *Changes, ev *envelope.Envelope, now time.Time) error {
 	switch {
 	case ev.Type == envelope.Bounce:
 		j.log.Warn("queue: double bounce!", "evpid", ev.ID, "to", ev.Sender, "stat", ev.Error)
-		return nil
+		if ev.BounceKind != envelope.Failed || isPostmaster(ev.Sender) {
+			return nil // what is late or delivered is no news to others
+		}
+		ev.Error = fmt.Sprintf("and %s cannot be told of it: %s", ev.Sender, ev.Error)
+		return j.tellPostmaster(c, ev, now)
 	case ev.Sender.IsNull() && ev.Flags&envelope.IsBounce != 0:
 		j.log.Warn("queue: double bounce!", "evpid", ev.ID, "to", ev.Dest, "stat", ev.Error)
-		return nil
+		if isPostmaster(ev.Rcpt) {
+			return nil
+		}
+		return j.tellPostmaster(c, ev, now)
 	case ev.Sender.IsNull():
 		j.log.Warn("queue: no return path!", "evpid", ev.ID, "to", ev.Dest, "stat", ev.Error)
 		return nil
@@ -101,6 +112,17 @@ func (j *judge) failed(c *Changes, ev *envelope.Envelope, now time.Time) error {
 	}
 	return j.report(c, ev, envelope.Failed, 0, now)
 }
+
+// tellPostmaster has a report go to the postmaster that cannot be brought to
+// whom it was for. Nobody is told of one to the postmaster: that would not end.
+func (j *judge) tellPostmaster(c *Changes, ev *envelope.Envelope, now time.Time) error {
+	b := *ev
+	b.Sender = envelope.Address{User: "postmaster", Domain: cmp.Or(ev.SMTPName, j.server)}
+	b.Ret, b.EnvID, b.ORcpt = "", "", ""
+	return j.report(c, &b, envelope.Failed, 0, now)
+}
+
+func isPostmaster(a envelope.Address) bool { return strings.EqualFold(a.User, "postmaster") }
 
 // expire removes ev, whose lifetime is over, and reports it.
 func (j *judge) expire(c *Changes, ev *envelope.Envelope, now time.Time) error {

@@ -30,7 +30,8 @@ type incoming struct {
 	created time.Time
 	low     uint32 // lower half of the id of the last envelope
 	evs     []envelope.Envelope
-	from    *client // nil: a report, which is made here
+	from    *client        // nil: a report, which is made here
+	flags   envelope.Flags // of all of its envelopes
 }
 
 // maxEnvelopes bounds what one message may bring: far more than a recipient
@@ -127,9 +128,7 @@ func (in *incoming) add(ev envelope.Envelope, life time.Duration) {
 	ev.ID = envelope.ID(in.id)<<32 | envelope.ID(in.low)
 	ev.Created, ev.NextTry, ev.Expires = in.created, in.created, in.created.Add(life)
 	ev.LastTry, ev.LastBounce, ev.Tries = time.Time{}, time.Time{}, 0
-	if in.from == nil {
-		ev.Flags |= envelope.IsBounce
-	}
+	ev.Flags |= in.flags
 	in.evs = append(in.evs, ev)
 }
 
