@@ -122,6 +122,7 @@ type agent struct {
 	dial      func(ctx context.Context, d *net.Dialer, addr string) (net.Conn, error)
 
 	work    sync.WaitGroup // sessions
+	most    int            // of them
 	book    *book
 	routes  routes
 	reports reports
@@ -160,7 +161,7 @@ func newAgent(stop, hard context.Context, c Config) (*agent, error) {
 	a := &agent{
 		stop: stop, hard: hard, rules: c.Rules, log: c.Log, port: cmp.Or(c.Port, defaultPort), timeout: dialogueTimeout,
 		actions: make(map[string]*compile.Action), self: selfAddrs(c.Rules), keys: keys,
-		book: newBook(), relays: make(map[relayID]*relay), idle: make(map[any][]*seat),
+		most: mostConns(), book: newBook(), relays: make(map[relayID]*relay), idle: make(map[any][]*seat),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

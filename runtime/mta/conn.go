@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -36,9 +37,37 @@ func newConn(nc net.Conn, timeout time.Duration) *conn {
 // use makes nc the connection, and forgets what was buffered of the one before:
 // what a host sent in clear is not believed after TLS began.
 func (c *conn) use(nc net.Conn) {
-	c.nc = nc
-	c.r = bufio.NewReaderSize(nc, 2*maxReplyLine)
-	c.w = bufio.NewWriterSize(nc, 64<<10)
+	c.nc, c.r, c.w = nc, nil, nil
+	c.wake()
+}
+
+// Buffers are shared by the sessions that have something to say: most are idle
+// at most times.
+var (
+	replyReaders   = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 2*maxReplyLine) }}
+	commandWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
+)
+
+// wake gets buffers for a connection that has none.
+func (c *conn) wake() {
+	if c.r == nil {
+		c.r, c.w = replyReaders.Get().(*bufio.Reader), commandWriters.Get().(*bufio.Writer)
+		c.r.Reset(c.nc)
+		c.w.Reset(c.nc)
+	}
+}
+
+// rest gives the buffers back. If the host has said more than it was asked they
+// stay, for that to be noticed.
+func (c *conn) rest() {
+	if c.r == nil || c.r.Buffered() > 0 || c.w.Buffered() > 0 {
+		return
+	}
+	c.r.Reset(nil)
+	c.w.Reset(nil)
+	replyReaders.Put(c.r)
+	commandWriters.Put(c.w)
+	c.r, c.w = nil, nil
 }
 
 // send adds a command to those that go out next.

@@ -7,11 +7,14 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"smtpd/compile"
 )
 
 // Keys of what connections are counted by.
 type (
+	allKey       struct{}
 	hostKey      struct{ host netip.Addr }
 	routeKey     struct{ source, host netip.Addr } // source invalid: any
 	sourceKey    struct{ source netip.Addr }
@@ -262,6 +265,7 @@ func limitsOf(r *relay, source, host netip.Addr) []limit {
 	l := &r.limits
 	seconds := func(n int) time.Duration { return time.Duration(n) * time.Second }
 	list := []limit{
+		{key: allKey{}, max: r.a.most},
 		{key: hostKey{host}, max: l.MaxConnPerHost, delay: seconds(l.ConnDelayHost)},
 		{key: routeKey{source, host}, max: l.MaxConnPerRoute,
 			delay: wanted(l.ConnDelayRoute, defaultConnDelayRoute), again: wanted(l.ReconnDelayRoute, defaultReconnDelayRoute)},
@@ -274,6 +278,19 @@ func limitsOf(r *relay, source, host netip.Addr) []limit {
 	}
 	return list
 }
+
+// mostConns returns how many connections this process may have: what the system
+// lets it open, less what it needs for messages and links.
+func mostConns() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return defaultMost
+	}
+	return int(min(max(uint64(l.Cur)/2, 50), 20_000))
+}
+
+// defaultMost is for systems that do not say.
+const defaultMost = 400
 
 // limitsFor returns the limits for mail to domain.
 func limitsFor(m *compile.MTA, domain string) compile.MTALimits {

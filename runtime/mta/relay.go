@@ -60,6 +60,9 @@ func (a *agent) sit(s *session) *seat {
 	for _, l := range st.limits {
 		a.idle[l.key] = append(a.idle[l.key], st)
 	}
+	if l := a.idle[allKey{}]; len(l) > maxIdle {
+		a.endIdle(l[0])
+	}
 	return st
 }
 
@@ -89,13 +92,21 @@ func (a *agent) makeRoom(keys []any) {
 	defer a.mu.Unlock()
 	for _, key := range keys {
 		if l := a.idle[key]; len(l) > 0 {
-			st := l[0]
-			a.rise(st)
-			st.task <- nil
+			a.endIdle(l[0])
 			return
 		}
 	}
 }
+
+// endIdle ends an idle session.
+func (a *agent) endIdle(st *seat) {
+	a.rise(st)
+	st.task <- nil
+}
+
+// maxIdle is how many sessions may be idle at a time: a queue that empties to
+// thousands of hosts must not leave as many connections.
+const maxIdle = 1000
 
 // submit gives t to an idle session, or lets it wait for one.
 func (a *agent) submit(action *compile.Action, dest destination, t *task) {
@@ -198,6 +209,7 @@ func (r *relay) next(s *session, last func()) *task {
 		last()
 		return t
 	}
+	s.conn.rest()
 	st := a.sit(s)
 	a.mu.Unlock()
 	last()

@@ -399,6 +399,7 @@ const maxHosts = 10
 func (s *session) close(err error) {
 	ctx := s.a.hard
 	if err == nil && ctx.Err() == nil {
+		s.conn.wake()
 		s.conn.timeout = min(s.conn.timeout, 5*time.Second) // for a mere courtesy
 		s.conn.cmd("QUIT")
 	}

@@ -60,6 +60,7 @@ type transaction struct {
 // means that the session cannot be used again; unless it is errStale all is
 // known that will ever be.
 func (s *session) transact(ctx context.Context, t *task) error {
+	s.conn.wake()
 	x := &transaction{session: s, t: t, pending: t.pending()}
 	for _, i := range x.pending {
 		t.outcomes[i] = outcome{}
