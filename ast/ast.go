@@ -253,13 +253,15 @@ type ProcOption struct {
 }
 
 // A Filter declares a filter: a use of a process, a process of its own, a
-// chain, or a built-in one.
+// milter, a chain, or a built-in one.
 type Filter struct {
-	Name     Str       `parser:"'filter':Keyword @@"`
-	Proc     *Str      `parser:"( 'proc':Keyword @@"`
-	ProcExec *ProcExec `parser:"| @@"`
-	Chain    *List     `parser:"| 'chain':Keyword @@"`
-	Phase    *Phase    `parser:"| 'phase':Keyword @@ )"`
+	Name      Str        `parser:"'filter':Keyword @@"`
+	Proc      *Str       `parser:"( ( 'proc':Keyword @@"`
+	ProcExec  *ProcExec  `parser:"| @@"`
+	Milter    *Milter    `parser:"| @@ )"`
+	OnFailure *OnFailure `parser:"@@?"`
+	Chain     *List      `parser:"| 'chain':Keyword @@"`
+	Phase     *Phase     `parser:"| 'phase':Keyword @@ )"`
 
 	// KindPos is where the word chain or phase stands. Only lang.Parse sets
 	// it, and in a Part there may be nothing behind that word.
@@ -270,6 +272,19 @@ type Filter struct {
 type ProcExec struct {
 	Command Str           `parser:"'proc-exec':Keyword @@"`
 	Options []*ProcOption `parser:"@@*"`
+}
+
+// A Milter is where a filter that is a milter listens.
+type Milter struct {
+	Pos     token.Pos
+	Address Str `parser:"'milter':Word @@"`
+}
+
+// An OnFailure says what a filter that cannot be asked does.
+type OnFailure struct {
+	Pos    token.Pos
+	Bypass bool `parser:"'on-failure':Word @'bypass':Keyword"`
+	EndPos token.Pos
 }
 
 // A Phase is a built-in filter: one condition and one decision. The grammar

@@ -80,6 +80,16 @@ var Extensions = []Extension{
 		Syntax:  `"listen" "metrics" "on" address "port" number`,
 		Example: "listen metrics on 127.0.0.1 port 9325",
 	},
+	{
+		Word:    "milter",
+		Syntax:  `"filter" string "milter" string`,
+		Example: `filter "sign" milter "inet:127.0.0.1:8891"`,
+	},
+	{
+		Word:    "on-failure",
+		Syntax:  `"filter" string ( "proc" | "proc-exec" | "milter" ) string … "on-failure" "bypass"`,
+		Example: `filter "count" proc-exec "/usr/libexec/filter-count" on-failure bypass`,
+	},
 }
 
 // Extends reports whether word is one of ours.

@@ -14,7 +14,7 @@ import (
 // that is added is sent as well; who adds one raises the version.
 const (
 	codecMagic   = "smtpd-rules"
-	codecVersion = 5
+	codecVersion = 6
 )
 
 // ErrEncoding is what Decode returns for anything that Append did not make.

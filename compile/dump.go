@@ -278,7 +278,9 @@ func (d *dumper) filter(f *Filter) {
 		}
 		d.line("filter", quoted(f.Name), "phase", f.Phase, "match", d.criterion(f.Test.Field.String(), f.Test.Criterion), verdict, f.Origin)
 	case f.Proc != "":
-		d.line("filter", quoted(f.Name), opt("proc", f.Proc), f.Origin)
+		d.line("filter", quoted(f.Name), opt("proc", f.Proc), onFailure(f), f.Origin)
+	case f.Milter != "":
+		d.line("filter", quoted(f.Name), opt("milter", string(f.Milter)), onFailure(f), f.Origin)
 	default:
 		names := make([]string, len(f.Chain))
 		for i, m := range f.Chain {
@@ -286,6 +288,13 @@ func (d *dumper) filter(f *Filter) {
 		}
 		d.line("filter", quoted(f.Name), "chain {", strings.Join(names, ", "), "}", f.Origin)
 	}
+}
+
+func onFailure(f *Filter) string {
+	if f.Bypass {
+		return "on-failure bypass"
+	}
+	return ""
 }
 
 // criterion returns a criterion as the language writes it.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"smtpd/ast"
 	"smtpd/compile"
 	"smtpd/compile/hostfacts"
@@ -130,6 +132,34 @@ func TestListenMetrics(t *testing.T) {
 		f, parsed := parse("c", lang.Options{Text: []byte(conf + "\nmatch reject\n")})
 		if rs, list := compile.Compile(f, hostfacts.Unnamed()); rs != nil && len(parsed) == 0 {
 			t.Errorf("%q: accepted, %v", conf, list)
+		}
+	}
+}
+
+func TestMilter(t *testing.T) {
+	for conf, want := range map[string]compile.Filter{
+		`filter "m" milter "inet:localhost:8891"`:                               {Name: "m", Milter: "inet:localhost:8891"},
+		`filter m milter "inet:[::1]:8891" on-failure bypass`:                   {Name: "m", Milter: "inet:[::1]:8891", Bypass: true},
+		`filter m milter "unix:/run/m.sock"`:                                    {Name: "m", Milter: "unix:/run/m.sock"},
+		`filter m proc-exec "/bin/m" user "x" on-failure bypass`:                {Name: "m", Proc: "m", Bypass: true},
+		"proc p \"/bin/m\"\nfilter m proc p on-failure bypass\nfilter n proc p": {Name: "m", Proc: "p", Bypass: true},
+	} {
+		f, _ := parse("c", lang.Options{Text: []byte(conf + "\nmatch reject\n")})
+		rs, list := compile.Compile(f, hostfacts.Unnamed())
+		if rs == nil {
+			t.Errorf("%s: %v", conf, list)
+			continue
+		}
+		got := rs.Filters[0]
+		got.Origin = compile.Origin{}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", conf, diff)
+		}
+	}
+	for _, address := range []string{"", "inet:25", "inet:host", "inet:host:0", "inet:host:smtp", "inet::25", "unix:run/m.sock", "/run/m.sock", "tcp:h:1"} {
+		f, _ := parse("c", lang.Options{Text: fmt.Appendf(nil, "filter m milter %q\nmatch reject\n", address)})
+		if rs, list := compile.Compile(f, hostfacts.Unnamed()); rs != nil {
+			t.Errorf("%q: accepted, %v", address, list)
 		}
 	}
 }

@@ -53,13 +53,28 @@ func (c *compiler) filter(f *ast.Filter) {
 	case f.ProcExec != nil:
 		c.filters.taken(c, &f.Name, f.ProcExec.Command.Pos)
 		c.procExec(&filter, f.ProcExec, &f.Name)
+	case f.Milter != nil:
+		c.filters.taken(c, &f.Name, f.Milter.Address.Pos)
+		c.milter(&filter, f.Milter)
 	case f.Chain != nil:
 		filter.Chain = c.chain(f.Chain)
 	case f.Phase != nil:
 		c.phase(&filter, f.Phase)
 	}
+	if o := f.OnFailure; o != nil {
+		filter.Bypass = o.Bypass
+		c.extension(token.Span{Start: o.Pos, End: o.EndPos}, o.Pos, "filter on-failure")
+	}
 	c.rs.Filters = append(c.rs.Filters, filter)
 	c.filters.declare(&f.Name, FilterID(len(c.rs.Filters)), c.failed(errors))
+}
+
+func (c *compiler) milter(f *Filter, m *ast.Milter) {
+	c.extension(token.At(m.Pos), m.Pos, "filter milter")
+	f.Milter = MilterAddr(m.Address.Text)
+	if _, _, ok := f.Milter.Split(); !ok {
+		c.errorf(span(&m.Address), m.Address.Pos, "milter-address", "%q is not where a milter listens: write \"inet:host:port\" or \"unix:/path\"", m.Address.Text)
+	}
 }
 
 // procExec gives a filter a process of its own, under its own name. A

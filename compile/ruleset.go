@@ -1,7 +1,10 @@
 package compile
 
 import (
+	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"smtpd/compile/tablefile"
@@ -310,11 +313,13 @@ type Proc struct {
 	Origin              Origin
 }
 
-// A Filter is a built-in filter, a use of a process, or a chain. Exactly one
-// of Proc, Chain and Phase is set.
+// A Filter is a built-in filter, a use of a process, a milter, or a chain.
+// Exactly one of Proc, Milter, Chain and Phase is set.
 type Filter struct {
 	Name   string // "<dynamic:0>" for an anonymous chain
 	Proc   string
+	Milter MilterAddr
+	Bypass bool // of a process or milter: pass mail while it cannot be asked
 	Chain  []FilterID
 	Phase  string // "connect", "helo", …: a built-in filter
 	Test   FilterTest
@@ -322,6 +327,28 @@ type Filter struct {
 	Text   string // of Do
 	Origin Origin
 }
+
+// A MilterAddr is where a milter listens: "unix:/path" or "inet:host:port".
+type MilterAddr string
+
+// Split returns the network and the address, as net.Dial takes them; ok is
+// false if a is neither.
+func (a MilterAddr) Split() (network, address string, ok bool) {
+	kind, address, _ := strings.Cut(string(a), ":")
+	switch kind {
+	case "unix":
+		return "unix", address, strings.HasPrefix(address, "/")
+	case "inet":
+		host, port, err := net.SplitHostPort(address)
+		n, perr := strconv.ParseUint(port, 10, 16)
+		return "tcp", address, err == nil && host != "" && perr == nil && n > 0
+	}
+	return "", "", false
+}
+
+// Process reports whether a filter speaks for itself: who has one in the chain
+// of a listener tells it of sessions as they go on.
+func (f *Filter) Process() bool { return f.Proc != "" || f.Milter != "" }
 
 // A FilterField is what a built-in filter looks at.
 type FilterField uint8

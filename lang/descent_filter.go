@@ -11,12 +11,20 @@ func (d *descent) filter() *ast.Filter {
 	switch {
 	case d.kw("proc"):
 		f.Proc = d.newStr()
+		f.OnFailure = d.onFailure()
 	case d.kw("proc-exec"):
 		p := new(ast.ProcExec)
 		if d.str(&p.Command) {
 			p.Options = d.procOptions()
 			f.ProcExec = p
 		}
+		f.OnFailure = d.onFailure()
+	case d.own("milter"):
+		m := &ast.Milter{Pos: at}
+		if d.str(&m.Address) {
+			f.Milter = m
+		}
+		f.OnFailure = d.onFailure()
 	case d.kw("chain"):
 		f.KindPos = at
 		f.Chain = d.list(true)
@@ -26,6 +34,19 @@ func (d *descent) filter() *ast.Filter {
 	default:
 		d.fail()
 	}
+	return f
+}
+
+func (d *descent) onFailure() *ast.OnFailure {
+	f := &ast.OnFailure{Pos: d.peek().pos}
+	if d.failed || !d.own("on-failure") {
+		return nil
+	}
+	d.wantKw("bypass")
+	if d.failed {
+		return nil
+	}
+	f.Bypass, f.EndPos = true, d.end
 	return f
 }
 

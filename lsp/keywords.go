@@ -48,7 +48,7 @@ var meanings = map[string]string{
 	"encryption":       "Keeps queued mail encrypted, with a key of 32 bytes: given here, or read from standard input at the start.",
 	"expand-only":      "Delivers only where aliases or `.forward` files point to; mail for a user without them is refused.",
 	"fcrdns":           "Holds if the name of the client's address has that address.",
-	"filter":           "Declares a filter: a built-in condition (`phase`), a program (`proc`, `proc-exec`), or a `chain`.",
+	"filter":           "Declares a filter: a built-in condition (`phase`), a program (`proc`, `proc-exec`), a `milter`, or a `chain`.",
 	"listen filter":    "The filter, or the chain in braces, that sessions of this listener go through.",
 	"action filter":    "The filter that is told of the events of outgoing sessions.",
 	"for":              "Says where mail goes to. Without it a rule is `for local`.",

@@ -349,7 +349,7 @@ func rewriters(rs *compile.Ruleset) []compile.FilterID {
 		for _, part := range f.Chain {
 			add(part)
 		}
-		if (f.Proc != "" || f.Phase != "" && f.Do == compile.Rewrite) && !slices.Contains(list, id) {
+		if (f.Process() || f.Phase != "" && f.Do == compile.Rewrite) && !slices.Contains(list, id) {
 			list = append(list, id)
 		}
 	}
