@@ -87,7 +87,7 @@ func filters(rs *compile.Ruleset) []compile.Filter {
 	var l []compile.Filter
 	for i := range rs.Filters {
 		f := &rs.Filters[i]
-		l = append(l, compile.Filter{Proc: f.Proc, Chain: f.Chain, Phase: f.Phase})
+		l = append(l, compile.Filter{Proc: f.Proc, Milter: f.Milter, Chain: f.Chain, Phase: f.Phase})
 	}
 	return l
 }

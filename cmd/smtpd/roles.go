@@ -243,15 +243,27 @@ func runMDA(ctx context.Context, p *parts) error {
 func runParent(ctx context.Context, p *parts, c parent.Config) error {
 	c.Log, c.ServerName = p.log, p.rules.ServerName
 	c.Filters, c.Tables, c.LibexecDirs, c.FilterUser = p.rules.Procs, p.rules.Tables, p.setup.Libexec, p.setup.User
+	c.Milters = milters(p.rules)
 	c.Logins = asksForAccounts(p.rules) != nil
 	c.MFA, c.MDA, c.LKA, c.Control = p.conn("mfa"), p.conn("mda"), p.conn("lka"), p.conn("control")
 	c.Updates = passOn(ctx, p.updates, func(u *update) parent.Update {
 		return parent.Update{
-			Filters: u.rules.Procs, Tables: u.rules.Tables, Logins: asksForAccounts(u.rules) != nil,
+			Filters: u.rules.Procs, Tables: u.rules.Tables, Milters: milters(u.rules), Logins: asksForAccounts(u.rules) != nil,
 			MFA: u.conn("mfa"), MDA: u.conn("mda"), LKA: u.conn("lka"), Done: u.done,
 		}
 	})
 	return parent.Main(ctx, c)
+}
+
+// milters returns where the milters of rs listen, by the names of their filters.
+func milters(rs *compile.Ruleset) map[string]compile.MilterAddr {
+	l := make(map[string]compile.MilterAddr)
+	for i := range rs.Filters {
+		if f := &rs.Filters[i]; f.Milter != "" {
+			l[f.Name] = f.Milter
+		}
+	}
+	return l
 }
 
 // keyName is the name of the descriptor of the private key of a pki.

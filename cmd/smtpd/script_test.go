@@ -127,6 +127,7 @@ func runScripts(t *testing.T, args []string) {
 			"relays":    relays,
 			"queueid":   queueID,
 			"hold":      hold,
+			"milter":    milter,
 			"served":    served,
 			"sqlite":    sqlite,
 			"resume":    resume,

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"smtpd/runtime/stat"
 )
 
 // Times and sizes of a program.
@@ -62,6 +64,8 @@ type Program struct {
 // New returns a program that does not run yet.
 func New(c Config) *Program { return &Program{c: c, ready: make(chan struct{})} }
 
+var restarts = stat.Counter("smtpd_mfa_filter_restarts_total", "Times that a filter process ended, or was ended, and was started again.", "filter")
+
 // Run keeps the program running until ctx is done. One that ends is started
 // again after a pause, which grows while it does not live long.
 func (p *Program) Run(ctx context.Context) {
@@ -75,6 +79,7 @@ func (p *Program) Run(ctx context.Context) {
 		if time.Since(began) > longestPause {
 			pause = firstPause
 		}
+		restarts.WithLabelValues(p.c.Name).Inc()
 		p.c.Log.Warn("lost processor", "filter", p.c.Name, "err", err, "restart", pause)
 		t := time.NewTimer(pause)
 		select {
@@ -161,12 +166,45 @@ func (p *Program) Open(ctx context.Context, d Direction, session uint64) (Regist
 	}
 }
 
+// Registration returns what the program registered for, to which the session
+// is known.
+func (p *Program) Registration(session uint64) (Registration, error) {
+	in, err := p.current()
+	if err == nil && in.knows(session) == 0 {
+		err = fmt.Errorf("filter %s: %w", p.c.Name, ErrStranger)
+	}
+	if err != nil {
+		return Registration{}, err
+	}
+	return in.registered, nil
+}
+
 // Close forgets a session.
 func (p *Program) Close(session uint64) {
 	if in, err := p.current(); err == nil {
 		in.mu.Lock()
 		delete(in.known, session)
 		in.mu.Unlock()
+	}
+}
+
+// Forget forgets all sessions of a direction: who had them has lost them.
+func (p *Program) Forget(d Direction) {
+	in, err := p.current()
+	if err != nil {
+		return
+	}
+	var lost []uint64
+	in.mu.Lock()
+	for session, of := range in.known {
+		if of == d {
+			lost = append(lost, session)
+		}
+	}
+	in.mu.Unlock()
+	for _, session := range lost {
+		p.Report(session, []Event{{At: time.Now(), Name: "link-disconnect"}})
+		p.Close(session)
 	}
 }
 

@@ -65,7 +65,7 @@ func Main(ctx context.Context, c Config) error {
 		return p
 	}
 	a.watcher.look(ctx) // so that nobody is told what was true when the rules were read
-	a.watcher.mfa = serve("mfa", c.MFA, msgLookup, msgCheck, msgUserInfo, msgInclude, msgSnapshot)
+	a.watcher.mfa = serve("mfa", c.MFA, msgLookup, msgCheck, msgUserInfo, msgInclude, msgSnapshot, msgAddrs)
 	wg.Go(func() { a.watcher.run(ctx) })
 	kept := a.policies.open(c.Policies)
 	wg.Go(func() { a.policies.run(ctx, kept) })

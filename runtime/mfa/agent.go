@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -50,7 +51,7 @@ func Main(ctx context.Context, c Config) error {
 	tables := lka.NewClient(toLKA)
 	a.lookups, a.views.from, a.queue = tables, tables, queue.NewClient(toQueue)
 	user := parent.NewClient(toParent)
-	a.homes, a.starter = user, user
+	a.homes, a.starter, a.caller = user, user, user
 
 	var wg sync.WaitGroup
 	errs := make(chan error, 4)
@@ -71,7 +72,9 @@ func Main(ctx context.Context, c Config) error {
 		wg.Go(func() { p.Run(ctx) })
 	}
 	run("queue", toQueue)
-	run("smtp", imsg.NewPeer(c.SMTP, a.handle))
+	toSMTP := imsg.NewPeer(c.SMTP, a.handle)
+	toSMTP.OnLoss(a.forget)
+	run("smtp", toSMTP)
 	if c.MTA != nil {
 		wg.Go(func() { imsg.NewPeer(c.MTA, a.handleRelay).Run(ctx) }) // without it nothing is to be decided less
 	}
@@ -87,6 +90,7 @@ type (
 		Lookup(ctx context.Context, t compile.TableID, s engine.Service, key string) (value string, ok bool, err error)
 		UserInfo(ctx context.Context, t compile.TableID, name string) (lka.UserInfo, bool, error)
 		Include(ctx context.Context, path string) (text string, ok bool, err error)
+		Addrs(ctx context.Context, host string) ([]netip.Addr, error)
 	}
 	homes interface {
 		Forward(ctx context.Context, u parent.Account) (*os.File, error)
@@ -94,8 +98,12 @@ type (
 	starter interface {
 		Program(ctx context.Context, name string) (*os.File, error)
 	}
+	caller interface {
+		Milter(ctx context.Context, name string, addr netip.Addr) (*os.File, error)
+	}
 	envelopes interface {
 		Submit(ctx context.Context, msg envelope.MessageID, evs []envelope.Envelope) ([]envelope.ID, error)
+		Withdraw(ctx context.Context, msg envelope.MessageID) error
 	}
 )
 
@@ -113,9 +121,11 @@ type agent struct {
 	lookups lookups
 	homes   homes
 	starter starter
+	caller  caller
 	queue   envelopes
 
 	transactions transactions
+	milters      milterUses
 }
 
 func newAgent(c Config) *agent {
@@ -231,11 +241,27 @@ func (a *agent) knows(id compile.FilterID) error {
 
 // rcpt resolves one recipient of a transaction.
 func (a *agent) rcpt(ctx context.Context, q *Rcpt) verdict {
-	ids, err := a.resolve(ctx, q, a.transactions.of(q.Session.ID, q.Message), 0)
+	err := a.anew(ctx, q)
+	var ids []envelope.ID
+	if err == nil {
+		ids, err = a.resolve(ctx, q, a.transactions.of(q.Session.ID, q.Message), 0)
+	}
 	if err != nil {
 		return verdict{Reply: a.reply(ctx, q, err)}
 	}
 	return verdict{IDs: ids}
+}
+
+// anew takes what the message has got of recipients, if q says so.
+func (a *agent) anew(ctx context.Context, q *Rcpt) error {
+	if !q.Anew {
+		return nil
+	}
+	a.transactions.drop(q.Session.ID)
+	if err := a.queue.Withdraw(ctx, q.Message); err != nil {
+		return expand.Refuse(expand.ReplyTemporary, "withdraw from queue: %w", err)
+	}
+	return nil
 }
 
 var _ queue.Submitter = (*agent)(nil)
@@ -323,6 +349,10 @@ func newEnvelope(q *Rcpt, action *compile.Action, d expand.Delivery, flags envel
 	}
 	if d.Internal {
 		ev.Flags |= envelope.Internal
+	}
+	if q.Hold != "" {
+		ev.Flags |= envelope.Suspended
+		ev.Status, ev.Error = "4.7.1", "quarantined by a filter: "+q.Hold
 	}
 	return ev
 }

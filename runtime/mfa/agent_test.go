@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +53,10 @@ func (p *peers) UserInfo(_ context.Context, _ compile.TableID, name string) (lka
 
 func (p *peers) Include(context.Context, string) (string, bool, error) { return "", false, p.down }
 
+func (p *peers) Addrs(context.Context, string) ([]netip.Addr, error) {
+	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, p.down
+}
+
 func (p *peers) Forward(_ context.Context, u parent.Account) (*os.File, error) {
 	if path, ok := p.forwards[u.Name]; ok {
 		return os.Open(path)
@@ -70,6 +75,14 @@ func (p *peers) Submit(_ context.Context, msg envelope.MessageID, evs []envelope
 		ids = append(ids, ev.ID)
 	}
 	return ids, nil
+}
+
+func (p *peers) Withdraw(_ context.Context, msg envelope.MessageID) error {
+	if p.full != nil {
+		return p.full
+	}
+	p.queued = slices.DeleteFunc(p.queued, func(ev envelope.Envelope) bool { return ev.ID.Message() == msg })
+	return nil
 }
 
 // testRules has an action of each kind. Mail for NAME.example goes by the

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
 	"smtpd/runtime/lka"
+	"smtpd/runtime/stat"
 )
 
 // phase asks the filters of a listener in order. The first that says more
@@ -27,13 +29,17 @@ func (a *agent) phase(ctx context.Context, p *Phase) (PhaseVerdict, error) {
 
 func (a *agent) decide(ctx context.Context, p *Phase) (v PhaseVerdict, err error) {
 	for f := range members(a.rules, p.Filter) {
-		if f.Proc != "" {
-			said, err := a.ask(ctx, f, p)
+		if f.Process() {
+			if !a.concerns(f, p) {
+				continue
+			}
+			said, err := a.askProcess(ctx, f, p)
 			if err != nil {
 				return PhaseVerdict{}, err
 			}
-			if said.Do != 0 {
-				v.Do, v.Text = said.Do, said.Text
+			v.Changes.merge(&said.Changes)
+			if said.Do != 0 || said.Discard {
+				v.Do, v.Text, v.Discard = said.Do, said.Text, said.Discard
 				return v, nil
 			}
 			continue
@@ -60,6 +66,58 @@ func (a *agent) decide(ctx context.Context, p *Phase) (v PhaseVerdict, err error
 		return v, nil
 	}
 	return v, nil
+}
+
+// What filters that are programs or milters have done, by their names.
+var (
+	filterRequests  = stat.Counter("smtpd_mfa_filter_requests_total", "Questions to filter processes and milters.", "filter")
+	filterDecisions = stat.Counter("smtpd_mfa_filter_decisions_total", "Answers of filter processes and milters.", "filter", "decision")
+	filterFailures  = stat.Counter("smtpd_mfa_filter_failures_total", "Questions that filter processes and milters did not answer.", "filter")
+)
+
+// askProcess puts a phase to a program or a milter. One that cannot be asked is
+// an error, unless the configuration lets mail pass then.
+func (a *agent) askProcess(ctx context.Context, f *compile.Filter, p *Phase) (v PhaseVerdict, err error) {
+	filterRequests.WithLabelValues(f.Name).Inc()
+	if f.Milter != "" {
+		v, err = a.askMilter(ctx, f, p)
+	} else {
+		v, err = a.ask(ctx, f, p)
+	}
+	if err == nil {
+		filterDecisions.WithLabelValues(f.Name, v.word()).Inc()
+		return v, nil
+	}
+	if ctx.Err() != nil {
+		return v, err
+	}
+	filterFailures.WithLabelValues(f.Name).Inc()
+	if f.Bypass {
+		a.log.Warn("filter bypassed", "filter", f.Name, "phase", p.Name, "err", err)
+		return PhaseVerdict{}, nil
+	}
+	return v, err
+}
+
+// concerns reports whether a program or a milter has something to say at a
+// phase. Whether one that is down would have is not known.
+func (a *agent) concerns(f *compile.Filter, p *Phase) bool {
+	if f.Milter != "" {
+		return slices.Contains(milterPhases, p.Name)
+	}
+	r, err := a.programs[f.Proc].Registration(p.Session.ID)
+	return err != nil || r.Filters(p.Name)
+}
+
+// word returns the word of the filter protocol for a verdict.
+func (v *PhaseVerdict) word() string {
+	switch {
+	case v.Discard:
+		return "discard"
+	case v.Do == 0:
+		return "proceed"
+	}
+	return v.Do.String()
 }
 
 // members yields the filters that id stands for, in order. The members of a
@@ -89,20 +147,20 @@ func Phases(rs *compile.Ruleset, id compile.FilterID) map[string]bool {
 	}
 	phases := make(map[string]bool)
 	for f := range members(rs, id) {
-		if f.Proc == "" {
+		if !f.Process() {
 			phases[f.Phase] = true
 		}
 	}
 	return phases
 }
 
-// Programs reports whether a program is among what id stands for.
+// Programs reports whether a program or a milter is among what id stands for.
 func Programs(rs *compile.Ruleset, id compile.FilterID) bool {
 	if id == 0 {
 		return false
 	}
 	for f := range members(rs, id) {
-		if f.Proc != "" {
+		if f.Process() {
 			return true
 		}
 	}

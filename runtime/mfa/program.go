@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -79,34 +78,48 @@ func (a *agent) startProgram(ctx context.Context, name string) (net.Conn, error)
 	return net.FileConn(f)
 }
 
-// programsOf returns the programs that id stands for, in order.
-func (a *agent) programsOf(id compile.FilterID) []*filter.Program {
-	var l []*filter.Program
-	for f := range members(a.rules, id) {
-		if f.Proc != "" {
-			l = append(l, a.programs[f.Proc])
-		}
-	}
-	return l
-}
+// bypassTime is how long a new session waits for a program without which it
+// goes on.
+const bypassTime = 2 * time.Second
 
-// open makes a session known to the programs of its listener or relay action,
-// and returns what they want to hear and be asked.
+// open makes a session known to the programs and milters of its listener or
+// relay action, and returns what they want to hear and be asked.
 func (a *agent) open(ctx context.Context, d filter.Direction, q *sessionRef) (wanted, error) {
-	ctx, cancel := context.WithTimeout(ctx, openTime)
-	defer cancel()
 	var w wanted
-	for _, p := range a.programsOf(q.Filter) {
-		r, err := p.Open(ctx, d, q.Session)
-		if err != nil {
-			return wanted{}, err
-		}
-		w.Events = union(w.Events, r.In(d))
-		if d == filter.In {
-			w.Phases = union(w.Phases, r.Phases)
+	for f := range members(a.rules, q.Filter) {
+		switch {
+		case f.Proc != "":
+			r, err := a.openProgram(ctx, f, d, q.Session)
+			if err != nil {
+				return wanted{}, err
+			}
+			w.Events = union(w.Events, r.In(d))
+			if d == filter.In {
+				w.Phases = union(w.Phases, r.Phases)
+			}
+		case f.Milter != "" && d == filter.In:
+			a.milters.open(q.Session, f.Name)
+			w.Events = union(w.Events, []string{"link-disconnect"})
+			w.Phases = union(w.Phases, milterPhases)
 		}
 	}
 	return w, nil
+}
+
+// openProgram waits for a program that is being started, for a while.
+func (a *agent) openProgram(ctx context.Context, f *compile.Filter, d filter.Direction, session uint64) (filter.Registration, error) {
+	patience := openTime
+	if f.Bypass {
+		patience = bypassTime
+	}
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	r, err := a.programs[f.Proc].Open(waiting, d, session)
+	if err != nil && f.Bypass && ctx.Err() == nil {
+		a.log.Warn("filter bypassed", "filter", f.Name, "err", err)
+		return filter.Registration{}, nil
+	}
+	return r, err
 }
 
 func union(a, b []string) []string {
@@ -124,11 +137,18 @@ func (a *agent) tell(q *sessionRef, events []filter.Event) {
 		return
 	}
 	ended := slices.ContainsFunc(events, func(e filter.Event) bool { return e.Name == "link-disconnect" })
-	for _, p := range a.programsOf(q.Filter) {
+	for f := range members(a.rules, q.Filter) {
+		if f.Proc == "" {
+			continue
+		}
+		p := a.programs[f.Proc]
 		p.Report(q.Session, events)
 		if ended {
 			p.Close(q.Session)
 		}
+	}
+	if ended {
+		a.hangUp(q.Session)
 	}
 }
 
@@ -202,9 +222,10 @@ var eventPhases = map[string]string{"connect": "connected", "starttls": "tls"}
 
 // respond reports a verdict.
 func (a *agent) respond(p *Phase, v *PhaseVerdict) {
-	word := map[compile.Verdict]string{
-		0: "proceed", compile.Reject: "reject", compile.Disconnect: "disconnect", compile.Rewrite: "rewrite", compile.Junk: "junk",
-	}[v.Do]
+	word := v.word()
+	if v.Discard { // of a milter: programs know no such thing
+		word = "proceed"
+	}
 	phase := p.Name
 	if other, ok := eventPhases[phase]; ok {
 		phase = other
@@ -216,48 +237,85 @@ func (a *agent) respond(p *Phase, v *PhaseVerdict) {
 	a.tell(&sessionRef{p.Filter, p.Session.ID}, []filter.Event{{At: time.Now(), Name: "filter-response", Text: text}})
 }
 
-// message passes the lines of a message through the programs that want them.
-// It returns the other end of a stream socket: what is written there comes
-// back as the last of them has made it.
+// A stage is a program or a milter that a message goes through.
+type stage interface {
+	Send(lines ...string) error
+	Next(ctx context.Context) ([]string, error) // io.EOF after the dot
+	Close()
+}
+
+// message passes the lines of a message through the programs and milters that
+// want them. It returns the other end of a stream socket: what is written there
+// comes back as the last of them has made it.
 func (a *agent) message(ctx context.Context, q *sessionRef) (*os.File, error) {
-	var stages []*filter.Message
-	fail := func(err error) (*os.File, error) {
-		for _, m := range stages {
-			m.Close()
-		}
+	ctx, cancel := context.WithCancel(ctx)
+	stages, err := a.stages(ctx, q)
+	var ours net.Conn
+	var theirs *os.File
+	if err == nil {
+		ours, theirs, err = imsg.Stream("message")
+	}
+	if err != nil {
+		cancel()
+		closeStages(stages)
 		return nil, err
 	}
-	for f := range members(a.rules, q.Filter) {
-		if f.Proc == "" {
-			continue
-		}
-		r, err := a.programs[f.Proc].Open(ctx, filter.In, q.Session)
-		if err != nil {
-			return fail(err)
-		}
-		if !r.Filters(filter.DataLine) {
-			continue
-		}
-		m, err := a.programs[f.Proc].Message(q.Session)
-		if err != nil {
-			return fail(err)
-		}
-		stages = append(stages, m)
-	}
-	if len(stages) == 0 {
-		return nil, errors.New("mfa: no filter wants the message")
-	}
-	ours, theirs, err := imsg.Stream("message")
-	if err != nil {
-		return fail(err)
-	}
-	go a.pump(ctx, ours, stages)
+	go func() {
+		defer cancel()
+		a.pump(ctx, ours, stages)
+	}()
 	return theirs, nil
+}
+
+func closeStages(stages []stage) {
+	for _, s := range stages {
+		s.Close()
+	}
+}
+
+// stages returns what a message goes through, in order; with an error what was
+// begun of it.
+func (a *agent) stages(ctx context.Context, q *sessionRef) (stages []stage, err error) {
+	for f := range members(a.rules, q.Filter) {
+		if !f.Process() {
+			continue
+		}
+		var s stage
+		if f.Milter != "" {
+			s, err = a.milterStage(ctx, f, q.Session)
+		} else {
+			s, err = a.programStage(f, q.Session)
+		}
+		switch {
+		case err != nil && f.Bypass:
+			a.log.Warn("filter bypassed", "filter", f.Name, "phase", filter.DataLine, "err", err)
+		case err != nil:
+			return stages, err
+		case s != nil:
+			stages = append(stages, s)
+		}
+	}
+	return stages, nil
+}
+
+// programStage begins to send a message to a program; nil if it does not want
+// it.
+func (a *agent) programStage(f *compile.Filter, session uint64) (stage, error) {
+	p := a.programs[f.Proc]
+	r, err := p.Registration(session)
+	if err != nil || !r.Filters(filter.DataLine) {
+		return nil, err
+	}
+	m, err := p.Message(session)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // pump moves lines until the last has come back or something breaks, which
 // the other end sees as a stream without its last line.
-func (a *agent) pump(ctx context.Context, conn net.Conn, stages []*filter.Message) {
+func (a *agent) pump(ctx context.Context, conn net.Conn, stages []stage) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -273,29 +331,27 @@ func (a *agent) pump(ctx context.Context, conn net.Conn, stages []*filter.Messag
 			}
 		})
 	}
-	last := len(stages) - 1
-	run(func() error { return feed(conn, stages[0]) })
-	for i := range last {
-		run(func() error { return forward(ctx, stages[i], stages[i+1].Send) })
+	w := bufio.NewWriterSize(conn, 32<<10)
+	back := func(lines ...string) error {
+		for _, line := range lines {
+			w.WriteString(line)
+			w.WriteByte('\n')
+		}
+		return w.Flush()
 	}
-	run(func() error {
-		w := bufio.NewWriterSize(conn, 32<<10)
-		return forward(ctx, stages[last], func(lines ...string) error {
-			for _, line := range lines {
-				w.WriteString(line)
-				w.WriteByte('\n')
-			}
-			return w.Flush()
-		})
-	})
+	send := back
+	for _, s := range slices.Backward(stages) {
+		next := send
+		run(func() error { return forward(ctx, s, next) })
+		send = s.Send
+	}
+	run(func() error { return feed(conn, send) })
 	wg.Wait()
-	for _, m := range stages {
-		m.Close()
-	}
+	closeStages(stages)
 }
 
-// feed sends what is read from r to the first program, up to the dot.
-func feed(r io.Reader, to *filter.Message) error {
+// feed sends what is read from r, up to the dot.
+func feed(r io.Reader, send func(...string) error) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	var batch []string
 	for {
@@ -306,7 +362,7 @@ func feed(r io.Reader, to *filter.Message) error {
 		line = line[:len(line)-1]
 		batch = append(batch, line)
 		if line == "." || in.Buffered() == 0 || len(batch) == 64 {
-			if err := to.Send(batch...); err != nil || line == "." {
+			if err := send(batch...); err != nil || line == "." {
 				return err
 			}
 			batch = batch[:0]
@@ -314,8 +370,8 @@ func feed(r io.Reader, to *filter.Message) error {
 	}
 }
 
-// forward hands on what a program sends, up to the dot.
-func forward(ctx context.Context, from *filter.Message, send func(...string) error) error {
+// forward hands on what a stage makes of the message, up to the dot.
+func forward(ctx context.Context, from stage, send func(...string) error) error {
 	for {
 		lines, err := from.Next(ctx)
 		if err == io.EOF {

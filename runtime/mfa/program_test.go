@@ -12,7 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"smtpd/compile"
 	"smtpd/runtime/filter"
@@ -192,15 +196,37 @@ func TestProgramMessage(t *testing.T) {
 	}
 }
 
+// TestNobodyWantsMessage has a message come back as it is.
 func TestNobodyWantsMessage(t *testing.T) {
 	a := programAgent(t, programs{"1": {[]string{"filter|smtp-in|data"}, nil}})
 	q := sessionRef{1, 0xab}
 	if _, err := a.open(t.Context(), filter.In, &q); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.message(t.Context(), &q); err == nil {
-		t.Error("a message goes to nobody")
+	if got := passed(t, a, &q, "a\n..b\n.\n"); got != "a\n..b\n.\n" {
+		t.Errorf("came back as %q", got)
 	}
+}
+
+// passed returns what a message comes back as.
+func passed(t *testing.T, a *agent, q *sessionRef, text string) string {
+	t.Helper()
+	f, err := a.message(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go io.WriteString(conn, text)
+	got, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(got)
 }
 
 // programPayloads are the messages about programs.
@@ -225,4 +251,71 @@ func FuzzProgramPayload(f *testing.F) {
 			t.Fatalf("%x became %x", b, got)
 		}
 	})
+}
+
+// TestProgramDown checks what mail gets while a program does not run: what the
+// configuration says.
+func TestProgramDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, bypass := range []bool{false, true} {
+			a := filterAgent(compile.Filter{Name: "p", Proc: "p", Bypass: bypass}) // nobody starts it
+			q := sessionRef{1, 0xab}
+			begin := time.Now()
+			_, err := a.open(t.Context(), filter.In, &q)
+			if took := time.Since(begin); (err == nil) != bypass || bypass && took != bypassTime || !bypass && took != openTime {
+				t.Errorf("bypass %v: %v after %v", bypass, err, took)
+			}
+			p := testPhase("helo")
+			p.Session.ID = 0xab
+			if v, err := a.phase(t.Context(), p); v.Do != 0 || (err == nil) != bypass {
+				t.Errorf("bypass %v: %+v, %v", bypass, v, err)
+			}
+			if _, err := a.stages(t.Context(), &q); (err == nil) != bypass {
+				t.Errorf("bypass %v: message: %v", bypass, err)
+			}
+		}
+	})
+}
+
+// TestFilterCounts checks what is counted of filters.
+func TestFilterCounts(t *testing.T) {
+	a := programAgent(t, programs{"counted": {[]string{"filter|smtp-in|helo"}, func(_, head, param string) string {
+		if param == "bad" {
+			return "filter-result|" + head + "|reject|550 no\n"
+		}
+		return "filter-result|" + head + "|proceed\n"
+	}}})
+	q := sessionRef{1, 0xab}
+	if _, err := a.open(t.Context(), filter.In, &q); err != nil {
+		t.Fatal(err)
+	}
+	for _, helo := range []string{"good", "bad", "bad"} {
+		for _, phase := range []string{"helo", "noop"} {
+			p := testPhase(phase)
+			p.Session.ID, p.Session.Helo = 0xab, helo
+			if _, err := a.phase(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p := testPhase("helo")
+	p.Session.ID = 0xcd // a stranger
+	if _, err := a.phase(t.Context(), p); err == nil {
+		t.Error("a stranger was asked about")
+	}
+	for _, c := range []struct {
+		counter *prometheus.CounterVec
+		labels  []string
+		want    float64
+	}{
+		{filterRequests, []string{"counted"}, 4},
+		{filterDecisions, []string{"counted", "proceed"}, 1},
+		{filterDecisions, []string{"counted", "reject"}, 2},
+		{filterFailures, []string{"counted"}, 1},
+	} {
+		var m dto.Metric
+		if err := c.counter.WithLabelValues(c.labels...).Write(&m); err != nil || m.GetCounter().GetValue() != c.want {
+			t.Errorf("%v: %v, want %v", c.labels, m.GetCounter().GetValue(), c.want)
+		}
+	}
 }

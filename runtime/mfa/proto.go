@@ -1,6 +1,7 @@
 package mfa
 
 import (
+	"cmp"
 	"net/netip"
 
 	"smtpd/compile"
@@ -46,6 +47,13 @@ type Rcpt struct {
 	Ret     string
 	EnvID   string
 	ORcpt   string
+
+	// Anew takes all recipients from the message that it has got so far, and
+	// begins its list again.
+	Anew bool
+	// Hold, if not empty, is why the mail is not to be delivered until an
+	// administrator says so.
+	Hold string
 }
 
 func (s *Session) append(b []byte) []byte {
@@ -97,10 +105,10 @@ func (q *Rcpt) append(b []byte) []byte {
 	b = appendAddress(b, q.Sender)
 	b = appendAddress(b, q.Rcpt)
 	b = append(b, byte(q.Flags), byte(q.Notify))
-	for _, v := range [...]string{q.Ret, q.EnvID, q.ORcpt} {
+	for _, v := range [...]string{q.Ret, q.EnvID, q.ORcpt, q.Hold} {
 		b = imsg.AppendString(b, v)
 	}
-	return b
+	return imsg.AppendBool(b, q.Anew)
 }
 
 func (q *Rcpt) parse(b []byte) error {
@@ -114,9 +122,10 @@ func (q *Rcpt) parse(b []byte) error {
 		r.Fail() // all else is not the client's to say
 	}
 	q.Notify = envelope.Notify(r.Byte())
-	for _, v := range [...]*string{&q.Ret, &q.EnvID, &q.ORcpt} {
+	for _, v := range [...]*string{&q.Ret, &q.EnvID, &q.ORcpt, &q.Hold} {
 		*v = r.String()
 	}
+	q.Anew = r.Bool()
 	return r.Close()
 }
 
@@ -154,6 +163,7 @@ type Phase struct {
 	Forward lka.FCrDNS // of the client's reverse name
 	Sender  envelope.Address
 	Rcpt    envelope.Address
+	Message envelope.MessageID // 0 before there is one
 
 	// For programs: of "auth" what follows the verb, and what has happened
 	// since they were told last.
@@ -166,7 +176,7 @@ func (p *Phase) append(b []byte) []byte {
 	b = imsg.AppendString(b, p.Name)
 	b = p.Session.append(b)
 	b = append(b, byte(p.Forward))
-	b = appendAddress(appendAddress(b, p.Sender), p.Rcpt)
+	b = imsg.AppendUint32(appendAddress(appendAddress(b, p.Sender), p.Rcpt), uint32(p.Message))
 	return appendEvents(imsg.AppendString(b, p.Argument), p.Events)
 }
 
@@ -178,6 +188,7 @@ func (p *Phase) parse(b []byte) error {
 	p.Forward = lka.FCrDNS(r.Byte())
 	p.Sender = readAddress(r)
 	p.Rcpt = readAddress(r)
+	p.Message = envelope.MessageID(r.Uint32())
 	p.Argument = r.String()
 	p.Events = readEvents(r)
 	return r.Close()
@@ -188,11 +199,38 @@ type PhaseVerdict struct {
 	Do      compile.Verdict // Reject, Disconnect, Rewrite or Junk; 0: go on
 	Text    string          // the reply, or the new parameter for Rewrite
 	Reports []string        // for programs that listen, in order
+
+	// Of the phase "commit": the client is told that the message was taken,
+	// and it is not; or its envelope changes.
+	Discard bool
+	Changes Changes
+}
+
+// Changes are what filters want of the envelope of a message.
+type Changes struct {
+	From       string   // another sender, in brackets; "" if it stays
+	Add, Del   []string // recipients, in brackets
+	Quarantine string   // why the message is to be held; "" if it is not
+}
+
+// None reports whether nothing is to be changed.
+func (c *Changes) None() bool {
+	return c.From == "" && len(c.Add) == 0 && len(c.Del) == 0 && c.Quarantine == ""
+}
+
+// merge adds what a later filter wants.
+func (c *Changes) merge(d *Changes) {
+	c.From = cmp.Or(d.From, c.From)
+	c.Add, c.Del = append(c.Add, d.Add...), append(c.Del, d.Del...)
+	c.Quarantine = cmp.Or(c.Quarantine, d.Quarantine)
 }
 
 func (v *PhaseVerdict) append(b []byte) []byte {
 	b = imsg.AppendString(append(b, byte(v.Do)), v.Text)
-	return imsg.AppendStrings(b, v.Reports)
+	b = imsg.AppendBool(imsg.AppendStrings(b, v.Reports), v.Discard)
+	c := &v.Changes
+	b = imsg.AppendStrings(imsg.AppendStrings(imsg.AppendString(b, c.From), c.Add), c.Del)
+	return imsg.AppendString(b, c.Quarantine)
 }
 
 func (v *PhaseVerdict) parse(b []byte) error {
@@ -202,6 +240,7 @@ func (v *PhaseVerdict) parse(b []byte) error {
 		r.Fail()
 	}
 	v.Text = r.String()
-	v.Reports = r.Strings()
+	v.Reports, v.Discard = r.Strings(), r.Bool()
+	v.Changes = Changes{From: r.String(), Add: r.Strings(), Del: r.Strings(), Quarantine: r.String()}
 	return r.Close()
 }

@@ -24,12 +24,12 @@ func TestRcptBytes(t *testing.T) {
 		Sender:  envelope.Address{User: "s", Domain: "d"},
 		Rcpt:    envelope.Address{User: "r", Domain: "e"},
 		Flags:   envelope.SMTPUTF8,
-		Notify:  envelope.NotifyNever, Ret: "FULL", EnvID: "i", ORcpt: "o",
+		Notify:  envelope.NotifyNever, Ret: "FULL", EnvID: "i", ORcpt: "o", Hold: "h", Anew: true,
 	}
 	want := "04030201" + "0500000000000000" + "01" + "04000000c0000201" +
 		"0100000074" + "00000000" + "0100000068" + "00000000" + "01" + "0100000075" + "00" +
 		"0100000073" + "0100000064" + "0100000072" + "0100000065" + "20" + "08" +
-		"0400000046554c4c" + "0100000069" + "010000006f"
+		"0400000046554c4c" + "0100000069" + "010000006f" + "0100000068" + "01"
 	if got := hex.EncodeToString(q.append(nil)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -159,6 +159,14 @@ func (ts *transactions) of(session uint64, msg envelope.MessageID) *transaction 
 	return t
 }
 
+// drop forgets the transaction of a session.
+func (ts *transactions) drop(session uint64) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	delete(ts.young, session)
+	delete(ts.old, session)
+}
+
 func (ts *transactions) keep(session uint64, t *transaction) {
 	if ts.young == nil || len(ts.young) >= maxTransactions {
 		ts.old, ts.young = ts.young, make(map[uint64]*transaction)

@@ -41,6 +41,9 @@ type Config struct {
 	// Tables: lka may have the programs started that serve some of them.
 	Tables []compile.Table
 
+	// Milters are where milters listen, by the names of their filters.
+	Milters map[string]compile.MilterAddr
+
 	// Logins: lka may have the passwords of the system's accounts checked.
 	Logins bool
 
@@ -63,6 +66,7 @@ type Config struct {
 type Update struct {
 	Filters  []compile.Proc
 	Tables   []compile.Table
+	Milters  map[string]compile.MilterAddr
 	Logins   bool
 	MFA, MDA imsg.Conn
 	LKA      imsg.Conn
@@ -93,7 +97,7 @@ func Main(ctx context.Context, c Config) error {
 
 	e := &ends{handle: handle, config: &c, log: a.log, stopping: ctx, cancel: cancel}
 	defer context.AfterFunc(ctx, e.stop)()
-	e.adopt(work, Update{Filters: c.Filters, Tables: c.Tables, Logins: c.Logins, MFA: c.MFA, MDA: c.MDA, LKA: c.LKA})
+	e.adopt(work, Update{Filters: c.Filters, Tables: c.Tables, Milters: c.Milters, Logins: c.Logins, MFA: c.MFA, MDA: c.MDA, LKA: c.LKA})
 	stored := &offline{Offline: c.Offline, log: a.log, again: make(map[string]attempt)}
 	e.peers.Go(func() { stored.run(ctx) })
 	if c.Control != nil {
@@ -169,8 +173,11 @@ func (e *ends) adopt(ctx context.Context, u Update) {
 	}
 	run("mda", u.MDA, e.handle, func() {})
 	run("mfa", u.MFA, func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
-		if m.Type == typeProgram {
+		switch m.Type {
+		case typeProgram:
 			return filters.handle(m)
+		case typeMilter:
+			return milters(u.Milters).handle(ctx, m)
 		}
 		return e.handle(ctx, m)
 	}, filters.stop)

@@ -6,10 +6,11 @@
 // Promises: it needs to read and write files, fork and exec, and connect to
 // LMTP servers.
 //
-// Peers: mfa asks for the .forward of a user and for filters to be started, mda
-// for deliveries, control for a reload or the end; all through Client. It calls
-// nobody. It keeps nothing of the Ruleset: what is to be done
-// comes expanded and checked in each Delivery.
+// Peers: mfa asks for the .forward of a user, for filters to be started and
+// milters to be called, mda for deliveries, control for a reload or the end; all
+// through Client. It calls no component. It keeps nothing of the Ruleset but
+// where programs and milters are: what is to be done comes expanded and checked
+// in each Delivery.
 //
 // # Identity
 //

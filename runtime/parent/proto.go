@@ -15,6 +15,7 @@ const (
 	typeCounted // control: what the processes have counted
 	typeTrace   // control: lines of the log that mention an id; answered with a descriptor
 	typeLogin   // lka: check the password of an account of the system; answered with whether it is right
+	typeMilter  // mfa: call a milter; answered with a descriptor
 )
 
 // An Account is an identity that files and commands belong to.

@@ -357,15 +357,22 @@ func (a *agent) create(from *client) (imsg.Message, error) {
 func (a *agent) mfaHandler(t *terms) imsg.Handler {
 	return func(_ context.Context, m imsg.Message) (imsg.Message, error) {
 		closeFile(m.File)
-		if m.Type != msgSubmit {
-			return imsg.Message{}, errUnknown(m.Type)
+		switch m.Type {
+		case msgSubmit:
+			var s submission
+			if err := s.parse(m.Data); err != nil {
+				return imsg.Message{}, err
+			}
+			l, err := a.reception.submit(s.Message, s.Envelopes, t.life)
+			return imsg.Message{Data: ids(l).append(nil)}, err
+		case msgWithdraw:
+			var ref messageRef
+			if err := ref.parse(m.Data); err != nil {
+				return imsg.Message{}, err
+			}
+			return imsg.Message{}, a.reception.withdraw(envelope.MessageID(ref))
 		}
-		var s submission
-		if err := s.parse(m.Data); err != nil {
-			return imsg.Message{}, err
-		}
-		l, err := a.reception.submit(s.Message, s.Envelopes, t.life)
-		return imsg.Message{Data: ids(l).append(nil)}, err
+		return imsg.Message{}, errUnknown(m.Type)
 	}
 }
 

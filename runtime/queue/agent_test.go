@@ -680,6 +680,52 @@ func TestRollback(t *testing.T) {
 	})
 }
 
+// TestWithdraw puts other envelopes in the place of those that a message had,
+// one of them suspended from the start.
+func TestWithdraw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		ctx := t.Context()
+		msg, file, err := f.smtp.Create(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.WriteString("text\n")
+		file.Close()
+		old, err := f.mfa.Submit(ctx, msg, []envelope.Envelope{to("a@one.example"), to("b@one.example")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.mfa.Withdraw(ctx, msg); err != nil {
+			t.Fatal(err)
+		}
+		held := to("c@one.example")
+		held.Flags, held.Error = envelope.Suspended, "quarantined"
+		ids, err := f.mfa.Submit(ctx, msg, []envelope.Envelope{held})
+		if err != nil || slices.Contains(old, ids[0]) {
+			t.Fatalf("%v, %v after %v", ids, err, old)
+		}
+		if err := f.smtp.Commit(ctx, msg); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		var got []string
+		for l, err := range f.ctl.List(ctx, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, l.Envelope.Dest.String()+" "+l.Envelope.Error)
+		}
+		if !slices.Equal(got, []string{"c@one.example quarantined"}) {
+			t.Errorf("queued %q", got)
+		}
+		if err := f.mfa.Withdraw(ctx, msg); err == nil {
+			t.Error("envelopes of a message that is committed were withdrawn")
+		}
+	})
+}
+
 // manage does verb with sel and expects it to find want envelopes.
 func (f *fixture) manage(verb Verb, sel Selection, want int) {
 	f.t.Helper()

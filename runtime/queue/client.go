@@ -124,6 +124,14 @@ func (c *Client) Commit(ctx context.Context, msg envelope.MessageID) error {
 	return err
 }
 
+// Withdraw takes all envelopes from a message that is not committed, so that
+// others can take their place.
+func (c *Client) Withdraw(ctx context.Context, msg envelope.MessageID) error {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgWithdraw, Data: messageRef(msg).append(nil)})
+	closeFile(m.File)
+	return err
+}
+
 // Rollback forgets a message that is not committed. It does not wait.
 func (c *Client) Rollback(_ context.Context, msg envelope.MessageID) {
 	c.peer.Notify(imsg.Message{Type: msgRollback, Data: messageRef(msg).append(nil)})

@@ -25,6 +25,7 @@ const (
 	msgImport                       // control
 	msgHurry                        // mta
 	msgWaitSpace                    // smtp
+	msgWithdraw                     // mfa: the envelopes of a message that is not committed
 )
 
 // What the queue asks of others.

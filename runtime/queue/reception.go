@@ -119,6 +119,18 @@ func (r *reception) submit(msg envelope.MessageID, evs []envelope.Envelope, life
 	return ids, nil
 }
 
+// withdraw takes all envelopes from a message.
+func (r *reception) withdraw(msg envelope.MessageID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	in := r.open[msg]
+	if in == nil {
+		return fmt.Errorf("withdraw envelopes of message %v: %w", msg, ErrNotFound)
+	}
+	in.evs = nil
+	return nil
+}
+
 // add completes ev. All envelopes of a message are of one age, so that they
 // are due together and go together.
 func (in *incoming) add(ev envelope.Envelope, life time.Duration) {

@@ -354,11 +354,7 @@ func (s *session) resolve(r mfa.Rcpt) {
 		s.warn("smtp: resolve recipient", err)
 		refusal = replyUnresolved
 	case refusal == "":
-		a := acceptance{rcpt: r.Rcpt}
-		if len(ids) > 0 {
-			a.id = ids[len(ids)-1]
-		}
-		s.tx.accepted = append(s.tx.accepted, a)
+		s.tx.accepted = append(s.tx.accepted, s.acceptance(r, ids))
 		s.state = recipient
 		for _, id := range ids {
 			s.happened("tx-envelope", s.tx.id.String(), id.String())

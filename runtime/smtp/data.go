@@ -46,15 +46,11 @@ func (s *session) data(string) {
 
 // conclude answers for a message that has been read to its end.
 func (s *session) conclude(size int64, err error) {
-	switch {
-	case err != nil:
+	if err != nil {
 		s.refuseContent(err)
-	case !s.filterSimple(phaseCommit):
-		messageFiltered.Inc()
-		s.rollback()
-	default:
-		s.commit(size)
+		return
 	}
+	s.settle(size)
 }
 
 // afterRefusedData closes the session of a client that has already sent more:
@@ -174,6 +170,11 @@ func (s *session) commit(size int64) {
 	s.happened("tx-reset", id.String())
 	messageAccepted.Inc()
 	octets.WithLabelValues().Add(float64(size))
+	s.acknowledge(id)
+}
+
+// acknowledge ends the transaction of a message that was taken.
+func (s *session) acknowledge(id envelope.MessageID) {
 	s.mails++
 	s.said, s.since = 0, time.Now()
 	s.forget()

@@ -86,6 +86,7 @@ type fakePolicy struct {
 	verdicts map[string]mfa.PhaseVerdict // by phase
 	phases   []mfa.Phase                 // that were asked
 	gone     bool                        // Phase fails
+	wants    []string                    // phases of programs; nil: there are none
 }
 
 func (p *fakePolicy) Phase(_ context.Context, q mfa.Phase) (mfa.PhaseVerdict, error) {
@@ -99,7 +100,10 @@ func (p *fakePolicy) Phase(_ context.Context, q mfa.Phase) (mfa.PhaseVerdict, er
 }
 
 func (p *fakePolicy) Open(context.Context, compile.FilterID, uint64) (events, phases []string, err error) {
-	return nil, nil, errors.New("no programs")
+	if p.wants == nil {
+		return nil, nil, errors.New("no programs")
+	}
+	return nil, p.wants, nil
 }
 
 func (p *fakePolicy) Tell(context.Context, compile.FilterID, uint64, []filter.Event) error {

@@ -39,6 +39,7 @@ func (s *session) filter(at phase, p mfa.Phase) (v mfa.PhaseVerdict, ok bool) {
 	}
 	s.reverse.wait(lookupPatience) // conditions may be about the name
 	p.Filter, p.Name, p.Forward, p.Events = s.at.filter, string(at), s.reverse.confirmed(), s.takeNews()
+	p.Message = s.tx.id
 	v, err := s.srv.mfa.Phase(s.ctx, p)
 	if err != nil {
 		s.warn("smtp: ask filters", err)

@@ -86,8 +86,9 @@ type message struct {
 
 // An acceptance is a recipient with the last of its envelopes.
 type acceptance struct {
-	rcpt envelope.Address
-	id   envelope.ID
+	rcpt  envelope.Address
+	id    envelope.ID
+	asked *mfa.Rcpt // nil without filters that may change the envelope
 }
 
 func newSession(ctx context.Context, srv *server, at *endpoint, conn net.Conn) *session {
@@ -338,6 +339,7 @@ func (s *session) rollback() {
 // forget clears the transaction.
 func (s *session) forget() {
 	s.tx.chunks.release()
+	clear(s.tx.accepted)
 	kept := s.tx.accepted[:0]
 	if cap(kept) > 16 {
 		kept = nil // an idle session keeps little
