@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"smtpd/ast/old"
+	"smtpd/compile"
 	"smtpd/lang/diag"
 )
 
@@ -99,8 +100,11 @@ func (c *converter) bounce(s *old.Setting) {
 	c.emit("bounce warn-interval %s", strings.Join(words, ", "))
 }
 
-// builtin are the backends that need no program.
-var builtin = map[string]bool{"file": true, "db": true, "static": true, "getpwnam": true}
+// served reports whether a program serves the tables of a backend.
+func served(backend string) bool {
+	_, _, ok := (&compile.Table{Backend: backend}).Program()
+	return ok && backend != "file"
+}
 
 // table converts the declaration of a table.
 func (c *converter) table(t *old.Table) {
@@ -114,7 +118,7 @@ func (c *converter) table(t *old.Table) {
 		c.emit("table %s %s", name, c.spec(t.Path, "file:"+t.Path.Text))
 	case t.Spec != nil:
 		backend, _, ok := strings.Cut(t.Spec.Text, ":")
-		if ok && !builtin[backend] && !strings.HasPrefix(t.Spec.Text, "/") && !c.backends[backend] {
+		if ok && served(backend) && !strings.HasPrefix(t.Spec.Text, "/") && !c.backends[backend] {
 			c.backends[backend] = true
 			c.note(diag.Warning, "migrate-backend", "tables of type %q are served by the program table-%s, which speaks another protocol now: install its present release", backend, backend).
 				Help = []string{"its own file of settings may have changed too"}

@@ -156,7 +156,7 @@ func (m *modernizer) unverified(toks []lang.Token) {
 }
 
 // builtin are the backends of tables that need no program.
-var builtin = []string{"file", "db", "static", "getpwnam"}
+var builtin = []string{"file", "db", "static", "getpwnam", "passwd", "sqlite", "postgres", "mysql", "ldap", "redis", "socketmap"}
 
 // backend says that a program which serves a table must speak the protocol of
 // 7.6.

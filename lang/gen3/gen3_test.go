@@ -35,7 +35,7 @@ func TestModernize(t *testing.T) {
 			after: "action \"r\" relay host \"smtps://h\" tls no-verify\naction \"s\" relay host smtp+tls://h tls no-verify ttl 1h\naction \"t\" relay host \"smtp://h\"\n",
 			codes: []diag.Code{"migrate-verify", "migrate-verify"}},
 		{name: "verified later", before: "action \"r\" relay host \"smtps://h\"\n", opts: gen3.Options{Release: "7.1"}, after: "action \"r\" relay host \"smtps://h\"\n"},
-		{name: "backend", before: "table t ldap:/x\ntable u file:/y\n", opts: gen3.Options{Release: "7.4"}, after: "table t ldap:/x\ntable u file:/y\n", codes: []diag.Code{"migrate-backend"}},
+		{name: "backend", before: "table t own:/x\ntable u ldap:/y\n", opts: gen3.Options{Release: "7.4"}, after: "table t own:/x\ntable u ldap:/y\n", codes: []diag.Code{"migrate-backend"}},
 		{name: "port smtps is no TLS", before: "listen on lo port smtps\n", after: "listen on lo port smtps\n"},
 	}
 	for _, tt := range tests {
