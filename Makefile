@@ -1,10 +1,14 @@
 # What is done often. Nothing here is needed to use the project: the README's
 # two commands are plain go commands.
 
-.PHONY: build test race vet portable lint fuzz golden bench soak ci
+.PHONY: build pam test race vet portable lint fuzz golden bench soak ci
 
 build:
 	go build -o bin/ ./cmd/...
+
+# The program that asks PAM about passwords; it needs a C compiler and the headers of PAM.
+pam:
+	go build -tags pam -o bin/ ./cmd/smtpd-pam
 
 test:
 	go test ./...

@@ -184,6 +184,7 @@ func (e *ends) adopt(ctx context.Context, u Update) {
 	var checks *logins
 	if u.Logins {
 		checks = newLogins(systemAccounts(), e.log)
+		checks.pam = in.pam()
 	}
 	run("lka", u.LKA, func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
 		if m.Type == typeProgram {

@@ -53,6 +53,7 @@ func CanCheckPasswords() error {
 // time: a password that was changed is in force at once.
 type logins struct {
 	files   accountFiles
+	pam     *pam // asked in place of files; nil: there is none
 	checker *password.Checker
 }
 
@@ -93,6 +94,9 @@ func (l *logins) serve(ctx context.Context, m imsg.Message) (imsg.Message, error
 }
 
 func (l *logins) check(ctx context.Context, q login) (bool, error) {
+	if l.pam != nil {
+		return l.checker.Guard(ctx, q.User, func() (bool, error) { return l.pam.check(ctx, q) })
+	}
 	return l.checker.Check(ctx, q.User, q.Password, func() (string, error) { return l.files.hash(q.User, time.Now()) })
 }
 
