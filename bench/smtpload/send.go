@@ -22,6 +22,7 @@ type sendCmd struct {
 	Reconnect time.Duration `help:"Go on for so long after the server was lost; 0: give up at once."`
 	Acked     string        `help:"File that gets the number of each acknowledged message."`
 	Users     int           `help:"Spread recipients u0, u1, … over so many users."`
+	Domains   int           `help:"Spread recipients over so many domains d0, d1, … below that of the recipient."`
 }
 
 // A run is a send under way.
@@ -157,6 +158,10 @@ func (r *run) one(k *client, n int64) error {
 	if r.Users > 0 {
 		_, domain, _ := strings.Cut(rcpt, "@")
 		rcpt = fmt.Sprintf("u%d@%s", n%int64(r.Users), domain)
+	}
+	if r.Domains > 0 {
+		user, domain, _ := strings.Cut(rcpt, "@")
+		rcpt = fmt.Sprintf("%s@d%d.%s", user, n%int64(r.Domains), domain)
 	}
 	commands := []string{"MAIL FROM:<" + r.From + ">\r\n", "RCPT TO:<" + rcpt + ">\r\n", "DATA\r\n"}
 	codes := []int{250, 250, 354}

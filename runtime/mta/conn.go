@@ -45,7 +45,7 @@ func (c *conn) use(nc net.Conn) {
 // at most times.
 var (
 	replyReaders   = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 2*maxReplyLine) }}
-	commandWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
+	commandWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 16<<10) }}
 )
 
 // wake gets buffers for a connection that has none.

@@ -469,7 +469,7 @@ func headerPart(p []byte, start bool) (part []byte, more bool) {
 
 // readers holds the buffers through which contents are read, each of them twice
 // and by many sessions at once.
-var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 16<<10) }}
 
 func getReader(src io.Reader) *bufio.Reader {
 	r := readers.Get().(*bufio.Reader)
