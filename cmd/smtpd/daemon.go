@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -44,6 +45,9 @@ type daemon struct {
 	admin   *net.UnixListener
 	keys    []crypto.Key // where not separated
 
+	manager   *notifier
+	inherited []net.Listener // sockets of the service manager that no listener has taken yet
+
 	keyFiles map[string]*os.File // by keyName
 
 	startedAs    int  // user id
@@ -55,12 +59,15 @@ type daemon struct {
 // serve runs the daemon until a signal stops it. All that needs root comes
 // first: opening keys, binding ports, making the spool.
 func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
-	d := &daemon{cli: c, level: new(slog.LevelVar), spool: c.spool(), startedAs: os.Getuid()}
+	d := &daemon{cli: c, level: new(slog.LevelVar), spool: c.spool(), startedAs: os.Getuid(), manager: newNotifier()}
 	if c.Verbose > 0 {
 		d.level.Set(slog.LevelDebug)
 	}
 	var err error
 	if err = d.openLog(stderr); err != nil {
+		return err
+	}
+	if d.inherited, err = inherited(); err != nil {
 		return err
 	}
 	if err := d.choose(); err != nil {
@@ -187,6 +194,7 @@ func (d *daemon) prepare() error {
 	if err := d.openSockets(nil); err != nil {
 		return err
 	}
+	d.dropInherited()
 	var err error
 	if d.program, err = proc.Hold(); err != nil {
 		return err
@@ -234,10 +242,13 @@ func (d *daemon) openSockets(before *daemon) (err error) {
 	d.sockets = nil
 	for _, e := range d.endpoints() {
 		ln := before.socket(e.at)
-		if ln == nil {
-			ln, err = bind(e)
-		} else if !d.separated { // whoever has it now will close it
+		switch {
+		case ln != nil && !d.separated: // whoever has it now will close it
 			ln, err = duplicate(ln)
+		case ln == nil:
+			if ln = d.takeInherited(e.at); ln == nil {
+				ln, err = bind(e)
+			}
 		}
 		if err != nil {
 			return err
@@ -245,6 +256,27 @@ func (d *daemon) openSockets(before *daemon) (err error) {
 		d.sockets = append(d.sockets, ln)
 	}
 	return nil
+}
+
+// takeInherited returns the service manager's socket for an address, nil if it
+// has made none.
+func (d *daemon) takeInherited(at netip.AddrPort) net.Listener {
+	for i, ln := range d.inherited {
+		if a, ok := ln.Addr().(*net.TCPAddr); ok && netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), uint16(a.Port)) == at {
+			d.inherited = slices.Delete(d.inherited, i, i+1)
+			return ln
+		}
+	}
+	return nil
+}
+
+// dropInherited closes the sockets for which there is no listener.
+func (d *daemon) dropInherited() {
+	for _, ln := range d.inherited {
+		d.log.Warn("no listener is for this socket of the service manager", "address", ln.Addr().String())
+		ln.Close()
+	}
+	d.inherited = nil
 }
 
 // socket returns the socket that listens on an address, nil if there is none.
@@ -410,7 +442,12 @@ func (d *daemon) run() error {
 	if d.separated {
 		run = d.separate
 	}
-	err := run(ctx, r, func() { d.log.Info("smtpd serving") })
+	defer context.AfterFunc(ctx, func() { d.manager.tell("STOPPING=1") })()
+	err := run(ctx, r, func() {
+		d.log.Info("smtpd serving")
+		d.manager.ready()
+		go d.manager.watch(ctx, r.alive)
+	})
 	d.log.Info("Exiting")
 	return err
 }

@@ -30,6 +30,7 @@ type reloader struct {
 
 	// counted is parent.Service's, set before anybody asks.
 	counted func(ctx context.Context) (processes [][]byte, ended []byte, err error)
+	alive   func(ctx context.Context) bool // for the service manager
 	trace   func(ctx context.Context, id string) (*os.File, error)
 }
 
@@ -93,6 +94,10 @@ func (r *reloader) Reload(ctx context.Context, q parent.Reload) parent.Reloaded 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.current.Load()
+	if !q.Show {
+		now.manager.reloading()
+		defer now.manager.ready()
+	}
 	var text strings.Builder
 	next, err := now.successor(q, &text)
 	if err == nil {

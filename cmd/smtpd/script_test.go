@@ -128,6 +128,7 @@ func runScripts(t *testing.T, args []string) {
 			"queueid":   queueID,
 			"hold":      hold,
 			"milter":    milter,
+			"inherit":   inherit,
 			"served":    served,
 			"sqlite":    sqlite,
 			"resume":    resume,
@@ -176,6 +177,7 @@ type daemons struct {
 	shadow  string   // a file that takes the place of the system's; "": none does
 	args    []string // besides those of the script
 	running map[string]*started
+	handed  *os.File           // to each that is started
 	held    *smtptest.Dialogue // of hold
 }
 
@@ -249,6 +251,10 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	if all.shadow != "" {
 		s.cmd = exec.Command("unshare", append([]string{"-m", "sh", "-c", bindShadow, all.shadow}, s.cmd.Args...)...)
 	}
+	if all.handed != nil {
+		s.cmd = exec.Command("sh", append([]string{"-c", activate}, s.cmd.Args...)...)
+		s.cmd.ExtraFiles = []*os.File{all.handed}
+	}
 	s.cmd.Dir = ts.MkAbs(".")
 	s.cmd.Stderr = s.log
 	if err := s.cmd.Start(); err != nil {
@@ -267,6 +273,27 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return strings.Contains(s.log.String(), "smtpd serving")
 	})
+}
+
+// activate runs a program that is handed a socket as systemd does it.
+const activate = `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`
+
+// inherit ADDR: daemons that are started are handed a socket that listens there.
+func inherit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: inherit addr")
+	}
+	ln, err := net.Listen("tcp", args[0])
+	ts.Check(err)
+	defer ln.Close()
+	f, err := ln.(*net.TCPListener).File()
+	ts.Check(err)
+	all := ts.Value(daemonsKey{}).(*daemons)
+	if all.handed != nil {
+		all.handed.Close()
+	}
+	ts.Defer(func() { f.Close() })
+	all.handed = f
 }
 
 // bindShadow runs a program for which a file is the shadow file of the system.

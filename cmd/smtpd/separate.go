@@ -52,7 +52,7 @@ func (d *daemon) separate(ctx context.Context, r *reloader, serving func()) erro
 	if s, err = proc.NewSupervisor(plan); err != nil {
 		return err
 	}
-	r.counted, r.trace = s.Counted, s.Trace
+	r.counted, r.trace, r.alive = s.Counted, s.Trace, s.Alive
 	stat.DescribeProcess(proc.Self)
 	r.use(func(ctx context.Context, next *daemon) error { return next.advance(ctx, s, spool, updates) })
 	return s.Run(ctx, serving)

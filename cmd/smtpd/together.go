@@ -38,6 +38,7 @@ func (c *company) conn(name string) func(peer string) imsg.Conn {
 
 // together runs every component in this process until ctx ends.
 func (d *daemon) together(ctx context.Context, r *reloader, serving func()) error {
+	r.alive = func(context.Context) bool { return true }
 	r.counted, r.trace = countedHere, proc.NewTracer(ctx.Done(), d.traces).Trace
 	stat.DescribeProcess("all")
 	l := proc.NewLocals(ctx)

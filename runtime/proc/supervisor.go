@@ -221,6 +221,20 @@ func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
 	}
 }
 
+// Alive reports whether the supervisor does its work, once it has come to
+// that.
+func (s *Supervisor) Alive(ctx context.Context) bool {
+	there := make(chan struct{})
+	s.post(func() error { close(there); return nil })
+	select {
+	case <-there:
+		return true
+	case <-s.done:
+	case <-ctx.Done():
+	}
+	return false
+}
+
 func (s *Supervisor) named(name string) *process {
 	for _, p := range s.procs {
 		if p.Name == name {
