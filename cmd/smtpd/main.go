@@ -25,6 +25,7 @@ const usage = `usage: smtpd [-dFhnv] [-B what=backend] [-D macro=value] [-f file
              [--spool dir] [--user name] [--queue-user name] [--resolver host:port] [--log-format form] [--one-process]
              [--host facts] [--trial dir]
              [--strict-opensmtpd]
+       smtpd quickstart domain [--hostname name] [--etc dir] [--force]
   -n            check the configuration and exit
   -f file       the configuration (default /etc/smtpd.conf)
   -D name=value define a macro
@@ -81,6 +82,9 @@ func main() {
 		os.Exit(1)
 	case ok:
 		os.Exit(runOrder(order, os.Stderr))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "quickstart" {
+		os.Exit(runQuickstart(os.Args[2:], os.Stdout, os.Stderr))
 	}
 	os.Exit(run(os.Args[1:], os.Stderr))
 }
