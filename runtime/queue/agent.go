@@ -154,6 +154,7 @@ func Main(ctx context.Context, c Config) (err error) {
 	if a.space.store != nil {
 		peers.Go(func() { a.space.run(work) })
 	}
+	peers.Go(countPresent(a.store, c.Log))
 	adopt(Update{Rules: c.Rules, SMTP: c.SMTP, MFA: c.MFA, MDA: c.MDA, MTA: c.MTA})
 	run("control", c.Control, a.serveControl, nothing)
 	if c.Ready != nil {

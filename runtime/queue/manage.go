@@ -293,6 +293,7 @@ func (s *scheduler) act(o order, ev *envelope.Envelope, c *Changes) {
 }
 
 func (s *scheduler) logRemoved(ev *envelope.Envelope) {
+	endings.WithLabelValues("removed").Inc()
 	s.log.Info(carrierWord(ev)+": Remove", "evpid", ev.ID, "from", ev.Sender, "to", ev.Dest, "rcpt", rcptText(ev),
 		"delay", envelope.FormatDelay(time.Since(ev.Created)), "stat", "Removed by administrator")
 }

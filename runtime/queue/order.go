@@ -19,7 +19,31 @@ func (o orderedFS) Create(name string, use vfs.DiskWriteCategory) (vfs.File, err
 			return nil, err
 		}
 	}
-	return o.FS.Create(name, use)
+	f, err := o.FS.Create(name, use)
+	return countedLog(f, name), err
+}
+
+// ReuseForWrite makes an old log a new one.
+func (o orderedFS) ReuseForWrite(from, to string, use vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := o.FS.ReuseForWrite(from, to, use)
+	return countedLog(f, to), err
+}
+
+// countedLog counts the flushes of f if it is a log.
+func countedLog(f vfs.File, name string) vfs.File {
+	if f == nil || !strings.HasSuffix(name, ".log") {
+		return f
+	}
+	return logFile{f}
+}
+
+// A logFile is a log whose flushes are counted.
+type logFile struct{ vfs.File }
+
+// SyncData returns when what was written is on disk.
+func (l logFile) SyncData() error {
+	flushed.Inc()
+	return l.File.SyncData()
 }
 
 // Unwrap lets Pebble find what is below.

@@ -32,6 +32,7 @@ func (j *judge) settle(c *Changes, ev *envelope.Envelope, r *Result, now time.Ti
 	done.LastTry, done.Status, done.Remote = now, r.Status, r.Remote
 	done.Error = r.Text[:min(len(r.Text), maxText)]
 	done.Tries++
+	countTry(ev, r.Outcome)
 	switch r.Outcome {
 	case Delivered:
 		return j.delivered(c, &done, r, now)
@@ -128,6 +129,7 @@ func isPostmaster(a envelope.Address) bool { return strings.EqualFold(a.User, "p
 func (j *judge) expire(c *Changes, ev *envelope.Envelope, now time.Time) error {
 	done := *ev
 	done.Status, done.Error, done.Remote = "5.4.7", expired, "" // RFC 3463, section 3.5
+	endings.WithLabelValues("expired").Inc()
 	j.log.Info(carrierWord(ev)+": Expire", "evpid", ev.ID, "from", ev.Sender, "to", ev.Dest, "rcpt", rcptText(ev),
 		"delay", envelope.FormatDelay(now.Sub(ev.Created)), "stat", expired)
 	return j.failed(c, &done, now)
@@ -137,6 +139,7 @@ func (j *judge) expire(c *Changes, ev *envelope.Envelope, now time.Time) error {
 func (j *judge) giveBack(c *Changes, ev *envelope.Envelope, now time.Time) error {
 	done := *ev
 	done.Status, done.Error, done.Remote = "", "Returned by administrator", ""
+	endings.WithLabelValues("returned").Inc()
 	j.log.Info(carrierWord(ev)+": Return", "evpid", ev.ID, "from", ev.Sender, "to", ev.Dest, "rcpt", rcptText(ev),
 		"delay", envelope.FormatDelay(now.Sub(ev.Created)), "stat", done.Error)
 	return j.failed(c, &done, now)
@@ -183,5 +186,7 @@ func (j *judge) report(c *Changes, ev *envelope.Envelope, kind envelope.BounceKi
 	b.Created, b.Expires, b.NextTry = now, now.Add(j.life), now.Add(bounceGather)
 	b.Tries, b.LastBounce = 0, time.Time{}
 	c.Put = append(c.Put, b)
+	reports.WithLabelValues(kindNames[kind]).Inc()
+	inQueue.Inc()
 	return nil
 }

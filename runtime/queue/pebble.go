@@ -267,6 +267,7 @@ func (s *pebbleStore) Commit(m *Message) error {
 		s.putNew(b, &m.Envelopes[i])
 	}
 	if len(m.Reported) == 0 {
+		committed.Inc()
 		return s.db.Apply(b, pebble.Sync)
 	}
 	return s.applyChanges(b, &Changes{Remove: m.Reported})
@@ -387,6 +388,7 @@ func (s *pebbleStore) applyChanges(b *pebble.Batch, c *Changes) error {
 		s.flushSoon()
 		return nil
 	}
+	committed.Inc()
 	if err := b.SyncWait(); err != nil {
 		s.fatal(fmt.Errorf("sync: %w", err))
 	}
@@ -665,6 +667,19 @@ func parseEntry(mark, value []byte, dest *Destination) (e Entry, err error) {
 		err = fmt.Errorf("index value: %w", ErrDamaged)
 	}
 	return e, err
+}
+
+func (s *pebbleStore) count() func() (int, error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyEnvelope}, UpperBound: []byte{keyEnvelope + 1}})
+	if err != nil {
+		return func() (int, error) { return 0, err }
+	}
+	return func() (n int, err error) {
+		for ok := it.First(); ok; ok = it.Next() {
+			n++
+		}
+		return n, it.Close()
+	}
 }
 
 func (s *pebbleStore) List(after envelope.ID) iter.Seq2[envelope.Envelope, error] {

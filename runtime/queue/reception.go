@@ -159,12 +159,20 @@ func (r *reception) commit(msg envelope.MessageID, reported []envelope.ID) ([]en
 	if len(in.evs) == 0 {
 		return nil, fmt.Errorf("commit message %v: no envelope", msg)
 	}
+	began := time.Now()
 	r.announce(in.evs)
 	err := r.store.Commit(&Message{ID: msg, Content: in.content, Envelopes: in.evs, Reported: reported})
 	if err != nil {
 		r.retract(in.evs)
+		return in.evs, err
 	}
-	return in.evs, err
+	from := "client"
+	if in.from == nil {
+		from = "report"
+	}
+	countQueued(from, in.evs, began)
+	inQueue.Sub(float64(len(reported)))
+	return in.evs, nil
 }
 
 // leave takes a message out of the reception; nil if it is not there.

@@ -257,6 +257,8 @@ func (s *scheduler) dispatch() {
 		d.ready -= len(t.items)
 		d.running++
 		s.inflight += len(t.items)
+		inFlights.Set(float64(s.inflight))
+		known.Set(float64(len(s.known)))
 		for i := range t.items {
 			s.known[t.items[i].entry.ID] = inFlight
 		}
@@ -418,6 +420,7 @@ func (s *scheduler) save(w *work) error {
 		s.log.Error("queue: results cannot be stored; the envelopes are not tried again before a restart", "error", err)
 		return fmt.Errorf("store results: %w", err)
 	}
+	inQueue.Sub(float64(len(w.changes.Remove)))
 	return nil
 }
 
@@ -429,6 +432,7 @@ func (s *scheduler) finish(t *task, w *work, stuck error) {
 	d := t.dest
 	d.running--
 	s.inflight -= len(t.items)
+	inFlights.Set(float64(s.inflight))
 	if stuck == nil {
 		for _, id := range w.claimed {
 			delete(s.known, id)
@@ -438,6 +442,7 @@ func (s *scheduler) finish(t *task, w *work, stuck error) {
 			s.take(it.entry, it.ev)
 		}
 	}
+	known.Set(float64(len(s.known)))
 	s.offer(d)
 	s.wantMore(d)
 	s.forget(d)

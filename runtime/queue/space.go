@@ -133,6 +133,7 @@ func (w *spaceWatch) throwOff() {
 
 func (w *spaceWatch) turn(full bool) {
 	w.full = full
+	fullDisk.WithLabelValues().Set(map[bool]float64{true: 1}[full])
 	close(w.changed)
 	w.changed = make(chan struct{})
 }

@@ -94,11 +94,13 @@ func (a *agent) takeOver(q *Import, f *os.File) (*Imported, error) {
 	if _, err := io.Copy(content, io.NewSectionReader(f, at, 1<<62)); err != nil {
 		return nil, fmt.Errorf("content: %w", err)
 	}
+	began := time.Now()
 	a.scheduler.announce(evs)
 	if err := a.store.Commit(&Message{ID: got.ID, Content: content, Envelopes: evs}); err != nil {
 		a.scheduler.retract(evs)
 		return nil, err
 	}
+	countQueued("import", evs, began)
 	a.log.Info("queue: Import", "msgid", got.ID, "envelopes", len(evs))
 	a.scheduler.add(evs)
 	return got, nil
