@@ -20,7 +20,7 @@ local   accepted and written to the maildir of one user; end to end until all ar
 
 OpenSMTPD does not sync what it accepts; Postfix and smtpd do.
 """
-import argparse, itertools, json, os, pwd, grp, re, shutil, signal, socket, statistics, subprocess, sys, time
+import argparse, fcntl, itertools, json, os, pwd, grp, re, shutil, signal, socket, statistics, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PORT, SINK = 2525, 2600
@@ -68,6 +68,9 @@ class Server:
         self.tls = tls
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir, 0o755)
+        with socket.socket() as c:
+            if c.connect_ex(("127.0.0.1", PORT)) == 0:
+                sys.exit(f"somebody else listens on port {PORT}")
         argv, env = self.prepare(dest)
         self.log = open(f"{self.dir}/log", "wb")
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
@@ -309,8 +312,10 @@ def table(rows):
 
 
 def prepare(a):
-    """Builds what is measured, and what it is measured with."""
+    """Builds what is measured, and what it is measured with. One measures at a time."""
     a.peers = os.path.abspath(a.peers)
+    a.lock = open(a.peers + "/lock", "w")
+    fcntl.flock(a.lock, fcntl.LOCK_EX)
     a.scratch = a.peers + "/run"
     a.smtpd, a.smtpload = a.peers + "/bin/smtpd", a.peers + "/bin/smtpload"
     subprocess.run(["go", "build", "-o", a.peers + "/bin/", "./cmd/smtpd", "./bench/smtpload"], cwd=os.path.dirname(HERE), check=True)
