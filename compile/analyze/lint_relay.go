@@ -7,6 +7,7 @@ import (
 
 	"smtpd/ast"
 	"smtpd/compile"
+	"smtpd/compile/tableconf"
 	"smtpd/compile/tablefile"
 	"smtpd/lang/diag"
 	"smtpd/lang/token"
@@ -132,6 +133,10 @@ const worldReadable = 0o004
 func (l *linter) secrets() {
 	for _, s := range l.file.Stmts {
 		switch {
+		case s.Table != nil:
+			if t := l.tables[s.Table.Name.Text]; t != nil && tableconf.HasPassword(t.Backend, t.Config) {
+				l.secret(t.Path, span(s.Table.Spec), "the password of a server")
+			}
 		case s.Listen != nil:
 			for _, o := range s.Listen.Options {
 				switch {
@@ -162,7 +167,7 @@ func (l *linter) secretTable(arg *ast.TableArg) {
 		return
 	}
 	switch {
-	case t.Path != "" && (t.Backend == "static" || t.Backend == "db"):
+	case t.Path != "" && (t.Backend == "static" || t.Backend == "db" || t.Backend == "passwd"):
 		l.secret(t.Path, argSpan(arg), "passwords")
 	case l.lists[t.Name] != nil:
 		l.secret(l.lists[t.Name].Pos.Filename, argSpan(arg), "passwords")

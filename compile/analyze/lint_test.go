@@ -15,7 +15,11 @@ import (
 type readable struct{ compile.Host }
 
 func (h readable) ReadFile(path string) (compile.File, error) {
-	return compile.File{Data: []byte("label user:password\n"), Mode: 0o644}, nil
+	text := "label user:password\n"
+	if path == "/etc/redis.conf" {
+		text = "master redis.example\npassword secret\n"
+	}
+	return compile.File{Data: []byte(text), Mode: 0o644}, nil
 }
 
 // lint returns the findings of Lint and of nothing else.
@@ -82,6 +86,7 @@ func TestLint(t *testing.T) {
 		{"another label", "action out relay host \"smtps://m@a.example\" auth { l = \"u:p\" }\nmatch for any action out\n", "1:warning:unknown-label"},
 		{"not verified", "action out relay host \"smtps://l@a.example\" tls no-verify auth { l = \"u:p\" }\nmatch for any action out\n", "1:security:unverified-login"},
 		{"passwords for everybody", "table s file:/etc/secrets\naction out relay host \"smtps://label@a.example\" auth <s>\nmatch for any action out\n", "2:security:readable-secret"},
+		{"password of a server for everybody", "table s redis:/etc/redis.conf\n" + in + "match from any for domain <s> action in\n", "1:security:readable-secret"},
 	}
 	for _, tt := range tests {
 		var got []string

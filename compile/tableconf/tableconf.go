@@ -249,5 +249,15 @@ func (f *File) Duration(key string, otherwise time.Duration) time.Duration {
 	return d
 }
 
+// HasPassword reports whether the file of a backend holds the password of a
+// server.
+func HasPassword(backend, data string) bool {
+	f, err := Parse(backend, "", data)
+	if err != nil {
+		return false
+	}
+	return f.Value("password") != "" || strings.Contains(f.Value("conninfo"), "password") || strings.Contains(f.Value("conninfo"), "://")
+}
+
 // Unknown lists the settings that the backend does not have.
 func (f *File) Unknown() []Unknown { return f.unknown }

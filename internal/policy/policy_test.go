@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"compile/engine":           {"compile", "compile/ere"},
 	"compile/expand":           {"compile", "compile/engine"},
 	"lsp":                      {"ast", "compile", "lang", "lang/token", "lang/diag"},
-	"compile/analyze":          {"ast", "compile", "compile/analyze/certificate", "compile/engine", "compile/ere", "compile/expand", "compile/tablefile", "lang/token", "lang/diag"},
+	"compile/analyze":          {"ast", "compile", "compile/analyze/certificate", "compile/engine", "compile/ere", "compile/expand", "compile/tableconf", "compile/tablefile", "lang/token", "lang/diag"},
 	"compile/migrate":          {"ast/old", "compile", "compile/tablefile", "compile/tablefile/hashdb", "lang/token", "lang/diag"},
 	"compile/postfix":          {"compile", "compile/tablefile", "lang/token", "lang/diag"},
 	"compile/legacy":           {"ast", "ast/old", "compile", "compile/tablefile", "compile/tablefile/hashdb"},
