@@ -6,7 +6,7 @@
 build:
 	go build -o bin/ ./cmd/...
 
-# The program that asks PAM about passwords; it needs a C compiler and the headers of PAM.
+# The program that asks PAM about passwords and name services about accounts; it needs a C compiler and the headers of PAM.
 pam:
 	go build -tags pam -o bin/ ./cmd/smtpd-pam
 

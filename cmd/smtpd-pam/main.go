@@ -1,18 +1,25 @@
 //go:build pam
 
-// Command smtpd-pam asks PAM whether a password is that of an account. The
-// daemon is free of C, and so knows only the accounts that are in files; this
-// program, which is built with the tag pam and needs the C library and the
-// headers of PAM, brings what else a system has: directories, tokens, limits.
+// Command smtpd-pam asks PAM whether a password is that of an account, and the
+// name services of the system (nsswitch.conf) who an account is. The daemon is
+// free of C, and so knows only the accounts that are in files; this program,
+// which is built with the tag pam and needs the C library and the headers of
+// PAM, brings what else a system has: directories, tokens, limits.
 //
 //	go build -tags pam ./cmd/smtpd-pam
 //	install -o root -m 0755 smtpd-pam /usr/local/libexec/smtpd/
 //	install -m 0644 contrib/pam.d/smtpd /etc/pam.d/
 //
 // Where it is installed, parent runs it for each login to a listener with auth
-// and without a table. It reads the name and the password from standard input,
-// and writes yes, no, or why PAM cannot say to standard output; each with its
-// length before it, two bytes with the high one first. It asks once and ends.
+// and without a table, and for each account that is in no file. It reads a
+// question from standard input:
+//
+//	login NAME PASSWORD    is answered with yes or no
+//	account NAME           is answered with UID:GID:HOME or no
+//
+// and writes the answer, or why there is none, to standard output. Every word
+// has its length before it, two bytes with the high one first. It answers once
+// and ends.
 //
 // What must never happen here: a password in an argument, in the environment,
 // in a file or in a message; a yes for root, or for an account that PAM does
@@ -22,6 +29,7 @@ package main
 /*
 #cgo LDFLAGS: -lpam
 #include <security/pam_appl.h>
+#include <errno.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,9 +85,13 @@ static int check(const char *service, const char *user, char *password, const ch
 	return status;
 }
 
-static int is_root(const char *user) {
-	struct passwd *p = getpwnam(user);
-	return p != NULL && p->pw_uid == 0;
+// account returns the account of a name, NULL with errno 0 if there is none.
+static struct passwd *account(const char *name) {
+	errno = 0;
+	struct passwd *p = getpwnam(name);
+	if (p == NULL && (errno == ENOENT || errno == ESRCH))
+		errno = 0; // some say so
+	return p;
 }
 */
 import "C"
@@ -110,15 +122,46 @@ func main() {
 
 // ask reads a question and returns the answer.
 func ask(in io.Reader) (string, error) {
+	verb, err := readString(in)
+	if err != nil {
+		return "", fmt.Errorf("read the question: %w", err)
+	}
 	user, err := readString(in)
 	if err != nil {
 		return "", fmt.Errorf("read the name: %w", err)
 	}
-	password, err := readString(in)
-	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
+	switch {
+	case user == "" || strings.Contains(user, "\x00"):
+		return "no", nil
+	case verb == "account":
+		return account(user)
+	case verb == "login":
+		password, err := readString(in)
+		if err != nil {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		return login(user, password)
 	}
-	if user == "" || strings.Contains(user+password, "\x00") {
+	return "", fmt.Errorf("no such question: %q", verb)
+}
+
+// account returns who has a name.
+func account(user string) (string, error) {
+	name := C.CString(user)
+	defer C.free(unsafe.Pointer(name))
+	p, err := C.account(name)
+	switch {
+	case p != nil:
+		return fmt.Sprintf("%d:%d:%s", uint32(p.pw_uid), uint32(p.pw_gid), C.GoString(p.pw_dir)), nil
+	case err != nil:
+		return "", err
+	}
+	return "no", nil
+}
+
+// login returns whether PAM lets a user in with a password.
+func login(user, password string) (string, error) {
+	if strings.Contains(password, "\x00") {
 		return "no", nil
 	}
 	name, secret, s := C.CString(user), C.CString(password), C.CString(service)
@@ -131,7 +174,7 @@ func ask(in io.Reader) (string, error) {
 	status := C.check(s, name, secret, &why)
 	switch status {
 	case C.PAM_SUCCESS:
-		if C.is_root(name) != 0 {
+		if p := C.account(name); p != nil && p.pw_uid == 0 {
 			return "no", nil
 		}
 		return "yes", nil

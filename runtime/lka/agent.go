@@ -16,6 +16,7 @@ import (
 	"smtpd/compile/expand"
 	"smtpd/compile/tablefile"
 	"smtpd/runtime/imsg"
+	"smtpd/runtime/lka/backend"
 	"smtpd/runtime/parent"
 )
 
@@ -71,6 +72,7 @@ func Main(ctx context.Context, c Config) error {
 	wg.Go(func() { a.policies.run(ctx, kept) })
 	if p := serve("parent", c.Parent); p != nil {
 		a.logins.parent = parent.NewClient(p)
+		a.names.parent.Store(a.logins.parent)
 	}
 	a.runPrograms(ctx)
 	serve("smtp", c.SMTP, msgLookup, msgCheck, msgPTR, msgLogin)
@@ -93,6 +95,8 @@ type agent struct {
 	programs  sync.WaitGroup
 	watcher   watcher
 	logins    *logins
+	names     nameServices   // beyond the file of accounts
+	beyond    *backend.Table // asks names
 }
 
 func newAgent(ctx context.Context, c Config) *agent {
@@ -108,6 +112,7 @@ func newAgent(ctx context.Context, c Config) *agent {
 	}
 	a.directory = &directory{hosts: hosts{path: c.Hosts}, resolver: newResolver(ctx, c.Resolver, c.ResolvConf)}
 	a.policies = newPolicies(ctx, a.directory, a.log)
+	a.beyond = backend.New("<getpwnam>", &a.names)
 	for i := range c.Rules.Tables {
 		a.tables = append(a.tables, a.open(&c.Rules.Tables[i]))
 	}
@@ -280,7 +285,7 @@ func (a *agent) answerTable(ctx context.Context, typ uint32, q tableQuery) (appe
 func (a *agent) table(id compile.TableID) (table, string, error) {
 	switch {
 	case id == 0:
-		return system{}, "<getpwnam>", nil
+		return system{a.beyond}, "<getpwnam>", nil
 	case uint64(id) > uint64(len(a.tables)): // an int may have 32 bits
 		return nil, "", fmt.Errorf("lka: no table %d", id)
 	}

@@ -24,7 +24,7 @@ func (a *agent) open(t *compile.Table) table {
 	case "passwd":
 		return newPasswd(t, delim)
 	case "getpwnam":
-		return system{}
+		return system{a.beyond}
 	}
 	if _, _, ok := t.Program(); ok {
 		return remote{backend.NewProgram(t.Name, a.startProgram(t.Name), a.log)}
@@ -65,6 +65,7 @@ func (a *agent) runPrograms(ctx context.Context) {
 // must have ended.
 func (a *agent) close() {
 	a.programs.Wait()
+	a.beyond.Close()
 	for _, t := range a.tables {
 		if r, ok := t.(interface{ Close() }); ok {
 			r.Close()

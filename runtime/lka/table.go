@@ -34,16 +34,16 @@ var (
 // errService says that a table is asked for what it does not have.
 var errService = backend.ErrService
 
-// system is the password file. The default build is free of cgo, and then
-// reads no other source of accounts.
-type system struct{}
+// system is the password file. The daemon is free of cgo and reads no other
+// source of accounts: who is not in it is looked for beyond it.
+type system struct{ beyond *backend.Table }
 
-func (system) check(ctx context.Context, s engine.Service, key string) (bool, error) {
-	_, ok, err := system{}.lookup(ctx, s, key)
+func (t system) check(ctx context.Context, s engine.Service, key string) (bool, error) {
+	_, ok, err := t.lookup(ctx, s, key)
 	return ok, err
 }
 
-func (system) lookup(_ context.Context, s engine.Service, key string) (string, bool, error) {
+func (t system) lookup(ctx context.Context, s engine.Service, key string) (string, bool, error) {
 	if s != engine.UserInfo {
 		return "", false, errService
 	}
@@ -52,7 +52,7 @@ func (system) lookup(_ context.Context, s engine.Service, key string) (string, b
 	}
 	u, err := user.Lookup(key)
 	if unknown := user.UnknownUserError(""); errors.As(err, &unknown) {
-		return "", false, nil
+		return t.beyond.Lookup(ctx, s, key)
 	}
 	if err != nil {
 		return "", false, err

@@ -186,9 +186,13 @@ func (e *ends) adopt(ctx context.Context, u Update) {
 		checks = newLogins(systemAccounts(), e.log)
 		checks.pam = in.pam()
 	}
+	names := nameService{in.pam()}
 	run("lka", u.LKA, func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
-		if m.Type == typeProgram {
+		switch m.Type {
+		case typeProgram:
 			return tables.handle(m)
+		case typeAccount:
+			return names.serve(ctx, m)
 		}
 		return checks.serve(ctx, m)
 	}, tables.stop)

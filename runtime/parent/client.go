@@ -62,6 +62,21 @@ func (c *Client) Forward(ctx context.Context, u Account) (*os.File, error) {
 	}
 }
 
+// Account returns the account that the name services of the system have for a
+// name, uid:gid:home; none if there is nobody to ask.
+func (c *Client) Account(ctx context.Context, name string) (value string, ok bool, err error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: typeAccount, Data: imsg.AppendString(nil, name)})
+	if err != nil {
+		return "", false, fmt.Errorf("look for an account: %w", err)
+	}
+	if m.File != nil {
+		m.File.Close()
+	}
+	r := imsg.NewReader(m.Data)
+	ok, value = r.Bool(), r.String()
+	return value, ok, r.Close()
+}
+
 // Login reports whether password is that of the system's account user. An
 // error says nothing about it: a temporary failure.
 func (c *Client) Login(ctx context.Context, user, password string) (bool, error) {

@@ -11,14 +11,18 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
+
+	"smtpd/runtime/imsg"
 )
 
-// pamHelper is the program that asks PAM about passwords. It needs the C
-// library and the modules of the system, so it is no part of the daemon; if it
-// is where the daemon's programs are, it is asked in place of the files of
-// accounts.
+// pamHelper is the program that asks PAM about passwords, and name services
+// about accounts. It needs the C library and the modules of the system, so it
+// is no part of the daemon; if it is where the daemon's programs are, it is
+// asked about passwords in place of the files of accounts, and about accounts
+// that are in no file.
 const pamHelper = "smtpd-pam"
 
 // pamTime is how long it may take: modules ask other hosts.
@@ -40,16 +44,42 @@ func (in installation) pam() *pam {
 	return &pam{path}
 }
 
-// check reports whether PAM takes a password for that of an account. Both sides
-// say everything with its length before it: two bytes, the high one first. The
-// answer is yes, no, or why PAM cannot say.
+// check reports whether PAM takes a password for that of an account.
 func (p *pam) check(ctx context.Context, q login) (bool, error) {
-	if err := p.safe(); err != nil {
+	switch text, err := p.ask(ctx, "login", q.User, q.Password); {
+	case err != nil:
 		return false, err
+	case text == "yes" || text == "no":
+		return text == "yes", nil
+	default:
+		return false, fmt.Errorf("PAM: %q", text)
 	}
-	request, err := appendPAM(nil, q.User, q.Password)
+}
+
+// account returns the account of a name as a table of users has it,
+// uid:gid:home.
+func (p *pam) account(ctx context.Context, name string) (value string, ok bool, err error) {
+	switch text, err := p.ask(ctx, "account", name); {
+	case err != nil:
+		return "", false, err
+	case text == "no":
+		return "", false, nil
+	case strings.Count(text, ":") < 2:
+		return "", false, fmt.Errorf("name services: %q", text)
+	default:
+		return text, true, nil
+	}
+}
+
+// ask returns the answer to a question. Both sides say every word with its
+// length before it: two bytes, the high one first.
+func (p *pam) ask(ctx context.Context, words ...string) (string, error) {
+	if err := p.safe(); err != nil {
+		return "", err
+	}
+	request, err := appendPAM(nil, words...)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pamTime)
 	defer cancel()
@@ -61,10 +91,10 @@ func (p *pam) check(ctx context.Context, q login) (bool, error) {
 	var answer bounded
 	cmd.Stdout = &answer
 	if err := cmd.Run(); err != nil && ctx.Err() == nil {
-		return false, fmt.Errorf("%s: %w", p.path, err)
+		return "", fmt.Errorf("%s: %w", p.path, err)
 	}
 	if ctx.Err() != nil {
-		return false, fmt.Errorf("%s: %w", p.path, ctx.Err())
+		return "", fmt.Errorf("%s: %w", p.path, ctx.Err())
 	}
 	return readPAM(answer.b)
 }
@@ -95,18 +125,11 @@ func appendPAM(b []byte, parts ...string) ([]byte, error) {
 	return b, nil
 }
 
-func readPAM(b []byte) (bool, error) {
+func readPAM(b []byte) (string, error) {
 	if len(b) < 2 || int(binary.BigEndian.Uint16(b)) != len(b)-2 {
-		return false, errPAM
+		return "", errPAM
 	}
-	switch text := string(b[2:]); text {
-	case "yes":
-		return true, nil
-	case "no":
-		return false, nil
-	default:
-		return false, fmt.Errorf("PAM: %q", text)
-	}
+	return string(b[2:]), nil
 }
 
 // bounded keeps what is written to it, and fails when that is too much.
@@ -118,4 +141,27 @@ func (w *bounded) Write(p []byte) (int, error) {
 	}
 	w.b = append(w.b, p...)
 	return len(p), nil
+}
+
+// A nameService answers lka about accounts that no file has.
+type nameService struct{ helper *pam }
+
+func (s nameService) serve(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+	if m.File != nil {
+		m.File.Close()
+	}
+	r := imsg.NewReader(m.Data)
+	name := r.String()
+	if err := r.Close(); err != nil {
+		return imsg.Message{}, err
+	}
+	var value string
+	var ok bool
+	if s.helper != nil {
+		var err error
+		if value, ok, err = s.helper.account(ctx, name); err != nil {
+			return imsg.Message{}, fmt.Errorf("parent: %w", err)
+		}
+	}
+	return imsg.Message{Data: imsg.AppendString(imsg.AppendBool(nil, ok), value)}, nil
 }

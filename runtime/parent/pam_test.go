@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -64,8 +65,29 @@ func TestPAM(t *testing.T) {
 			t.Errorf("%s: the password is in %v", tt.script, err)
 		}
 		asked, err := os.ReadFile(p.path + ".asked")
-		if want := "\x00\x05alice\x00\x06secret"; err != nil || !bytes.Equal(asked, []byte(want)) {
+		if want := "\x00\x05login\x00\x05alice\x00\x06secret"; err != nil || !bytes.Equal(asked, []byte(want)) {
 			t.Errorf("%s: asked %q, %v; want %q", tt.script, asked, err, want)
+		}
+	}
+}
+
+// TestPAMAccount asks who an account is that no file has.
+func TestPAMAccount(t *testing.T) {
+	tests := []struct{ script, want string }{
+		{`printf '\000\01642:43:/home/al'`, `"42:43:/home/al" true <nil>`},
+		{`printf '\000\002no'`, `"" false <nil>`},
+		{`printf '\000\005later'`, `"" false name services: "later"`},
+		{`exit 1`, `"" false `},
+	}
+	for _, tt := range tests {
+		p := fakePAM(t, tt.script)
+		value, ok, err := p.account(t.Context(), "alice")
+		if got := fmt.Sprintf("%q %v %v", value, ok, err); !strings.HasPrefix(got, tt.want) || ok && err != nil {
+			t.Errorf("%s: %s, want %s", tt.script, got, tt.want)
+		}
+		asked, err := os.ReadFile(p.path + ".asked")
+		if want := "\x00\x07account\x00\x05alice"; err != nil || string(asked) != want {
+			t.Errorf("asked %q, %v; want %q", asked, err, want)
 		}
 	}
 }

@@ -16,6 +16,7 @@ const (
 	typeTrace   // control: lines of the log that mention an id; answered with a descriptor
 	typeLogin   // lka: check the password of an account of the system; answered with whether it is right
 	typeMilter  // mfa: call a milter; answered with a descriptor
+	typeAccount // lka: who an account is that no file has; answered with whether there is one, and uid:gid:home
 )
 
 // An Account is an identity that files and commands belong to.

@@ -113,6 +113,10 @@ func Open(t *compile.Table) (*Table, error) {
 	return newTable(t.Name, source, limitsOf(f)), nil
 }
 
+// New returns a table that asks source, with the limits of one whose file says
+// nothing of them.
+func New(name string, source Source) *Table { return newTable(name, source, standard) }
+
 func newTable(name string, source Source, l Limits) *Table {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &Table{
