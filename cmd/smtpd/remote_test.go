@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 
 	gosmtp "github.com/emersion/go-smtp"
@@ -17,23 +19,32 @@ import (
 	"smtpd/internal/dnstest"
 )
 
-// zone FILE serves the zones of FILE; $DNS is the address to ask.
+// zone FILE [signed] serves the zones of FILE; $DNS is the address to ask.
 func zone(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: zone FILE")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: zone FILE [signed]")
 	}
 	s, err := dnstest.Listen(ts.ReadFile(args[0]))
 	ts.Check(err)
+	if len(args) == 2 {
+		signed(s)
+	}
 	ts.Defer(s.Close)
 	ts.Setenv("DNS", s.Addr())
 }
 
-// remote NAME ADDR [CODE] is a mail server of another host. It stores what it
+// remote NAME ADDR [CODE] [tls=CERT] is a mail server of another host, with the
+// certificate that keypair made for CERT. It stores what it
 // takes as NAME/1, NAME/2, …: a line for the sender, one for each recipient,
 // and the message, with line feeds alone. With a CODE it answers MAIL (4xx) or RCPT (5xx) with it.
 func remote(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 || len(args) > 3 {
-		ts.Fatalf("usage: remote NAME ADDR [CODE]")
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: remote NAME ADDR [CODE] [tls=CERT]")
+	}
+	var secure *tls.Config
+	if name, ok := strings.CutPrefix(args[len(args)-1], "tls="); ok {
+		secure = &tls.Config{Certificates: []tls.Certificate{certificateOf(ts, name)}}
+		args = args[:len(args)-1]
 	}
 	r := &remoteHost{dir: ts.MkAbs(args[0])}
 	if len(args) == 3 {
@@ -45,7 +56,7 @@ func remote(ts *testscript.TestScript, neg bool, args []string) {
 	ln, err := net.Listen("tcp", args[1])
 	ts.Check(err)
 	s := gosmtp.NewServer(r)
-	s.Domain = args[0] + ".example"
+	s.Domain, s.TLSConfig = args[0]+".example", secure
 	go s.Serve(ln)
 	ts.Defer(func() { s.Close() })
 }

@@ -105,33 +105,35 @@ func runScripts(t *testing.T, args []string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start":     start,
-			"signal":    signalDaemon,
-			"shadow":    shadow,
-			"killchild": killComponent,
-			"interrupt": interrupt,
-			"keyonly":   keyOnly,
-			"confined":  confined,
-			"finish":    finish,
-			"waitlog":   waitLog,
-			"waitfile":  waitFile,
-			"expand":    expand,
-			"fetch":     fetch,
-			"owndir":    ownDir,
-			"dialogue":  dialogue,
-			"send":      send,
-			"keypair":   keyPair,
-			"zone":      zone,
-			"remote":    remote,
-			"lmtp":      lmtpServer,
-			"relays":    relays,
-			"queueid":   queueID,
-			"hold":      hold,
-			"milter":    milter,
-			"inherit":   inherit,
-			"served":    served,
-			"sqlite":    sqlite,
-			"resume":    resume,
+			"start":      start,
+			"signal":     signalDaemon,
+			"shadow":     shadow,
+			"killchild":  killComponent,
+			"interrupt":  interrupt,
+			"keyonly":    keyOnly,
+			"confined":   confined,
+			"finish":     finish,
+			"waitlog":    waitLog,
+			"waitfile":   waitFile,
+			"expand":     expand,
+			"fetch":      fetch,
+			"owndir":     ownDir,
+			"dialogue":   dialogue,
+			"send":       send,
+			"keypair":    keyPair,
+			"zone":       zone,
+			"tlsa":       tlsa,
+			"policyhost": policyHost,
+			"remote":     remote,
+			"lmtp":       lmtpServer,
+			"relays":     relays,
+			"queueid":    queueID,
+			"hold":       hold,
+			"milter":     milter,
+			"inherit":    inherit,
+			"served":     served,
+			"sqlite":     sqlite,
+			"resume":     resume,
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
@@ -257,6 +259,9 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	s.cmd.Dir = ts.MkAbs(".")
 	s.cmd.Stderr = s.log
+	if roots := ts.Getenv("SSL_CERT_FILE"); roots != "" {
+		s.cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+roots)
+	}
 	if err := s.cmd.Start(); err != nil {
 		ts.Fatalf("start: %v", err)
 	}
