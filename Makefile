@@ -38,7 +38,8 @@ golden:
 # Long runs: the daemon is killed under load and attacked, everything is fuzzed longer, and
 # what smtpd -n says is compared with an OpenSMTPD that is installed.
 soak:
-	bench/kill.sh
+	bench/kill.sh 60000 200
+	QUEUE_KILLS=200 go test ./runtime/queue -run TestKill -count=1 -v -timeout 1h
 	bench/attack.sh
 	[ "$$(id -u)" != 0 ] || bench/chaos.sh
 	$(MAKE) fuzz FUZZTIME=5m

@@ -111,7 +111,7 @@ func TestMillion(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	s := openTest(t, StoreConfig{Dir: dir})
-	fill(t, s, total)
+	fill(t, s, total, epoch)
 	s.Close()
 
 	start := time.Now()
@@ -137,7 +137,27 @@ func TestMillion(t *testing.T) {
 	}
 }
 
-func fill(t *testing.T, s Store, total int) {
+// TestFill fills the store that BENCH_FILL names with BENCH_ENVELOPES envelopes
+// that wait for their next try, a message each: bench/queue.py starts a daemon
+// on it.
+func TestFill(t *testing.T) {
+	dir := os.Getenv("BENCH_FILL")
+	var total int
+	if fmt.Sscan(os.Getenv("BENCH_ENVELOPES"), &total); dir == "" || total == 0 {
+		t.Skip("set BENCH_FILL to a directory and BENCH_ENVELOPES to a number, to make a large queue")
+	}
+	a := newAgent(&Config{Rules: testRules()})
+	s, err := OpenStore(StoreConfig{Dir: dir, Grouping: a.destination})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, s, total, time.Now())
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func fill(t *testing.T, s Store, total int, now time.Time) {
 	content := fileOf(t, strings.Repeat("0123456789abcde\n", 64))
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -146,7 +166,8 @@ func fill(t *testing.T, s Store, total int) {
 			for n := next.Add(1); n <= int64(total); n = next.Add(1) {
 				msg := envelope.MessageID(n)
 				ev := testEnvelope(msg, 1, fmt.Sprintf("d%d.example", n%5000))
-				ev.NextTry = epoch.Add(time.Duration(n) * time.Millisecond)
+				ev.Created, ev.Expires = now, now.Add(4*day)
+				ev.NextTry = now.Add(time.Hour + time.Duration(n)*time.Millisecond)
 				if err := s.Commit(&Message{ID: msg, Content: content, Envelopes: []envelope.Envelope{ev}}); err != nil {
 					t.Error(err)
 				}

@@ -250,6 +250,7 @@ func TestCrash(t *testing.T) {
 			}
 			if f.count.Load() < n {
 				t.Logf("%d crashes, %d%% of what was not synced left", n-1, tear)
+				published(t, map[int]string{0: "what was not synced is gone", 50: "torn writes"}[tear], n-1)
 				break
 			}
 		}
@@ -271,6 +272,9 @@ func TestDiskErrors(t *testing.T) {
 				}
 				if f.count.Load() < n {
 					t.Logf("%d writes failed with %v", n-1, errno)
+					if !rotates {
+						published(t, map[error]string{syscall.EIO: "EIO", syscall.ENOSPC: "ENOSPC"}[errno], n-1)
+					}
 					break
 				}
 			}
