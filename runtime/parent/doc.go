@@ -7,8 +7,8 @@
 // LMTP servers.
 //
 // Peers: mfa asks for the .forward of a user, for filters to be started and
-// milters to be called, mda for deliveries, control for a reload or the end; all
-// through Client. It calls no component. It keeps nothing of the Ruleset but
+// milters to be called, mda for deliveries, lka for passwords of the system's accounts to be
+// checked, control for a reload or the end; all through Client. It calls no component. It keeps nothing of the Ruleset but
 // where programs and milters are: what is to be done comes expanded and checked
 // in each Delivery.
 //
@@ -51,6 +51,7 @@
 // # Never
 //
 //   - run or store anything as user id 0,
+//   - tell a hash, or more of a password than whether it is right,
 //   - follow a symbolic link or read a file of another user for a .forward,
 //   - let a file appear in new/ of a maildir before it is complete and synced,
 //   - put into a shell command anything but what the configuration or the

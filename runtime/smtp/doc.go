@@ -6,7 +6,7 @@
 //	user      an unprivileged one; as a process of its own: _smtpd, in an empty root
 //	peers     mfa (each recipient), queue (message, commit), lka (names), control (local sessions)
 //	asked     Session: a descriptor of a local session
-//	asks      mfa.Rcpt; queue.Create, Commit, Rollback; lka.PTR, Lookup
+//	asks      mfa.Rcpt; queue.Create, Commit, Rollback; lka.PTR, Lookup, Check, Authenticate
 //	keeps     of the Ruleset: Listeners, Socket, SMTP
 //
 // It owns no policy: which recipient is accepted, and why not, is mfa's
