@@ -130,6 +130,8 @@ func runScripts(t *testing.T, args []string) {
 			"queueid":    queueID,
 			"hold":       hold,
 			"milter":     milter,
+			"rspamd":     rspamd,
+			"nameserver": nameServer,
 			"inherit":    inherit,
 			"served":     served,
 			"sqlite":     sqlite,

@@ -4,6 +4,7 @@
 package dnstest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -47,13 +48,31 @@ func Start(tb testing.TB, zone string) *Server {
 
 // Listen serves zone until Close.
 func Listen(zone string) (*Server, error) {
-	s := &Server{}
-	if err := s.Set(zone); err != nil {
-		return nil, err
-	}
 	pc, l, err := listen()
 	if err != nil {
 		return nil, err
+	}
+	return serve(zone, pc, l)
+}
+
+// ListenOn is Listen at an address, for who can be told no port.
+func ListenOn(addr, zone string) (*Server, error) {
+	pc, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		pc.Close()
+		return nil, err
+	}
+	return serve(zone, pc, l)
+}
+
+func serve(zone string, pc net.PacketConn, l net.Listener) (*Server, error) {
+	s := &Server{}
+	if err := s.Set(zone); err != nil {
+		return nil, errors.Join(err, pc.Close(), l.Close())
 	}
 	s.addr = pc.LocalAddr().String()
 	s.udp = &dns.Server{PacketConn: pc, Handler: s.handler(false)}
