@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"smtpd/internal/dnstest"
 )
@@ -388,6 +390,41 @@ func TestCache(t *testing.T) {
 	}
 	if counts["kept.example. A"] != 1 || counts["gone.example. A"] != 1 || counts["brief.example. A"] != 3 {
 		t.Errorf("asked %v", counts)
+	}
+}
+
+// counted returns what a counter has come to.
+func counted(t *testing.T, c prometheus.Counter) float64 {
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}
+
+// TestDNSCounted counts what came of questions, and those that none was asked
+// for.
+func TestDNSCounted(t *testing.T) {
+	failing := dnstest.Start(t, "")
+	failing.SetHook(func(q *dns.Msg, _ bool) *dns.Msg { return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure) })
+	d, broken := newTestDirectory(t, dnstest.Start(t, testZone).Addr()), newTestDirectory(t, failing.Addr())
+	count := func() (n [4]float64) {
+		for i, result := range []string{"found", "none", "error"} {
+			n[i] = counted(t, dnsQuestions.WithLabelValues(result))
+		}
+		n[3] = counted(t, dnsRemembered.WithLabelValues())
+		return n
+	}
+	before := count()
+	for range 2 {
+		d.host(t.Context(), "implicit.example") // one A, no AAAA
+	}
+	broken.txt(t.Context(), "implicit.example")
+	after := count()
+	for i, want := range []float64{1, 1, 1, 2} {
+		if got := after[i] - before[i]; got != want {
+			t.Errorf("counter %d grew by %v, want %v", i, got, want)
+		}
 	}
 }
 

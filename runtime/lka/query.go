@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"smtpd/runtime/stat"
 )
 
 // Budgets of one question. No answer, however it was made, costs more.
@@ -100,6 +102,7 @@ func (r *resolver) ask(ctx context.Context, q question) (answer, error) {
 	r.mu.Lock()
 	if a, ok := r.cache.get(q, time.Now()); ok {
 		r.mu.Unlock()
+		dnsRemembered.WithLabelValues().Inc()
 		return a, nil
 	}
 	f := r.under[q]
@@ -123,8 +126,10 @@ func (r *resolver) fly(q question, f *flight) {
 	defer cancel()
 	select {
 	case r.slots <- struct{}{}:
+		began := time.Now()
 		f.answer, f.err = r.chase(ctx, q)
 		<-r.slots
+		countDNS(began, f)
 	case <-ctx.Done():
 		f.err = ctx.Err()
 	}
@@ -135,6 +140,25 @@ func (r *resolver) fly(q question, f *flight) {
 		r.cache.put(q, f.answer, time.Now())
 	}
 	close(f.done)
+}
+
+// What is counted of questions to name servers.
+var (
+	dnsQuestions  = stat.Counter("smtpd_dns_questions_total", "Questions that name servers were asked.", "result")
+	dnsRemembered = stat.Counter("smtpd_dns_cache_hits_total", "Questions that were answered from what was remembered.")
+	dnsSeconds    = stat.Histogram("smtpd_dns_seconds", "Time that answers of name servers took.")
+)
+
+func countDNS(began time.Time, f *flight) {
+	result := "found"
+	switch {
+	case f.err != nil:
+		result = "error"
+	case len(f.answer.records) == 0:
+		result = "none"
+	}
+	dnsQuestions.WithLabelValues(result).Inc()
+	dnsSeconds.WithLabelValues().Observe(time.Since(began).Seconds())
 }
 
 // chase asks on when an answer ends in a CNAME to a name it has nothing of.
