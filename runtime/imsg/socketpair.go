@@ -1,6 +1,7 @@
 package imsg
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -33,4 +34,19 @@ func Stream(name string) (ours net.Conn, theirs *os.File, err error) {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
 	return ours, theirs, nil
+}
+
+// FileConn returns the connection of which f, which it closes, is an end.
+func FileConn(f *os.File) (Conn, error) {
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, errors.New("no local socket")
+	}
+	return NewUnix(u), nil
 }

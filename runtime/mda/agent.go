@@ -51,7 +51,9 @@ func Main(ctx context.Context, c Config) error {
 	users := imsg.NewPeer(c.Parent, nil)
 	a := newAgent(ctx, c)
 	a.accounts = lka.NewClient(lookups)
-	a.parent = parent.NewClient(users)
+	direct := parent.NewDirect(parent.NewClient(users))
+	defer direct.Close()
+	a.parent = direct
 	tasks := imsg.NewPeer(c.Queue, queue.DelivererHandler(a))
 	a.queue = queue.NewClient(tasks)
 

@@ -51,7 +51,9 @@ func Main(ctx context.Context, c Config) error {
 	tables := lka.NewClient(toLKA)
 	a.lookups, a.views.from, a.queue = tables, tables, queue.NewClient(toQueue)
 	user := parent.NewClient(toParent)
-	a.homes, a.starter, a.caller = user, user, user
+	direct := parent.NewDirect(user)
+	defer direct.Close()
+	a.homes, a.starter, a.caller = direct, user, user
 
 	var wg sync.WaitGroup
 	errs := make(chan error, 4)

@@ -13,7 +13,8 @@ const ManyUsers = true
 
 // actAs runs f with the rights that a user has in the file system: files are
 // opened, made and counted as those of uid and gid, which has no other group.
-// The process must have been given the right to that, and no other.
+// The process must have been given the right to that, and no other, and be in
+// no group besides its own.
 //
 // It is the thread that acts for the user, for as long as f runs. So f must do
 // what it does to files itself: a goroutine that it starts runs on another
@@ -35,9 +36,6 @@ func actAs(uid, gid uint32, f func()) error {
 // of it: the calls themselves do not say whether they did anything.
 func assume(uid, gid int) error {
 	const query = -1
-	if err := unix.Setgroups([]int{gid}); err != nil {
-		return fmt.Errorf("act as user id %d: setgroups: %w", uid, err)
-	}
 	unix.SetfsgidRetGid(gid)
 	unix.SetfsuidRetUid(uid)
 	nowGID, _ := unix.SetfsgidRetGid(query)

@@ -84,6 +84,7 @@ func Main(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	defer a.guests.Wait()
 	defer a.lmtps.close()
 	handle := a.handle
 	if c.Users != nil {
@@ -209,6 +210,8 @@ type agent struct {
 
 	syncs dirSyncs
 	lmtps lmtpSessions
+
+	guests sync.WaitGroup // where many
 }
 
 func newAgent(c Config) (*agent, error) {
@@ -233,6 +236,12 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (imsg.Message, error
 			m.File.Close()
 		}
 		return a.handleForward(m)
+	case typeGuest:
+		if a.many && m.File != nil {
+			return imsg.Message{}, a.meet(ctx, m.File)
+		}
+	case typeCourier:
+		return imsg.Message{}, nil // there is none
 	}
 	if m.File != nil {
 		m.File.Close()
@@ -261,6 +270,9 @@ func (a *agent) handleForward(m imsg.Message) (imsg.Message, error) {
 	u, err := parseAccount(m.Data)
 	if err != nil {
 		return imsg.Message{}, fmt.Errorf("parent: account: %w", err)
+	}
+	if a.many && u.UID == 0 {
+		return forwardMessage(nil, nil), nil // nothing is delivered to root
 	}
 	var f *os.File
 	if failed := a.as(u, func() { f, err = a.openForward(u) }); failed != nil {

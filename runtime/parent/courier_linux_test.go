@@ -1,10 +1,14 @@
 package parent
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -157,10 +161,6 @@ func TestActAs(t *testing.T) {
 				if got := now(); got != [2]int{uid, uid + 1000} {
 					t.Errorf("acts as %v, want %d", got, uid)
 				}
-				groups, err := unix.Getgroups()
-				if err != nil || len(groups) != 1 || groups[0] != uid+1000 {
-					t.Errorf("groups %v, %v", groups, err)
-				}
 				other := make(chan [2]int)
 				go func() { other <- now() }()
 				if got := <-other; got != [2]int{0, 0} {
@@ -173,4 +173,74 @@ func TestActAs(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestDirect checks that the courier is asked without parent between, as long
+// as there is one, and that its loss is a failure for the time being.
+func TestDirect(t *testing.T) {
+	uid := uint32(62000)
+	if os.Geteuid() != 0 {
+		uid = uint32(os.Geteuid())
+	}
+	a, err := newAgent(Config{ServerName: "mx.example.org", Many: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The courier, and parent, which starts it once.
+	ours, theirs := imsg.Pipe()
+	ctx, lose := context.WithCancel(t.Context())
+	defer lose()
+	ended := make(chan struct{})
+	go func() {
+		imsg.NewPeer(theirs, a.handle).Run(ctx)
+		a.guests.Wait()
+		close(ended)
+	}()
+	u := newUsers(func(uint32, uint32) (imsg.Conn, error) { return nil, errors.New("no processes here") })
+	u.courier.log = slog.New(slog.DiscardHandler)
+	u.courier.start = func() (imsg.Conn, error) { return ours, nil }
+	defer u.close()
+	var asked atomic.Int32
+	mdaEnd, parentEnd := imsg.Pipe()
+	peer := imsg.NewPeer(mdaEnd, nil)
+	go peer.Run(t.Context())
+	go imsg.NewPeer(parentEnd, func(ctx context.Context, m imsg.Message) (imsg.Message, error) {
+		asked.Add(1)
+		return u.handle(ctx, m)
+	}).Run(t.Context())
+	d := NewDirect(NewClient(peer))
+	defer d.Close()
+
+	home := t.TempDir()
+	if err := errors.Join(os.Chown(home, int(uid), os.Getegid()), os.Chmod(filepath.Dir(home), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	v := testDelivery(home, Maildir, "Maildir")
+	v.As.UID, v.As.GID = uid, uint32(os.Getegid())
+	send := func() (Result, error) {
+		f, err := os.Open(testContent(t, testMessage).Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Deliver(t.Context(), v, f)
+	}
+	for range 3 {
+		if r, err := send(); err != nil || r != delivered {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if f, err := d.Forward(t.Context(), v.As); err != nil || f != nil {
+			t.Fatalf("%v, %v", f, err)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("parent was asked %d times, want once", n)
+	}
+	if _, err := d.courier.peer.Call(t.Context(), imsg.Message{Type: typeGuest}); err == nil {
+		t.Error("a guest may bring others")
+	}
+	lose()
+	<-ended
+	if r, err := send(); err != nil || r.Outcome != TempFail {
+		t.Errorf("%+v, %v, want a temporary failure", r, err)
+	}
 }

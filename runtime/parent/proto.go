@@ -14,6 +14,8 @@ const (
 	typeStop    // control: end the daemon
 	typeCounted // control: what the processes have counted
 	typeTrace   // control: lines of the log that mention an id; answered with a descriptor
+	typeCourier // mda, mfa: answered with a descriptor that leads to the courier, or none if there is none
+	typeGuest   // parent, to the courier: serve whoever has the other end of the descriptor
 	typeLogin   // lka: check the password of an account of the system; answered with whether it is right
 	typeMilter  // mfa: call a milter; answered with a descriptor
 	typeAccount // lka: who an account is that no file has; answered with whether there is one, and uid:gid:home

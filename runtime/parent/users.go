@@ -77,6 +77,9 @@ func (u *users) handle(ctx context.Context, m imsg.Message) (imsg.Message, error
 		}
 		f, err := u.forward(ctx, account)
 		return forwardMessage(f, err), nil
+	case m.Type == typeCourier && m.File == nil:
+		f, err := u.courier.introduce(ctx)
+		return imsg.Message{File: f}, err
 	}
 	if m.File != nil {
 		m.File.Close()

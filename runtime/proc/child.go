@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -126,7 +125,7 @@ func Deaf() {
 
 // ParentConn returns the connection to the process that started this one.
 func ParentConn() (imsg.Conn, error) {
-	conn, err := connOf(os.NewFile(parentFD, "parent"))
+	conn, err := imsg.FileConn(os.NewFile(parentFD, "parent"))
 	if err != nil {
 		return nil, fmt.Errorf("descriptor %d: %w", parentFD, err)
 	}
@@ -226,27 +225,12 @@ func (c *Child) takeLink(f imsg.Frame) error {
 	if err != nil || f.File == nil {
 		return fmt.Errorf("link %q: %w", name, imsg.ErrPayload)
 	}
-	conn, err := connOf(f.File)
+	conn, err := imsg.FileConn(f.File)
 	if err != nil {
 		return fmt.Errorf("link %q: %w", name, err)
 	}
 	c.link(name).Attach(conn)
 	return nil
-}
-
-// connOf makes a connection of a socket, which it owns.
-func connOf(f *os.File) (imsg.Conn, error) {
-	defer f.Close()
-	c, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
-	}
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		c.Close()
-		return nil, errors.New("no local socket")
-	}
-	return imsg.NewUnix(u), nil
 }
 
 // Link returns the connection to a component.

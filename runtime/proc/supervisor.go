@@ -271,7 +271,7 @@ func (s *Supervisor) launch(args []string, also *os.File, as syscall.SysProcAttr
 		return nil, nil, err
 	}
 	defer theirs.Close()
-	conn, err := connOf(ours)
+	conn, err := imsg.FileConn(ours)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -459,7 +459,7 @@ func (s *Supervisor) introduce(name, other string, end *os.File) error {
 		}
 		return nil
 	}
-	conn, err := connOf(end)
+	conn, err := imsg.FileConn(end)
 	if err == nil {
 		s.own[other].Attach(conn)
 	}
@@ -637,10 +637,11 @@ func (s *Supervisor) StartUser(role string, uid, gid uint32, args ...string) (*U
 	return s.startUser(role, args, syscall.SysProcAttr{Credential: credential(uid, gid)})
 }
 
-// StartAnyUser starts a process of role that is a, and may act for every user,
-// though not as root: what that comes to is for the process to confine.
+// StartAnyUser starts a process of role that is a, without further groups, and
+// may act for every user, though not as root: what that comes to is for the
+// process to confine.
 func (s *Supervisor) StartAnyUser(role string, a Account, args ...string) (*UserProcess, error) {
-	as := syscall.SysProcAttr{Credential: credential(uint32(a.UID), uint32(a.GID))}
+	as := syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(a.UID), Gid: uint32(a.GID)}}
 	if err := anyUser(&as); err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ var always = [][]string{
 	// another identity, another view of the system
 	{
 		"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "capset",
-		"setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32",
+		"setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32", "setgroups", "setgroups32",
 		"chroot", "pivot_root", "unshare", "setns", "mount", "umount", "umount2", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount",
 		"fspick", "mount_setattr", "personality", "setsid", "setpgid", "vhangup",
 	},
@@ -62,7 +62,7 @@ var (
 )
 
 // acting are the calls by which a thread becomes another in the file system.
-var acting = []string{"setfsuid", "setfsgid", "setgroups", "setfsuid32", "setfsgid32", "setgroups32"}
+var acting = []string{"setfsuid", "setfsgid", "setfsuid32", "setfsgid32"}
 
 // rootID has those of them fail that would make it root. The kernel reads 32
 // bits of the argument.
