@@ -301,6 +301,12 @@ func (a *agent) serveSMTP(ctx context.Context, from *client, m imsg.Message) (im
 			return imsg.Message{}, err
 		}
 		return a.commit(from, &q)
+	case msgContent:
+		var ref messageRef
+		if err := ref.parse(m.Data); err != nil {
+			return imsg.Message{}, err
+		}
+		return a.content(envelope.MessageID(ref))
 	case msgRollback:
 		var ref messageRef
 		if err := ref.parse(m.Data); err != nil {
@@ -323,7 +329,7 @@ func (a *agent) serveSMTP(ctx context.Context, from *client, m imsg.Message) (im
 }
 
 func (a *agent) commit(from *client, q *commitRequest) (imsg.Message, error) {
-	evs, err := a.reception.commit(q.Message, nil)
+	evs, err := a.reception.commit(q.Message, q.Content, nil)
 	if err != nil {
 		a.log.Error("queue: message is not accepted", "msgid", q.Message, "error", err)
 		return imsg.Message{}, err
@@ -345,12 +351,17 @@ func (a *agent) create(from *client) (imsg.Message, error) {
 		a.log.Error("queue: message is not accepted", "error", err)
 		return imsg.Message{}, err
 	}
-	f, err := duplicate(in.content)
+	return imsg.Message{Data: messageRef(in.id).append(nil)}, nil
+}
+
+// content hands out the descriptor that takes the content of a message.
+func (a *agent) content(msg envelope.MessageID) (imsg.Message, error) {
+	f, err := a.reception.file(msg)
 	if err != nil {
-		a.reception.rollback(in.id)
 		return imsg.Message{}, err
 	}
-	return imsg.Message{Data: messageRef(in.id).append(nil), File: f}, nil
+	second, err := duplicate(f)
+	return imsg.Message{File: second}, err
 }
 
 // mfaHandler answers an mfa, which decides by its own terms: those that were
@@ -429,7 +440,7 @@ func (a *agent) inject(ctx context.Context, group []envelope.Envelope) error {
 	for i := range group {
 		reported[i] = group[i].ID
 	}
-	evs, err := a.reception.commit(in.id, reported)
+	evs, err := a.reception.commit(in.id, nil, reported)
 	if err != nil {
 		return err
 	}
@@ -438,14 +449,18 @@ func (a *agent) inject(ctx context.Context, group []envelope.Envelope) error {
 }
 
 func (a *agent) writeReport(in *incoming, server string, group []envelope.Envelope) error {
+	content, err := a.reception.file(in.id)
+	if err != nil {
+		return err
+	}
 	r := dsn.New(server, group)
 	r.Date, r.ID = in.created, fmt.Sprintf("%016x", rand.Uint64())
 	original, err := a.store.Open(group[0].ID.Message())
 	if err != nil {
 		// The news counts more than the copy.
 		a.log.Error("queue: report goes without the message", "msgid", group[0].ID.Message(), "error", err)
-		return r.Write(in.content, nil)
+		return r.Write(content, nil)
 	}
 	defer original.Close()
-	return r.Write(in.content, original)
+	return r.Write(content, original)
 }

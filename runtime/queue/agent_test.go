@@ -691,7 +691,7 @@ func TestWithdraw(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		file.WriteString("text\n")
+		io.WriteString(file, "text\n")
 		file.Close()
 		old, err := f.mfa.Submit(ctx, msg, []envelope.Envelope{to("a@one.example"), to("b@one.example")})
 		if err != nil {

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -197,7 +198,7 @@ func BenchmarkQueue(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				f.WriteString(content)
+				io.WriteString(f, content)
 				f.Close()
 				if _, err := mfa.Submit(ctx, msg, []envelope.Envelope{to(fmt.Sprintf("u@d%d.example", n%100))}); err != nil {
 					b.Error(err)

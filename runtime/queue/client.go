@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"sync"
@@ -16,15 +17,10 @@ import (
 type Client struct {
 	peer *imsg.Peer
 
-	mu    sync.Mutex
-	stock []begun // messages that came with the answers to commits
-	round int     // goes up when the queue has forgotten them
-}
-
-// A begun message is one that nothing was put into.
-type begun struct {
-	id   envelope.MessageID
-	file *os.File
+	mu     sync.Mutex
+	stock  []envelope.MessageID // begun with the answers to commits, and not used
+	round  int                  // goes up when the queue has forgotten them
+	drafts map[envelope.MessageID]*draft
 }
 
 // maxStock bounds how many messages a client has begun and not used.
@@ -32,67 +28,131 @@ const maxStock = 16
 
 // NewClient returns a Client that asks over p.
 func NewClient(p *imsg.Peer) *Client {
-	c := &Client{peer: p}
+	c := &Client{peer: p, drafts: make(map[envelope.MessageID]*draft)}
 	p.OnLoss(c.forget)
 	return c
 }
 
-// forget drops the stock.
+// forget drops the stock, and what was not committed.
 func (c *Client) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, b := range c.stock {
-		b.file.Close()
-	}
 	c.stock = nil
+	clear(c.drafts)
 	c.round++
 }
 
 // take returns a message of the stock.
-func (c *Client) take() (b begun, ok bool) {
+func (c *Client) take() (id envelope.MessageID, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.stock); n > 0 {
-		b = c.stock[n-1]
+		id = c.stock[n-1]
 		c.stock = c.stock[:n-1]
-		return b, true
+		return id, true
 	}
-	return b, false
+	return 0, false
 }
 
 // keep puts what came with an answer into the stock, unless the queue that
 // gave it is gone.
 func (c *Client) keep(m imsg.Message, round int) {
 	var ref messageRef
-	if m.File == nil || ref.parse(m.Data) != nil {
-		closeFile(m.File)
+	if ref.parse(m.Data) != nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.round != round {
-		m.File.Close()
-		return
+	if c.round == round {
+		c.stock = append(c.stock, envelope.MessageID(ref))
 	}
-	c.stock = append(c.stock, begun{envelope.MessageID(ref), m.File})
 }
 
-// Create begins a message. The descriptor takes the content, with LF line
-// ends, written from its beginning; the caller closes it.
-func (c *Client) Create(ctx context.Context) (envelope.MessageID, *os.File, error) {
-	if b, ok := c.take(); ok {
-		return b.id, b.file, nil
+// A draft takes the content of a message until its commit: in memory while it
+// is small, and then in a file of the queue.
+type draft struct {
+	c    *Client
+	ctx  context.Context
+	id   envelope.MessageID
+	text []byte
+	file *os.File // nil while it is small
+}
+
+// maxDraft bounds the content that travels with the commit. That saves a
+// descriptor and the calls it costs at both ends, which are more than a few
+// kilobytes in frames.
+const maxDraft = 32 << 10
+
+// Write adds to the content.
+func (d *draft) Write(p []byte) (int, error) {
+	if d.file == nil && len(d.text)+len(p) <= maxDraft {
+		d.text = append(d.text, p...)
+		return len(p), nil
 	}
-	m, err := c.peer.Call(ctx, imsg.Message{Type: msgCreate})
+	if d.file == nil {
+		if err := d.spill(); err != nil {
+			return 0, err
+		}
+	}
+	return d.file.Write(p)
+}
+
+// spill moves what there is into a file of the queue.
+func (d *draft) spill() error {
+	m, err := d.c.peer.Call(d.ctx, imsg.Message{Type: msgContent, Data: messageRef(d.id).append(nil)})
+	if err == nil && m.File == nil {
+		err = errNoFile
+	}
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
-	var ref messageRef
-	if err := ref.parse(m.Data); err != nil || m.File == nil {
+	d.file = m.File
+	_, err = d.file.Write(d.text)
+	d.text = nil
+	return err
+}
+
+// Close ends the content.
+func (d *draft) Close() error {
+	if d.file == nil {
+		return nil
+	}
+	return d.file.Close()
+}
+
+// Create begins a message. What it returns takes the content, with LF line
+// ends; the caller closes it.
+func (c *Client) Create(ctx context.Context) (envelope.MessageID, io.WriteCloser, error) {
+	id, ok := c.take()
+	if !ok {
+		m, err := c.peer.Call(ctx, imsg.Message{Type: msgCreate})
 		closeFile(m.File)
-		return 0, nil, errors.Join(err, errNoFile)
+		if err != nil {
+			return 0, nil, err
+		}
+		var ref messageRef
+		if err := ref.parse(m.Data); err != nil {
+			return 0, nil, err
+		}
+		id = envelope.MessageID(ref)
 	}
-	return envelope.MessageID(ref), m.File, nil
+	d := &draft{c: c, ctx: ctx, id: id}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drafts[id] = d
+	return id, d, nil
+}
+
+// finish takes a message out of those under way, and returns its content if
+// that is small.
+func (c *Client) finish(id envelope.MessageID) (text []byte, round int, next bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d := c.drafts[id]; d != nil {
+		text = d.text
+		delete(c.drafts, id)
+	}
+	return text, c.round, len(c.stock) < maxStock
 }
 
 // Submit adds envelopes to a message that is not committed yet; nothing is
@@ -111,13 +171,13 @@ func (c *Client) Submit(ctx context.Context, msg envelope.MessageID, evs []envel
 	return l, nil
 }
 
-// Commit takes what was written into the message's descriptor and returns
+// Commit takes what was written as the message's content and returns
 // when it and all envelopes are on disk. After an error the message is gone.
 func (c *Client) Commit(ctx context.Context, msg envelope.MessageID) error {
-	c.mu.Lock()
-	round, next := c.round, len(c.stock) < maxStock
-	c.mu.Unlock()
-	m, err := c.peer.Call(ctx, imsg.Message{Type: msgCommit, Data: commitRequest{msg, next}.append(nil)})
+	text, round, next := c.finish(msg)
+	q := commitRequest{msg, next, text}
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgCommit, Data: q.append(make([]byte, 0, len(text)+16))})
+	closeFile(m.File)
 	if err == nil {
 		c.keep(m, round)
 	}
@@ -134,6 +194,7 @@ func (c *Client) Withdraw(ctx context.Context, msg envelope.MessageID) error {
 
 // Rollback forgets a message that is not committed. It does not wait.
 func (c *Client) Rollback(_ context.Context, msg envelope.MessageID) {
+	c.finish(msg)
 	c.peer.Notify(imsg.Message{Type: msgRollback, Data: messageRef(msg).append(nil)})
 }
 

@@ -11,17 +11,26 @@ import (
 // be written again by every compaction it lives through.
 const maxInline = 64 << 10
 
-// contentOf reads a whole content of at most maxInline bytes.
-func contentOf(f *os.File, size int64) ([]byte, error) {
+// small returns the whole content of m, which is size bytes.
+func (m *Message) small(size int64) ([]byte, error) {
+	if m.Content == nil {
+		return m.Small, nil
+	}
 	b := make([]byte, size)
-	if n, err := f.ReadAt(b, 0); n < len(b) {
+	if n, err := m.Content.ReadAt(b, 0); n < len(b) {
 		return nil, fmt.Errorf("read content: %w", err)
 	}
 	return b, nil
 }
 
-func contentSize(f *os.File) (int64, error) {
-	st, err := f.Stat()
+func (m *Message) size() (int64, error) {
+	if m.Content == nil {
+		if len(m.Small) > maxInline {
+			return 0, fmt.Errorf("content of %d bytes without a file", len(m.Small))
+		}
+		return int64(len(m.Small)), nil
+	}
+	st, err := m.Content.Stat()
 	if err != nil {
 		return 0, err
 	}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"iter"
@@ -55,17 +56,17 @@ func (s *memoryStore) Has(id envelope.MessageID) (bool, error) {
 }
 
 func (s *memoryStore) Commit(m *Message) error {
-	size, err := contentSize(m.Content)
+	size, err := m.size()
 	if err != nil {
 		return err
 	}
-	content, err := contentOf(m.Content, size)
+	content, err := m.small(size)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.content[m.ID] = content
+	s.content[m.ID] = bytes.Clone(content)
 	s.apply(&Changes{Put: m.Envelopes, Remove: m.Reported})
 	return nil
 }

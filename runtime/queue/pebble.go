@@ -250,7 +250,7 @@ func parseMessageRecord(b []byte) (m messageRecord, err error) {
 }
 
 func (s *pebbleStore) Commit(m *Message) error {
-	size, err := contentSize(m.Content)
+	size, err := m.size()
 	if err != nil {
 		return fmt.Errorf("commit message %v: %w", m.ID, err)
 	}
@@ -277,7 +277,7 @@ func (s *pebbleStore) putContent(b *pebble.Batch, m *Message, size int64) error 
 	rec := messageRecord{inStore, size}
 	switch {
 	case size <= maxInline:
-		content, err := contentOf(m.Content, size)
+		content, err := m.small(size)
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ const (
 	msgImport                       // control
 	msgHurry                        // mta
 	msgWaitSpace                    // smtp
+	msgContent                      // smtp
 	msgWithdraw                     // mfa: the envelopes of a message that is not committed
 )
 
@@ -193,15 +194,16 @@ func (l *ids) parse(b []byte) error {
 type commitRequest struct {
 	Message envelope.MessageID
 	Next    bool
+	Content []byte // unless a descriptor was asked for
 }
 
-func (c commitRequest) append(b []byte) []byte {
-	return imsg.AppendBool(imsg.AppendUint32(b, uint32(c.Message)), c.Next)
+func (c *commitRequest) append(b []byte) []byte {
+	return imsg.AppendBytes(imsg.AppendBool(imsg.AppendUint32(b, uint32(c.Message)), c.Next), c.Content)
 }
 
 func (c *commitRequest) parse(b []byte) error {
 	r := imsg.NewReader(b)
-	*c = commitRequest{envelope.MessageID(r.Uint32()), r.Bool()}
+	*c = commitRequest{envelope.MessageID(r.Uint32()), r.Bool(), r.Bytes()}
 	return r.Close()
 }
 

@@ -26,7 +26,7 @@ type reception struct {
 // An incoming is a message before its commit.
 type incoming struct {
 	id      envelope.MessageID
-	content *os.File
+	content *os.File // nil while it is small
 	created time.Time
 	low     uint32 // lower half of the id of the last envelope
 	evs     []envelope.Envelope
@@ -47,24 +47,34 @@ func (r *reception) create(from *client) (*incoming, error) {
 			return nil, err
 		}
 	}
-	f, err := newContent()
-	if err != nil {
-		return nil, fmt.Errorf("create message: %w", err)
-	}
-	in := &incoming{content: f, created: time.Now(), low: rand.Uint32(), from: from}
+	in := &incoming{created: time.Now(), low: rand.Uint32(), from: from}
 	for range 100 {
 		id := newMessageID()
 		stored, err := r.store.Has(id)
 		if err != nil {
-			f.Close()
 			return nil, fmt.Errorf("create message: %w", err)
 		}
 		if !stored && r.enter(id, in) {
 			return in, nil
 		}
 	}
-	f.Close()
 	return nil, errors.New("create message: no free id")
+}
+
+// file returns the file that takes the content of a message which is not
+// small. It stays with the reception.
+func (r *reception) file(msg envelope.MessageID) (*os.File, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	in := r.open[msg]
+	if in == nil {
+		return nil, fmt.Errorf("content of message %v: %w", msg, ErrNotFound)
+	}
+	var err error
+	if in.content == nil {
+		in.content, err = newContent()
+	}
+	return in.content, err
 }
 
 func newMessageID() envelope.MessageID {
@@ -144,15 +154,16 @@ func (in *incoming) add(ev envelope.Envelope, life time.Duration) {
 	in.evs = append(in.evs, ev)
 }
 
-// commit stores a message that takes the place of reported, and returns its
+// commit stores a message that takes the place of reported, with a small
+// content unless there is a file, and returns its
 // envelopes when it is on disk. Whatever comes of it, the message is no
 // longer open.
-func (r *reception) commit(msg envelope.MessageID, reported []envelope.ID) ([]envelope.Envelope, error) {
+func (r *reception) commit(msg envelope.MessageID, small []byte, reported []envelope.ID) ([]envelope.Envelope, error) {
 	in := r.leave(msg)
 	if in == nil {
 		return nil, fmt.Errorf("commit message %v: %w", msg, ErrNotFound)
 	}
-	defer in.content.Close()
+	defer closeFile(in.content)
 	if len(in.evs) == 0 && in.from == nil {
 		return nil, errNoRecipient
 	}
@@ -161,7 +172,7 @@ func (r *reception) commit(msg envelope.MessageID, reported []envelope.ID) ([]en
 	}
 	began := time.Now()
 	r.announce(in.evs)
-	err := r.store.Commit(&Message{ID: msg, Content: in.content, Envelopes: in.evs, Reported: reported})
+	err := r.store.Commit(&Message{ID: msg, Content: in.content, Small: small, Envelopes: in.evs, Reported: reported})
 	if err != nil {
 		r.retract(in.evs)
 		return in.evs, err
@@ -187,7 +198,7 @@ func (r *reception) leave(msg envelope.MessageID) *incoming {
 // rollback forgets a message.
 func (r *reception) rollback(msg envelope.MessageID) {
 	if in := r.leave(msg); in != nil {
-		in.content.Close()
+		closeFile(in.content)
 	}
 }
 
@@ -198,7 +209,7 @@ func (r *reception) abandon(from *client) {
 	defer r.mu.Unlock()
 	for id, in := range r.open {
 		if in.from == from {
-			in.content.Close()
+			closeFile(in.content)
 			delete(r.open, id)
 		}
 	}

@@ -147,7 +147,7 @@ func TestFullDisk(t *testing.T) {
 		if _, err := a.reception.submit(in.id, []envelope.Envelope{to("a@one.example")}, a.current.Load().life); err != nil {
 			return err
 		}
-		_, err = a.reception.commit(in.id, nil)
+		_, err = a.reception.commit(in.id, []byte("hello\n"), nil)
 		return err
 	}
 	for range 200 {
@@ -192,7 +192,7 @@ func TestFullDisk(t *testing.T) {
 	if _, err := a.reception.submit(report.id, []envelope.Envelope{to("sender@example.org")}, a.current.Load().life); err != nil {
 		t.Errorf("report: %v", err)
 	}
-	if _, err := a.reception.commit(report.id, ids[:1]); err != nil {
+	if _, err := a.reception.commit(report.id, []byte("report\n"), ids[:1]); err != nil {
 		t.Errorf("report: %v", err)
 	}
 	for part := range slices.Chunk(ids[1:], 20) {

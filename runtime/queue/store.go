@@ -63,6 +63,7 @@ var ErrDamaged = errors.New("damaged record")
 type Message struct {
 	ID        envelope.MessageID
 	Content   *os.File // read by position; stays the caller's
+	Small     []byte   // instead of Content, if that is nil
 	Envelopes []envelope.Envelope
 
 	// Reported are the envelopes that a report stands for: they go in the

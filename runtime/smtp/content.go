@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"os"
 	"sync"
 
 	"smtpd/runtime/rfc5322"
@@ -16,7 +15,7 @@ var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10
 // A content is the file of a message while lines are written to it, by way of
 // the programs if they want to see them, and behind the fields that we add.
 type content struct {
-	file   *os.File
+	file   io.WriteCloser
 	stored counter
 	w      *bufio.Writer
 	to     sink

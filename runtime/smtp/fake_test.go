@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -41,7 +42,7 @@ type fakeQueue struct {
 
 func (q *fakeQueue) path(id envelope.MessageID) string { return filepath.Join(q.dir, id.String()) }
 
-func (q *fakeQueue) Create(context.Context) (envelope.MessageID, *os.File, error) {
+func (q *fakeQueue) Create(context.Context) (envelope.MessageID, io.WriteCloser, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.createErr != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -25,7 +26,7 @@ import (
 // *lka.Client give it, and fakes in tests.
 type (
 	store interface {
-		Create(ctx context.Context) (envelope.MessageID, *os.File, error)
+		Create(ctx context.Context) (envelope.MessageID, io.WriteCloser, error)
 		Commit(ctx context.Context, msg envelope.MessageID) error
 		Rollback(ctx context.Context, msg envelope.MessageID)
 	}

@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -79,7 +78,7 @@ type message struct {
 	envID    string
 	spam     bool               // a filter marked it
 	id       envelope.MessageID // 0 before the first RCPT
-	file     *os.File           // takes the content
+	file     io.WriteCloser     // takes the content
 	accepted []acceptance
 	chunks   *chunks // after the first BDAT
 }
