@@ -1,7 +1,7 @@
 # What is done often. Nothing here is needed to use the project: the README's
 # two commands are plain go commands.
 
-.PHONY: build pam test race vet portable lint fuzz golden bench soak ci
+.PHONY: build pam test race vet portable lint fuzz golden bench soak ci install deb package-test
 
 build:
 	go build -o bin/ ./cmd/...
@@ -48,3 +48,45 @@ soak:
 
 ci:
 	.ci/run
+
+# make install puts programs, manuals and units below DESTDIR. Files of the
+# administrator that are there already stay as they are.
+DESTDIR    ?=
+PREFIX     ?= /usr/local
+SBINDIR    ?= $(PREFIX)/sbin
+BINDIR     ?= $(PREFIX)/bin
+MANDIR     ?= $(PREFIX)/share/man
+DOCDIR     ?= $(PREFIX)/share/doc/smtpd
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+SYSUSERS   ?= $(PREFIX)/lib/sysusers.d
+ROLES      := sendmail newaliases makemap
+
+install: build
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERS) $(DESTDIR)$(SYSCONFDIR)/mail
+	install -m 755 bin/smtpd bin/smtpctl $(DESTDIR)$(SBINDIR)
+	install -m 755 bin/smtpd-check $(DESTDIR)$(BINDIR)
+	for name in $(ROLES); do ln -sf smtpctl $(DESTDIR)$(SBINDIR)/$$name; done
+	for name in mailq smtp; do ln -sf $(SBINDIR)/smtpctl $(DESTDIR)$(BINDIR)/$$name; done
+	for page in man/*.[1578]; do \
+		section=$(DESTDIR)$(MANDIR)/man$${page##*.}; \
+		install -d $$section && install -m 644 $$page $$section || exit 1; \
+	done
+	install -m 644 docs/*.md README.md COMPATIBILITY.md CHANGES.md LICENSE $(DESTDIR)$(DOCDIR)
+	install -m 644 contrib/systemd/smtpd.socket $(DESTDIR)$(UNITDIR)
+	sed 's|/usr/sbin/|$(SBINDIR)/|g; s|/etc/smtpd.conf|$(SYSCONFDIR)/smtpd.conf|g' contrib/systemd/smtpd.service >$(DESTDIR)$(UNITDIR)/smtpd.service
+	install -m 644 contrib/systemd/smtpd.sysusers $(DESTDIR)$(SYSUSERS)/smtpd.conf
+	[ -e $(DESTDIR)$(SYSCONFDIR)/smtpd.conf ] || install -m 644 contrib/smtpd.conf $(DESTDIR)$(SYSCONFDIR)/smtpd.conf
+	[ -e $(DESTDIR)$(SYSCONFDIR)/mail/aliases ] || install -m 644 contrib/aliases $(DESTDIR)$(SYSCONFDIR)/mail/aliases
+
+# A Debian package in bin/.
+VERSION ?= 0.1.0
+NFPM    ?= go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+deb:
+	rm -rf bin/root
+	$(MAKE) install DESTDIR=bin/root PREFIX=/usr
+	ARCH=$$(go env GOARCH) VERSION=$(VERSION) $(NFPM) package --config contrib/debian/nfpm.yaml --packager deb --target bin/
+
+# Installs that package into an empty root and sends a mail with what is there.
+package-test: deb
+	contrib/debian/test.sh bin/smtpd_$(VERSION)*.deb

@@ -136,6 +136,25 @@ func LimitNames(statement string) []string {
 	return nil
 }
 
+// Limits returns what the limits are that a statement sets, by name.
+func (rs *Ruleset) Limits(statement string) map[string]int {
+	values := make(map[string]int)
+	for _, list := range [...]struct {
+		statement string
+		limits    []limit
+	}{
+		{"mda", mdaLimits(&rs.MDA)}, {"scheduler", schedulerLimits(&rs.Scheduler)},
+		{"mta", mtaLimits(&rs.MTA.Limits)}, {"smtp", append(smtpLimits(&rs.SMTP), ownSMTPLimits(&rs.SMTP)...)},
+	} {
+		for _, l := range list.limits {
+			if list.statement == statement {
+				values[l.name] = *l.at
+			}
+		}
+	}
+	return values
+}
+
 func limitNames(lists ...[]limit) []string {
 	var names []string
 	for _, l := range slices.Concat(lists...) {

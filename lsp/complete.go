@@ -101,7 +101,7 @@ func (c *completion) keywords(expected []string, line []lang.Piece) {
 	}
 	for _, w := range expected {
 		if lang.Keyword(w) || ast.Extends(w) {
-			c.add(itemKeyword, w, w, "", meaning(statement, w))
+			c.add(itemKeyword, w, w, "", Meaning(statement, w))
 		}
 	}
 	if slices.Contains(expected, "<word>") && len(line) > 1 {

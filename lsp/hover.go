@@ -17,7 +17,7 @@ func (v *view) hover(*placeParams) (*hover, error) {
 	}
 	at := v.lines.stretch(p.Start, p.End)
 	if p.Kind == lang.KeywordPiece {
-		text := "**" + p.Text + "**\n\n" + meaning(v.statement(p.Start), p.Text)
+		text := "**" + p.Text + "**\n\n" + Meaning(v.statement(p.Start), p.Text)
 		return &hover{markup{"markdown", text}, at}, nil
 	}
 	o := v.occurrence()

@@ -1,8 +1,8 @@
 package lsp
 
-// meaning explains keyword w in a statement that begins with the keyword
-// statement. It is empty for what is no keyword.
-func meaning(statement, w string) string {
+// Meaning explains keyword w in a statement that begins with the keyword
+// statement, in sentences of Markdown. It is empty for what is no keyword.
+func Meaning(statement, w string) string {
 	if text, ok := meanings[statement+" "+w]; ok {
 		return text
 	}

@@ -95,6 +95,15 @@ var commands = []command{
 	{"update table <string>", updateTable},
 }
 
+// Commands returns the words of all commands.
+func Commands() []string {
+	words := make([]string, len(commands))
+	for i, c := range commands {
+		words[i] = c.words
+	}
+	return words
+}
+
 // find returns the command that args mean, and what they name in it. Every
 // word may be cut as long as it means one word only. Without a command it
 // returns those that begin so.
