@@ -259,7 +259,9 @@ func (a *agent) handleDeliver(ctx context.Context, m imsg.Message) (imsg.Message
 		return imsg.Message{}, fmt.Errorf("parent: delivery: %w", err)
 	}
 	var r Result
-	err = a.as(d.As, func() { r = a.deliver(ctx, d, m.File) })
+	if err = refuseRoot(d); err == nil {
+		err = a.as(d.As, func() { r = a.deliver(ctx, d, m.File) })
+	}
 	if err != nil {
 		r = failure(err)
 	}
