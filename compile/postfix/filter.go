@@ -1,44 +1,124 @@
 package postfix
 
 import (
+	"path"
 	"slices"
 	"strings"
 
+	"smtpd/compile"
 	"smtpd/lang/diag"
 )
 
-// milters converts the filters that Postfix asks. They speak another protocol
-// than those here; for one of them there is a program that everybody uses.
-func (im *importer) milters() (filter string) {
-	seen := make(map[string]bool)
-	for _, name := range []string{"smtpd_milters", "non_smtpd_milters"} {
-		for _, w := range words(im.value(name)) {
-			if seen[w] {
-				continue
-			}
-			seen[w] = true
-			p := im.main.lookup(name)
-			switch {
-			case strings.HasSuffix(w, ":11332") || strings.Contains(w, "rspamd"):
-				if filter == "" {
-					filter = "rspamd"
-					im.filters = append(im.filters, `filter "rspamd" proc-exec "filter-rspamd"`)
-				}
-				im.note(p, diag.Warning, "postfix-filter", "%s is taken for rspamd, which filter-rspamd asks: install that program, and let it reach the controller or the normal worker of rspamd", clip(w))
-			case strings.HasSuffix(w, ":8891") || strings.Contains(w, "dkim"):
-				im.note(p, diag.Warning, "postfix-filter", "the milter %s is left out", clip(w)).
-					Help = []string{"filter-dkimsign signs mail: `filter \"dkim\" proc-exec \"filter-dkimsign -d DOMAIN -s SELECTOR -k KEY\"`"}
-			default:
-				im.note(p, diag.Warning, "postfix-filter", "the milter %s is left out: filters speak another protocol", clip(w))
-			}
+// milters converts a list of the filters that Postfix asks and returns the
+// name of the filter that stands for it, or "".
+func (im *importer) milters(s *scope, name string) string {
+	value := im.get(s, name)
+	if f, ok := im.chains[value]; ok {
+		return f
+	}
+	p := s.lookup(name)
+	var members []string
+	for _, w := range words(value) {
+		def, ok := im.milter(s, p, w)
+		if !ok {
+			im.note(p, diag.Warning, "postfix-filter", "the milter %s is left out: it is not understood where it listens", clip(w))
+			continue
+		}
+		f, ok := im.milterNames[def]
+		if !ok {
+			f = im.filterName(milterName(def))
+			im.milterNames[def] = f
+			im.filters = append(im.filters, "filter "+quote(f)+" "+def)
+		}
+		if !slices.Contains(members, f) {
+			members = append(members, f)
 		}
 	}
+	filter := ""
+	switch len(members) {
+	case 0:
+	case 1:
+		filter = members[0]
+	default:
+		filter = im.filterName("milters")
+		for i := range members {
+			members[i] = quote(members[i])
+		}
+		im.filters = append(im.filters, "filter "+quote(filter)+" chain { "+strings.Join(members, ", ")+" }")
+	}
+	im.chains[value] = filter
 	return filter
 }
 
-// asks reports whether the milters are asked about mail of a listener.
-func (l *listener) asks(im *importer) bool {
-	return im.get(l.sv.scope, "smtpd_milters") != "" && !slices.Contains(words(im.get(l.sv.scope, "receive_override_options")), "no_milters")
+// filterName returns a name that no other filter has.
+func (im *importer) filterName(base string) string {
+	return strings.TrimPrefix(im.name("filter "+base), "filter ")
+}
+
+// milter returns the definition of the filter for one milter, which may be
+// written with options of its own, in braces.
+func (im *importer) milter(s *scope, p *param, text string) (def string, ok bool) {
+	failure := im.get(s, "milter_default_action")
+	if inner, braces := strings.CutPrefix(text, "{"); braces {
+		parts := words(strings.TrimSuffix(inner, "}"))
+		if len(parts) == 0 {
+			return "", false
+		}
+		text = parts[0]
+		for _, option := range strings.Split(strings.Join(parts[1:], " "), " ") {
+			if v, set := strings.CutPrefix(option, "default_action="); set {
+				failure = v
+			}
+		}
+	}
+	addr := milterAddr(text, im.value("queue_directory"))
+	if _, _, ok := addr.Split(); !ok || !quotable(string(addr)) {
+		return "", false
+	}
+	def = "milter " + quote(string(addr))
+	switch failure {
+	case "accept":
+		def += " on-failure bypass"
+	case "reject":
+		im.note(p, diag.Portability, "postfix-filter", "milter_default_action = reject: while the milter cannot be asked clients are told to try later, not for good")
+	case "quarantine":
+		im.note(p, diag.Warning, "postfix-filter", "milter_default_action = quarantine: while the milter cannot be asked clients are told to try later")
+	}
+	return def, true
+}
+
+// milterAddr returns where a milter listens. Paths of Postfix are relative to
+// its queue.
+func milterAddr(text, queue string) compile.MilterAddr {
+	kind, rest, _ := strings.Cut(text, ":")
+	switch {
+	case kind == "unix" && !path.IsAbs(rest):
+		rest = path.Join(queue, rest)
+	case kind == "inet" && strings.Count(rest, ":") == 0: // a port of this host
+		rest = "localhost:" + rest
+	}
+	return compile.MilterAddr(kind + ":" + rest)
+}
+
+// milterName returns what a milter is called, by where the common ones listen.
+func milterName(def string) string {
+	for _, known := range []struct{ part, name string }{
+		{":11332", "rspamd"}, {"rspamd", "rspamd"}, {":8891", "dkim"}, {"opendkim", "dkim"}, {":8893", "dmarc"}, {"opendmarc", "dmarc"},
+		{"clam", "clamav"}, {"spamass", "spamassassin"},
+	} {
+		if strings.Contains(def, known.part) {
+			return known.name
+		}
+	}
+	return "milter"
+}
+
+// milters returns the filter that is asked about mail of a listener, or "".
+func (l *listener) milters(im *importer) string {
+	if slices.Contains(words(im.get(l.sv.scope, "receive_override_options")), "no_milters") {
+		return ""
+	}
+	return im.milters(l.sv.scope, "smtpd_milters")
 }
 
 // scanner converts the content filter that all mail goes through, and comes

@@ -52,7 +52,8 @@ func Import(o Options) (*Result, error) {
 		opts: o, set: token.NewFileSet(),
 		tables: make(map[string]string), taken: make(map[string]bool),
 		used: make(map[string]bool), said: make(map[string]bool),
-		actions: make(map[string]string),
+		actions:     make(map[string]string),
+		milterNames: make(map[string]string), chains: make(map[string]string),
 	}
 	r := &Result{Set: im.set}
 	err := im.read()
@@ -99,6 +100,8 @@ type importer struct {
 	tables                                   map[string]string // the table of a map
 	taken                                    map[string]bool   // names
 	actions                                  map[string]string // name by definition
+	milterNames                              map[string]string // name of a filter by definition
+	chains                                   map[string]string // the filter for a list of milters
 }
 
 // read reads main.cf and master.cf.

@@ -22,7 +22,6 @@ func (im *importer) policy() {
 	taken := shared(listeners, base, n)
 	targets := im.targets()
 
-	filter := im.milters()
 	scanner := im.scanner(listeners)
 	for _, l := range listeners {
 		switch refuse := l.refuses(taken, n); {
@@ -34,11 +33,10 @@ func (im *importer) policy() {
 	}
 	im.rules = append(im.refusals(n), im.rules...)
 	for _, l := range listeners {
-		if l.asks(im) {
-			im.write(l, filter)
-		} else {
-			im.write(l, "")
-		}
+		im.write(l, l.milters(im))
+	}
+	if filter := im.milters(im.main, "non_smtpd_milters"); filter != "" {
+		im.listens = append(im.listens, "listen on socket filter "+quote(filter))
 	}
 	if scanner != "" {
 		im.match(`tag "filtered" `, "", targets, taken, n)
