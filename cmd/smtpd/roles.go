@@ -15,6 +15,7 @@ import (
 	"smtpd/runtime/crypto"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka"
+	"smtpd/runtime/lka/source"
 	"smtpd/runtime/mda"
 	"smtpd/runtime/mfa"
 	"smtpd/runtime/mta"
@@ -202,7 +203,7 @@ func runLKA(ctx context.Context, p *parts) error {
 	}
 	p.ready()
 	return lka.Main(ctx, lka.Config{
-		Rules: p.rules, Log: p.log, Resolver: p.setup.Resolver, Policies: policies,
+		Rules: p.rules, Log: p.log, OpenTable: source.Open, Resolver: p.setup.Resolver, Policies: policies,
 		SMTP: p.conn("smtp"), MFA: p.conn("mfa"), MDA: p.conn("mda"), MTA: p.conn("mta"), Control: p.conn("control"),
 		Parent: p.conn(proc.Self),
 	})

@@ -7,6 +7,7 @@ import (
 	"smtpd/lang/diag"
 	"smtpd/lang/token"
 	"smtpd/runtime/lka"
+	"smtpd/runtime/lka/source"
 	"smtpd/runtime/mda"
 	"smtpd/runtime/mfa"
 	"smtpd/runtime/mta"
@@ -19,6 +20,7 @@ func unsupported(rs *compile.Ruleset) diag.List {
 	return slices.Concat(
 		mfa.Unsupported(rs),
 		lka.Unsupported(rs),
+		source.Unsupported(rs),
 		mda.Unsupported(rs),
 		mta.Unsupported(rs),
 		rounds(rs),

@@ -33,6 +33,10 @@ type Config struct {
 	// runs.
 	Policies [2]*os.File
 
+	// OpenTable opens a table of a backend that is built in and outside of the
+	// process; nil: there are none.
+	OpenTable func(t *compile.Table) (*backend.Table, error)
+
 	SMTP, MFA, MDA, MTA imsg.Conn
 	Control             imsg.Conn // may ask for updates; may be nil
 	Parent              imsg.Conn // knows the passwords of accounts, and starts programs; may be nil
@@ -88,6 +92,7 @@ func Main(ctx context.Context, c Config) error {
 // other.
 type agent struct {
 	log       *slog.Logger
+	openTable func(t *compile.Table) (*backend.Table, error) // of Config
 	rules     *compile.Ruleset
 	tables    []table // as Rules.Tables
 	directory *directory
@@ -100,7 +105,7 @@ type agent struct {
 }
 
 func newAgent(ctx context.Context, c Config) *agent {
-	a := &agent{log: c.Log, rules: c.Rules}
+	a := &agent{log: c.Log, openTable: c.OpenTable, rules: c.Rules}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

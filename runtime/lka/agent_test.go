@@ -18,6 +18,7 @@ import (
 	"smtpd/internal/dnstest"
 	"smtpd/lang/diag"
 	"smtpd/runtime/imsg"
+	outside "smtpd/runtime/lka/source"
 )
 
 // Tables of the test configuration.
@@ -74,6 +75,7 @@ func start(t *testing.T, c Config) *rig {
 		r.raw[name] = p
 		return NewClient(p)
 	}
+	c.OpenTable = outside.Open
 	r.mfa, r.mda, r.mta, r.smtp, r.control = link("mfa", &c.MFA), link("mda", &c.MDA), link("mta", &c.MTA),
 		link("smtp", &c.SMTP), link("control", &c.Control)
 	go func() { errs <- Main(ctx, c) }()

@@ -28,6 +28,7 @@ import (
 	"smtpd/internal/servertest"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/lka/backend"
+	outside "smtpd/runtime/lka/source"
 )
 
 // A fact is what every backend that serves a service has to say of a key.
@@ -198,8 +199,8 @@ func entries(s engine.Service) []compile.Entry {
 		}
 	}
 	if s == engine.Source {
-		for _, source := range sources {
-			list = append(list, compile.Entry{Key: source})
+		for _, address := range sources {
+			list = append(list, compile.Entry{Key: address})
 		}
 	}
 	return tablefile.Normalize(list)
@@ -325,7 +326,7 @@ const uncached = "cache_ttl 0\ncache_negative_ttl 0\n"
 // openBackend opens a table of a backend that is built in.
 func openBackend(t *testing.T, name, config string) func(s engine.Service) table {
 	t.Helper()
-	b, err := backend.Open(&compile.Table{Name: "t", Backend: name, Path: "/etc/mail/" + name + ".conf", Config: config})
+	b, err := outside.Open(&compile.Table{Name: "t", Backend: name, Path: "/etc/mail/" + name + ".conf", Config: config})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,8 +29,11 @@ func (a *agent) open(t *compile.Table) table {
 	if _, _, ok := t.Program(); ok {
 		return remote{backend.NewProgram(t.Name, a.startProgram(t.Name), a.log)}
 	}
-	b, err := backend.Open(t)
-	if err != nil { // Unsupported keeps such a configuration from being started
+	if a.openTable == nil {
+		return unserved{fmt.Errorf("tables of %s are not built in", t.Backend)}
+	}
+	b, err := a.openTable(t)
+	if err != nil { // source.Unsupported keeps such a configuration from being started
 		return unserved{err}
 	}
 	return configured{remote{b}, t}

@@ -17,7 +17,7 @@ import (
 // Times and sizes of a program.
 const (
 	answerTime   = 10 * time.Second // for the handshake, and for each answer
-	maxLine      = maxValue         // bytes of an answer
+	maxLine      = 64 << 10         // bytes of an answer
 	firstPause   = time.Second
 	longestPause = time.Minute
 	version      = "7.8.0-portable" // what programs of protocol 0.1 were written against
@@ -48,7 +48,7 @@ type Program struct {
 // it.
 func NewProgram(name string, start func(ctx context.Context) (net.Conn, error), log *slog.Logger) *Program {
 	p := &program{name: name, start: start, log: log, requests: make(chan *request)}
-	return &Program{newTable(name, p, programLimits), p}
+	return &Program{NewLimited(name, p, programLimits), p}
 }
 
 // Run keeps the program running until ctx ends.
@@ -199,7 +199,7 @@ func (p *program) handshake(conn net.Conn, lines *bufio.Reader) (engine.Service,
 		}
 		service, known := engine.ParseService(word)
 		if !ok || !known {
-			return 0, fmt.Errorf("handshake: %q: %w", clip(line), errProtocol)
+			return 0, fmt.Errorf("handshake: %.200q: %w", line, errProtocol)
 		}
 		services |= service
 	}
@@ -247,7 +247,7 @@ func requestLine(now time.Time, table, id string, r *request) string {
 // parse completes r with an answer, OP-result|ID|…. What found says after a
 // check is of no matter.
 func (r *request) parse(line, id string) error {
-	bad := fmt.Errorf("answer %q: %w", clip(line), errProtocol)
+	bad := fmt.Errorf("answer %.200q: %w", line, errProtocol)
 	rest, ok := strings.CutPrefix(line, r.op+"-result|"+id+"|")
 	if !ok {
 		return bad
@@ -255,7 +255,7 @@ func (r *request) parse(line, id string) error {
 	word, value, valued := strings.Cut(rest, "|")
 	switch {
 	case word == "error":
-		r.err = fmt.Errorf("%s: the program says %q", r.op, clip(value))
+		r.err = fmt.Errorf("%s: the program says %.200q", r.op, value)
 	case r.op == "update" && rest == "ok":
 	case r.op == "update":
 		return bad
@@ -281,12 +281,4 @@ func readLine(r *bufio.Reader) (string, error) {
 		return "", err
 	}
 	return string(line[:len(line)-1]), nil
-}
-
-// clip shortens text for a message.
-func clip(s string) string {
-	if len(s) > 200 {
-		return s[:200] + "…"
-	}
-	return s
 }

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"smtpd/compile"
 	"smtpd/compile/engine"
 	"smtpd/compile/tableconf"
 	"smtpd/runtime/stat"
@@ -23,21 +22,22 @@ type Limits struct {
 	Refresh     int           // how often something is fetched of it
 }
 
-// standard are the limits of a table whose file says nothing of them.
-var standard = Limits{
+// Standard are the limits of a table whose file says nothing of them.
+var Standard = Limits{
 	Timeout: 10 * time.Second, Connections: 8, TTL: 30 * time.Second, NegativeTTL: 5 * time.Second, Size: 16384,
 	Expire: time.Minute, Refresh: 1000,
 }
 
-func limitsOf(f *tableconf.File) Limits {
+// LimitsOf returns what the file of a table says of its limits.
+func LimitsOf(f *tableconf.File) Limits {
 	return Limits{
-		Timeout:     f.Duration("timeout", standard.Timeout),
-		Connections: max(f.Number("connections", standard.Connections), 1),
-		TTL:         f.Duration("cache_ttl", standard.TTL),
-		NegativeTTL: f.Duration("cache_negative_ttl", standard.NegativeTTL),
-		Size:        f.Number("cache_size", standard.Size),
-		Expire:      time.Duration(f.Number("fetch_source_expire", int(standard.Expire/time.Second))) * time.Second,
-		Refresh:     f.Number("fetch_source_refresh", standard.Refresh),
+		Timeout:     f.Duration("timeout", Standard.Timeout),
+		Connections: max(f.Number("connections", Standard.Connections), 1),
+		TTL:         f.Duration("cache_ttl", Standard.TTL),
+		NegativeTTL: f.Duration("cache_negative_ttl", Standard.NegativeTTL),
+		Size:        f.Number("cache_size", Standard.Size),
+		Expire:      time.Duration(f.Number("fetch_source_expire", int(Standard.Expire/time.Second))) * time.Second,
+		Refresh:     f.Number("fetch_source_refresh", Standard.Refresh),
 	}
 }
 
@@ -103,21 +103,12 @@ type flight struct {
 	err    error
 }
 
-// Open returns the table that t declares, one of a backend that is built in.
-// It connects to nothing yet: an error is one of the configuration.
-func Open(t *compile.Table) (*Table, error) {
-	source, f, err := open(t)
-	if err != nil {
-		return nil, err
-	}
-	return newTable(t.Name, source, limitsOf(f)), nil
-}
-
 // New returns a table that asks source, with the limits of one whose file says
 // nothing of them.
-func New(name string, source Source) *Table { return newTable(name, source, standard) }
+func New(name string, source Source) *Table { return NewLimited(name, source, Standard) }
 
-func newTable(name string, source Source, l Limits) *Table {
+// NewLimited returns the table called name, which asks source.
+func NewLimited(name string, source Source, l Limits) *Table {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &Table{
 		name: name, limits: l, slots: make(chan struct{}, l.Connections), ctx: ctx, cancel: cancel,

@@ -62,7 +62,7 @@ func deaf(until <-chan struct{}) func(context.Context, string) (string, bool, er
 
 func openFake(t *testing.T, f *fake, l Limits) *Table {
 	t.Helper()
-	table := newTable("t", f, l)
+	table := NewLimited("t", f, l)
 	t.Cleanup(table.Close)
 	return table
 }
@@ -70,7 +70,7 @@ func openFake(t *testing.T, f *fake, l Limits) *Table {
 func TestTableRemembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{answer: present}
-		table := openFake(t, f, standard)
+		table := openFake(t, f, Standard)
 		ask := func(key string, want int64) {
 			t.Helper()
 			v, ok, err := table.Lookup(t.Context(), engine.Alias, key)
@@ -85,10 +85,10 @@ func TestTableRemembers(t *testing.T) {
 		ask("a", 1)
 		ask("absent", 2)
 		ask("absent", 2)
-		time.Sleep(standard.NegativeTTL)
+		time.Sleep(Standard.NegativeTTL)
 		ask("a", 2)
 		ask("absent", 3)
-		time.Sleep(standard.TTL - standard.NegativeTTL)
+		time.Sleep(Standard.TTL - Standard.NegativeTTL)
 		ask("a", 4)
 		if _, err := table.Check(t.Context(), engine.Alias, "a"); err != nil || f.asked.Load() != 5 {
 			t.Errorf("a check was answered from a lookup: %v", err)
@@ -105,7 +105,7 @@ func TestTableRemembers(t *testing.T) {
 func TestTableForgetsErrors(t *testing.T) {
 	down := errors.New("down")
 	f := &fake{answer: func(context.Context, string) (string, bool, error) { return "", false, down }}
-	table := openFake(t, f, standard)
+	table := openFake(t, f, Standard)
 	for range 2 {
 		if _, ok, err := table.Lookup(t.Context(), engine.Alias, "a"); ok || !errors.Is(err, down) {
 			t.Errorf("%v, %v", ok, err)
@@ -129,7 +129,7 @@ func TestTableHangs(t *testing.T) {
 					answer = deaf(release)
 				}
 				f := &fake{answer: answer}
-				table := newTable("t", f, standard)
+				table := NewLimited("t", f, Standard)
 				began := time.Now()
 				errs := make(chan error)
 				for i := range 50 {
@@ -139,15 +139,15 @@ func TestTableHangs(t *testing.T) {
 					}()
 				}
 				synctest.Wait()
-				if n := f.asked.Load(); n != int64(standard.Connections) {
-					t.Errorf("%d questions under way, want %d", n, standard.Connections)
+				if n := f.asked.Load(); n != int64(Standard.Connections) {
+					t.Errorf("%d questions under way, want %d", n, Standard.Connections)
 				}
 				for range 50 {
 					if err := <-errs; !errors.Is(err, errTimeout) {
 						t.Errorf("error %v, want %v", err, errTimeout)
 					}
 				}
-				if took := time.Since(began); took != standard.Timeout {
+				if took := time.Since(began); took != Standard.Timeout {
 					t.Errorf("it took %v", took)
 				}
 				close(release)
@@ -169,7 +169,7 @@ func TestTableAsksOnce(t *testing.T) {
 			<-go_
 			return key, true, nil
 		}}
-		table := openFake(t, f, standard)
+		table := openFake(t, f, Standard)
 		first, cancel := context.WithCancel(t.Context())
 		given := make(chan error)
 		go func() {
@@ -205,7 +205,7 @@ func TestTableAsksOnce(t *testing.T) {
 func TestTableBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{answer: hangs}
-		table := openFake(t, f, standard)
+		table := openFake(t, f, Standard)
 		errs := make(chan error, maxWaiting)
 		for i := range maxWaiting {
 			go func() {
@@ -234,7 +234,7 @@ func TestTableUpdateWhileAsked(t *testing.T) {
 			<-old
 			return "old", true, nil
 		}}
-		table := openFake(t, f, standard)
+		table := openFake(t, f, Standard)
 		got := make(chan string)
 		go func() {
 			v, _, _ := table.Lookup(t.Context(), engine.Alias, "a")
@@ -259,7 +259,7 @@ func TestTableFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		list, err := []string{"a", "b"}, error(nil)
 		f := &fake{list: func() ([]string, error) { return list, err }}
-		l := standard
+		l := Standard
 		l.Refresh = 3
 		table := openFake(t, f, l)
 		next := func(want string, asked int64) {

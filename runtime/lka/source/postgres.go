@@ -1,4 +1,4 @@
-package backend
+package source
 
 import (
 	"errors"
@@ -11,9 +11,10 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"smtpd/compile/tableconf"
+	"smtpd/runtime/lka/backend"
 )
 
-func newPostgres(_ string, f *tableconf.File) (Source, error) {
+func newPostgres(_ string, f *tableconf.File) (backend.Source, error) {
 	text, err := tableconf.Conninfo(f.Value("conninfo"))
 	if err != nil {
 		return nil, err

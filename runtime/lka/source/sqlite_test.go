@@ -1,4 +1,4 @@
-package backend
+package source
 
 import (
 	"database/sql"
@@ -11,10 +11,11 @@ import (
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/runtime/lka/backend"
 )
 
 // sqliteTable opens a table of a database that statements make.
-func sqliteTable(t *testing.T, config string, statements ...string) (table *Table, path string) {
+func sqliteTable(t *testing.T, config string, statements ...string) (table *backend.Table, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "mail %3f?#.sqlite") // all of it is the path
 	db, err := sql.Open("sqlite", path[:strings.LastIndexByte(path, '/')]+"/plain")

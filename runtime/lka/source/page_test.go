@@ -1,4 +1,4 @@
-package backend
+package source
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"smtpd/compile/tablefile"
 	"smtpd/lang"
 	"smtpd/lang/diag"
+	"smtpd/runtime/lka/backend"
 )
 
 // TestTablesPage opens the tables that docs/tables.md shows.
@@ -62,8 +63,8 @@ func TestTablesPage(t *testing.T) {
 		}
 	}
 	for setting, value := range map[string]any{
-		"timeout": standard.Timeout, "connections": standard.Connections, "cache_size": standard.Size,
-		"cache_ttl": standard.TTL, "cache_negative_ttl": standard.NegativeTTL,
+		"timeout": backend.Standard.Timeout, "connections": backend.Standard.Connections, "cache_size": backend.Standard.Size,
+		"cache_ttl": backend.Standard.TTL, "cache_negative_ttl": backend.Standard.NegativeTTL,
 	} {
 		if row := fmt.Sprintf("| `%s` | %v |", setting, value); !strings.Contains(text, row) {
 			t.Errorf("the page lacks %s", row)

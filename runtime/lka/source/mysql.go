@@ -1,4 +1,4 @@
-package backend
+package source
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"smtpd/compile/tableconf"
+	"smtpd/runtime/lka/backend"
 )
 
 // localSockets are where servers listen that come with a system: the C
@@ -19,10 +20,10 @@ var localSockets = []string{
 	"/run/mysqld/mysqld.sock", "/var/run/mysql/mysql.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock",
 }
 
-func newMySQL(_ string, f *tableconf.File) (Source, error) {
+func newMySQL(_ string, f *tableconf.File) (backend.Source, error) {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.DBName = f.Value("username"), f.Value("password"), f.Value("database")
-	c.Timeout, c.ReadTimeout, c.WriteTimeout = limitsOf(f).Timeout, limitsOf(f).Timeout, limitsOf(f).Timeout
+	c.Timeout, c.ReadTimeout, c.WriteTimeout = backend.LimitsOf(f).Timeout, backend.LimitsOf(f).Timeout, backend.LimitsOf(f).Timeout
 	c.Logger = &mysql.NopLogger{} // it would write what it returns as an error
 	host, port := f.Value("host"), f.Number("port", 0)
 	switch {

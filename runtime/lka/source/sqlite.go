@@ -1,4 +1,4 @@
-package backend
+package source
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"smtpd/compile/engine"
 	"smtpd/compile/tableconf"
+	"smtpd/runtime/lka/backend"
 )
 
 // A fileDatabase is a database that is a file. It is only read: lka may not
@@ -29,7 +30,7 @@ type fileDatabase struct {
 	path  string
 }
 
-func newSQLite(_ string, f *tableconf.File) (Source, error) {
+func newSQLite(_ string, f *tableconf.File) (backend.Source, error) {
 	path := f.Value("dbpath")
 	db, err := openFile(path, f, nil)
 	if err != nil {

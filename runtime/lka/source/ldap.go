@@ -1,4 +1,4 @@
-package backend
+package source
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"smtpd/compile/engine"
 	"smtpd/compile/tableconf"
+	"smtpd/runtime/lka/backend"
 )
 
 // maxEntries bounds what is read of an answer.
@@ -39,9 +40,9 @@ type directory struct {
 	pool       *pool[*ldap.Conn]
 }
 
-func newLDAP(table string, f *tableconf.File) (Source, error) {
+func newLDAP(table string, f *tableconf.File) (backend.Source, error) {
 	d := &directory{
-		table: table, user: f.Value("username"), password: f.Value("password"), base: f.Value("basedn"), timeout: limitsOf(f).Timeout,
+		table: table, user: f.Value("username"), password: f.Value("password"), base: f.Value("basedn"), timeout: backend.LimitsOf(f).Timeout,
 		filters:    perService(f, func(s string) string { return s + "_filter" }),
 		attributes: make(map[engine.Service][]string),
 	}
@@ -56,7 +57,7 @@ func newLDAP(table string, f *tableconf.File) (Source, error) {
 	if err := d.parseURL(f.Value("url"), f.Value("ca_file")); err != nil {
 		return nil, err
 	}
-	d.pool = newPool(limitsOf(f).Connections, d.dial, func(c *ldap.Conn) { c.Close() })
+	d.pool = newPool(backend.LimitsOf(f).Connections, d.dial, func(c *ldap.Conn) { c.Close() })
 	return d, nil
 }
 
@@ -153,7 +154,7 @@ func (d *directory) filter(s engine.Service, key string) string {
 // search returns the entries that a key has.
 func (d *directory) search(ctx context.Context, s engine.Service, key string, attributes []string, limit int) (entries []*ldap.Entry, err error) {
 	if d.filters[s] == "" {
-		return nil, ErrService
+		return nil, backend.ErrService
 	}
 	if !isText(key) {
 		return nil, nil

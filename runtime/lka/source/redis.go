@@ -1,4 +1,4 @@
-package backend
+package source
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"smtpd/compile/engine"
 	"smtpd/compile/tableconf"
+	"smtpd/runtime/lka/backend"
 )
 
 // A store is a Source that is asked by commands of Redis. They are split into
@@ -28,7 +29,7 @@ type store struct {
 // error.
 var silence sync.Once
 
-func newRedis(_ string, f *tableconf.File) (Source, error) {
+func newRedis(_ string, f *tableconf.File) (backend.Source, error) {
 	silence.Do(logging.Disable)
 	r := &store{commands: make(map[engine.Service][]string)}
 	for _, name := range tableconf.Services {
@@ -46,7 +47,7 @@ func newRedis(_ string, f *tableconf.File) (Source, error) {
 }
 
 func redisClient(f *tableconf.File, name, host string, port int) *redis.Client {
-	l := limitsOf(f)
+	l := backend.LimitsOf(f)
 	if f.Value(name) != "" {
 		host = f.Value(name)
 	}
@@ -74,7 +75,7 @@ func (r *store) do(ctx context.Context, s engine.Service, key string) (reply any
 		args = append(args, text)
 	}
 	if len(args) == 0 {
-		return nil, ErrService
+		return nil, backend.ErrService
 	}
 	for _, c := range r.servers {
 		reply, err = c.Do(ctx, args...).Result()

@@ -1,4 +1,4 @@
-package backend
+package source
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"smtpd/compile/engine"
 	"smtpd/compile/tableconf"
+	"smtpd/runtime/lka/backend"
 )
 
 // maxRows and maxSize bound what is read of an answer, in bytes the latter.
@@ -48,7 +49,7 @@ type database struct {
 
 func newDatabase(db *sql.DB, f *tableconf.File) *database {
 	d := &database{
-		db: db, kept: limitsOf(f).Connections, stmts: make(map[string]*sql.Stmt),
+		db: db, kept: backend.LimitsOf(f).Connections, stmts: make(map[string]*sql.Stmt),
 		queries: perService(f, func(s string) string { return "query_" + s }),
 		lists:   perService(f, func(s string) string { return "fetch_" + s }),
 	}
@@ -161,7 +162,7 @@ func scan(rows *sql.Rows, columns int) ([]string, error) {
 // again on a new one: a server that was restarted has closed them all.
 func (d *database) ask(ctx context.Context, query string, args []any, read func(rows *sql.Rows) error) error {
 	if query == "" {
-		return ErrService
+		return backend.ErrService
 	}
 	err := d.askOnce(ctx, query, args, read)
 	if err != nil && ctx.Err() == nil && d.lost != nil && d.lost(err) {

@@ -1,4 +1,4 @@
-package backend
+package source
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 
 	"smtpd/compile/engine"
 	"smtpd/compile/tableconf"
+	"smtpd/runtime/lka/backend"
 )
 
 // maxReply bounds a reply of a socketmap, as Postfix does.
@@ -39,7 +40,7 @@ type mapConn struct {
 // server at a socket, which has lines as table-socketmap has.
 func newSocketmap(table string, f *tableconf.File, socket string) *socketmap {
 	m := &socketmap{network: "unix", address: socket, name: table, lines: true}
-	connections := standard.Connections
+	connections := backend.Standard.Connections
 	if f != nil {
 		m.network, m.address, _ = strings.Cut(f.Value("server"), ":")
 		if m.network == "inet" {
@@ -49,7 +50,7 @@ func newSocketmap(table string, f *tableconf.File, socket string) *socketmap {
 			m.name = name
 		}
 		m.lines = f.Value("protocol") == "line"
-		connections = limitsOf(f).Connections
+		connections = backend.LimitsOf(f).Connections
 	}
 	m.pool = newPool(connections, m.dial, func(c *mapConn) { c.Close() })
 	return m
@@ -153,9 +154,9 @@ func parseReply(reply string) (value string, ok bool, err error) {
 	case "NOTFOUND":
 		return "", false, nil
 	case "TEMP", "TIMEOUT", "PERM":
-		return "", false, fmt.Errorf("the server says %q", clip(reply))
+		return "", false, fmt.Errorf("the server says %.200q", reply)
 	}
-	return "", false, fmt.Errorf("reply %q: %w", clip(reply), errMap)
+	return "", false, fmt.Errorf("reply %.200q: %w", reply, errMap)
 }
 
 // Check reports whether the map has a key, whatever its value.
