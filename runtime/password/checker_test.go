@@ -107,6 +107,8 @@ func TestGuessing(t *testing.T) {
 			t.Errorf("after its time: %v", err)
 		}
 		time.Sleep(time.Hour)
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if len(c.accounts) > 0 {
 			t.Errorf("remembers %d accounts for ever", len(c.accounts))
 		}
