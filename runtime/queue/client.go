@@ -231,29 +231,48 @@ func (c *Client) ListSized(ctx context.Context, after envelope.ID) iter.Seq2[Lis
 
 func (c *Client) list(ctx context.Context, after envelope.ID, sizes bool) iter.Seq2[Listed, error] {
 	return func(yield func(Listed, error) bool) {
-		for {
-			q := listRequest{after, maxList, sizes}
-			m, err := c.peer.Call(ctx, imsg.Message{Type: msgList, Data: q.append(nil)})
-			closeFile(m.File)
-			var page listing
-			if err == nil {
-				err = page.parse(m.Data)
-			}
-			if err != nil {
-				yield(Listed{}, err)
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		next := c.page(ctx, listRequest{after, maxList, sizes})
+		for next != nil {
+			p := <-next
+			next = nil
+			if p.err != nil {
+				yield(Listed{}, p.err)
 				return
 			}
-			for _, l := range page {
+			// The queue makes the next page while this one is looked at.
+			if n := len(p.list); n == maxList {
+				next = c.page(ctx, listRequest{p.list[n-1].Envelope.ID, maxList, sizes})
+			}
+			for _, l := range p.list {
 				if !yield(l, nil) {
 					return
 				}
-				after = l.Envelope.ID
-			}
-			if len(page) < maxList {
-				return
 			}
 		}
 	}
+}
+
+// A listPage is what came of a listRequest.
+type listPage struct {
+	list listing
+	err  error
+}
+
+// page asks for a page, which comes by a channel.
+func (c *Client) page(ctx context.Context, q listRequest) <-chan listPage {
+	answer := make(chan listPage, 1)
+	go func() {
+		var p listPage
+		m, err := c.peer.Call(ctx, imsg.Message{Type: msgList, Data: q.append(nil)})
+		closeFile(m.File)
+		if p.err = err; err == nil {
+			p.err = p.list.parse(m.Data)
+		}
+		answer <- p
+	}()
+	return answer
 }
 
 // Manage does verb with what sel holds, and returns with how many envelopes.
