@@ -136,6 +136,7 @@ func TestAuthInClear(t *testing.T) {
 	r := newRig(t, withAuth(compile.OptionalAuth))
 	r.run(hello + strings.Repeat("C: AUTH PLAIN "+plain("", "alice", "secret")+"\nS: 503 5.5.1\nC: AUTH LOGIN\nS: 503 5.5.1\nC: auth\nS: 503 5.5.1\n", 3) +
 		"C: MAIL FROM:<a@b>\nS: 250\nC: RCPT TO:<c@d>\nS: 250")
+	r.stop()
 	if q := r.policy.asked[0].Session; q.Auth || strings.Contains(r.logs.String(), "smtp authentication") {
 		t.Errorf("auth %v, log:\n%s", q.Auth, r.logs)
 	}
