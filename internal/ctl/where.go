@@ -174,3 +174,24 @@ func showFields(t *terminal, _ options, _ []string) error {
 	}
 	return nil
 }
+
+// discover says how many envelopes an id names. OpenSMTPD is told by it of
+// files that were put into its queue; ours knows what it has.
+func discover(t *terminal, _ options, names []string) error {
+	sel, _ := selection(names[0])
+	return ask(t, func(c *control.Client) error {
+		n := 0
+		for _, err := range c.List(sel) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		s := "s"
+		if n == 1 {
+			s = ""
+		}
+		_, err := fmt.Fprintf(t.out, "%d envelope%s discovered\n", n, s)
+		return err
+	})
+}

@@ -24,11 +24,13 @@ type options struct {
 
 // commands are all that smtpctl knows, in the order in which they are shown.
 var commands = []command{
+	{"discover <id>", discover},
 	{"encrypt", encryptLines},
 	{"encrypt <string>", encryptOne},
 	{"log brief", logBrief},
 	{"log verbose", logVerbose},
 	{"lookup <string> <string> <string>", lookupTable},
+	{"monitor", monitor},
 	{"pause envelope <id>", manage(queue.Suspend, "paused")},
 	{"pause envelope all", manage(queue.Suspend, "paused")},
 	{"pause mda", pause("mda", true)},
