@@ -103,6 +103,7 @@ func Main(ctx context.Context, c Config) (err error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	declare()
 	a := newAgent(&c)
 	if a.store, err = openFor(&c, a.destination); err != nil {
 		// The others wait for their links to end.

@@ -38,6 +38,22 @@ var (
 // kindNames are the kinds of reports as metrics have them.
 var kindNames = [...]string{"", "failed", "delayed", "delivered", "relayed"}
 
+// declare has numbers shown that are zero yet.
+func declare() {
+	for _, agent := range [...]string{"mda", "mta"} {
+		for _, result := range [...]string{"ok", "tempfail", "permfail", "loop"} {
+			deliveries.WithLabelValues(agent, result)
+		}
+	}
+	for _, why := range [...]string{"expired", "removed", "returned"} {
+		endings.WithLabelValues(why)
+	}
+	for _, kind := range kindNames[1:] {
+		reports.WithLabelValues(kind)
+	}
+	fullDisk.WithLabelValues()
+}
+
 // countQueued counts a message that is on disk since now.
 func countQueued(from string, evs []envelope.Envelope, began time.Time) {
 	queued.WithLabelValues(from).Inc()
