@@ -56,7 +56,7 @@ func Encode(entries []tablefile.Entry) ([]byte, error) {
 	for i := range entries {
 		size += uint64(lenSize + len(entries[i].Key) + len(entries[i].Value) + 2*slotSize)
 	}
-	if size > math.MaxUint32 {
+	if size > math.MaxUint32 || size > math.MaxInt {
 		return nil, ErrTooLarge
 	}
 	b := make([]byte, start, size)
@@ -105,7 +105,7 @@ type File struct {
 // heads, entries and tables follow each other without a gap, and that every
 // slot leads to an entry. The format has no other sign to know it by.
 func Open(data []byte) (*File, error) {
-	if len(data) < start || len(data) > math.MaxUint32 {
+	if len(data) < start || uint64(len(data)) > math.MaxUint32 {
 		return nil, ErrFormat
 	}
 	f := &File{data: data, end: binary.LittleEndian.Uint32(data)}
