@@ -195,3 +195,13 @@ func TestNewaliases(t *testing.T) {
 		t.Errorf("status %d, %q", status, errs)
 	}
 }
+
+// TestSendmailAliases reads -bi under any of the names that sendmail has, and
+// no other -b.
+func TestSendmailAliases(t *testing.T) {
+	for args, want := range map[string]bool{"-bi": true, "-b i": true, "-bm you": false, "-bs": false} {
+		if s, err := parseSendmail(strings.Fields(args)); err != nil || s.aliases != want {
+			t.Errorf("%s: %v, %v", args, s.aliases, err)
+		}
+	}
+}
