@@ -1053,3 +1053,56 @@ func TestDoubleBounce(t *testing.T) {
 		})
 	}
 }
+
+// TestFairnessOfSenders has one sender queue thousands of mails for a host
+// that is slow: the one mail of another is not behind them.
+func TestFairnessOfSenders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, testRules(), nil)
+		defer f.stop()
+		hold := make(chan struct{})
+		f.hold = hold
+		const n = 3000
+		for i := range n {
+			f.send("hello\n", to(fmt.Sprintf("u%d@slow.example", i)))
+		}
+		other := to("a@slow.example")
+		other.Sender.User = "other"
+		f.send("hello\n", other)
+		f.wait(0)
+		f.seen()
+		close(hold)
+		f.wait(0)
+		got := f.seen()
+		if at := slices.IndexFunc(got, func(tr try) bool { return tr.Rcpt == "a@slow.example" }); at < 0 || at > 100 {
+			t.Errorf("the other sender's mail was number %d of %d", at, len(got))
+		}
+		f.empty()
+	})
+}
+
+func TestLines(t *testing.T) {
+	var l lines
+	a, b, walk := from{true, envelope.ParseAddress("a@x")}, from{true, envelope.ParseAddress("b@x")}, from{}
+	for i, by := range []from{a, a, a, b, walk, walk} {
+		l.push(&task{from: by, msg: envelope.MessageID(i), items: []item{{entry: Entry{Mark: Mark{ID: envelope.ID(i)}}}}})
+	}
+	second, at := l.find(2)
+	if second == nil || second.msg != 2 || at != 0 {
+		t.Errorf("found %+v at %d", second, at)
+	}
+	l.remove(second)
+	var got []envelope.MessageID
+	for l.count > 0 {
+		if l.first().msg != l.turn[0].tasks[0].msg {
+			t.Error("the first is not what is next")
+		}
+		got = append(got, l.pop().msg)
+	}
+	if want := []envelope.MessageID{0, 3, 4, 1, 5}; !slices.Equal(got, want) {
+		t.Errorf("order %v, want %v", got, want)
+	}
+	if len(l.turn) != 0 || len(l.byFrom) != 0 {
+		t.Errorf("left: %v, %v", l.turn, l.byFrom)
+	}
+}

@@ -230,28 +230,25 @@ func (s *scheduler) withdraw(ev *envelope.Envelope) bool {
 	if d == nil {
 		return false
 	}
-	for i, t := range d.tasks {
-		at := slices.IndexFunc(t.items, func(it item) bool { return it.entry.ID == ev.ID })
-		if at < 0 {
-			continue
-		}
-		t.items = slices.Delete(t.items, at, at+1)
-		d.ready--
-		if len(t.items) == 0 {
-			d.tasks = slices.Delete(d.tasks, i, i+1)
-			if d.byMsg[t.msg] == t {
-				delete(d.byMsg, t.msg)
-			}
-		}
-		if len(d.tasks) == 0 && d.inTurn {
-			d.inTurn = false
-			s.turn = slices.DeleteFunc(s.turn, func(o *destination) bool { return o == d })
-		}
-		s.wantMore(d)
-		s.forget(d)
-		return true
+	t, at := d.waiting.find(ev.ID)
+	if t == nil {
+		return false
 	}
-	return false
+	t.items = slices.Delete(t.items, at, at+1)
+	d.ready--
+	if len(t.items) == 0 {
+		d.waiting.remove(t)
+		if d.byMsg[t.msg] == t {
+			delete(d.byMsg, t.msg)
+		}
+	}
+	if d.waiting.count == 0 && d.inTurn {
+		d.inTurn = false
+		s.turn = slices.DeleteFunc(s.turn, func(o *destination) bool { return o == d })
+	}
+	s.wantMore(d)
+	s.forget(d)
+	return true
 }
 
 // note keeps o for an envelope that is in memory.

@@ -53,9 +53,9 @@ type scheduler struct {
 // A destination is what envelopes of one Destination wait in.
 type destination struct {
 	name    Destination
-	tasks   []*task
+	waiting lines
 	byMsg   map[envelope.MessageID]*task
-	ready   int  // envelopes in tasks
+	ready   int  // envelopes in waiting
 	running int  // batches in flight
 	inTurn  bool // is in scheduler.turn
 	more    bool // the store has due envelopes that are not in memory
@@ -65,6 +65,7 @@ type destination struct {
 // A task is what is ready of one message for one destination.
 type task struct {
 	dest  *destination
+	from  from
 	msg   envelope.MessageID
 	items []item
 }
@@ -198,15 +199,20 @@ func (s *scheduler) take(e Entry, ev *envelope.Envelope) {
 		d = &destination{name: e.Dest, byMsg: make(map[envelope.MessageID]*task)}
 		s.dests[e.Dest] = d
 	}
-	if d.ready >= maxReady {
+	by := fromOf(ev)
+	crowded := d.ready >= maxReady
+	if crowded && by.known && d.waiting.byFrom[by] == nil {
+		crowded = d.ready >= 2*maxReady // others have taken the room
+	}
+	if crowded {
 		d.more = true
 		return
 	}
 	t := d.byMsg[e.ID.Message()]
 	if t == nil || len(t.items) >= maxBatch {
-		t = &task{dest: d, msg: e.ID.Message()}
+		t = &task{dest: d, from: by, msg: e.ID.Message()}
 		d.byMsg[t.msg] = t
-		d.tasks = append(d.tasks, t)
+		d.waiting.push(t)
 	}
 	t.items = append(t.items, item{e, ev})
 	d.ready++
@@ -229,7 +235,7 @@ func (s *scheduler) deliverable(e Entry) bool {
 
 // offer gives d a turn if it has something to send and may.
 func (s *scheduler) offer(d *destination) {
-	if !d.inTurn && len(d.tasks) > 0 && d.running < s.limit(d.name) && !s.paused[d.name.Type] {
+	if !d.inTurn && d.waiting.count > 0 && d.running < s.limit(d.name) && !s.paused[d.name.Type] {
 		d.inTurn = true
 		s.turn = append(s.turn, d)
 	}
@@ -239,7 +245,7 @@ func (s *scheduler) offer(d *destination) {
 func (s *scheduler) dispatch() {
 	for len(s.turn) > 0 && s.work != nil {
 		d := s.turn[0]
-		if !s.paused[d.name.Type] && s.inflight > 0 && s.inflight+len(d.tasks[0].items) > s.terms().maxInflight {
+		if !s.paused[d.name.Type] && s.inflight > 0 && s.inflight+len(d.waiting.first().items) > s.terms().maxInflight {
 			return
 		}
 		s.turn[0] = nil
@@ -248,9 +254,7 @@ func (s *scheduler) dispatch() {
 		if s.paused[d.name.Type] {
 			continue
 		}
-		t := d.tasks[0]
-		d.tasks[0] = nil
-		d.tasks = d.tasks[1:]
+		t := d.waiting.pop()
 		if d.byMsg[t.msg] == t {
 			delete(d.byMsg, t.msg)
 		}
@@ -460,7 +464,7 @@ func (s *scheduler) finish(t *task, w *work, stuck error) {
 
 // forget drops a destination that nothing waits for.
 func (s *scheduler) forget(d *destination) {
-	if d.running == 0 && len(d.tasks) == 0 && !d.more && s.dests[d.name] == d {
+	if d.running == 0 && d.waiting.count == 0 && !d.more && s.dests[d.name] == d {
 		delete(s.dests, d.name)
 	}
 }
