@@ -108,8 +108,8 @@ var providers = []provider{
 	{"mysql", everything, true, openMySQL},
 	{"ldap", everything &^ engine.Source, false, openLDAP},
 	{"redis", everything &^ engine.Source, false, openRedis},
-	{"socketmap", everything &^ engine.Source, false, openSocketmap("netstring")},
-	{"socketmap of lines", everything &^ engine.Source, false, openSocketmap("line")},
+	{"socketmap", everything &^ (engine.Source | engine.Auth), false, openSocketmap("netstring")},
+	{"socketmap of lines", everything &^ (engine.Source | engine.Auth), false, openSocketmap("line")},
 }
 
 // TestConformance asks every backend the same and wants the same answers.
@@ -504,6 +504,7 @@ query_credentials HMGET credentials:%s login passwd
 query_userinfo HMGET userinfo:%s uid gid maildir
 query_domain SISMEMBER domain %s
 query_mailaddr SISMEMBER mailaddr %s
+query_auth GET auth:%s
 `), w.cut
 }
 

@@ -83,3 +83,20 @@ func TestConfigurationHasChanged(t *testing.T) {
 		t.Error("the file was passed over without a word")
 	}
 }
+
+// TestAuthenticateByDatabase compares a password with the hash that a map has,
+// which does not judge passwords itself.
+func TestAuthenticateByDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mail.sqlite")
+	if _, err := openDatabase(t, "sqlite", path).Exec("CREATE TABLE v (a TEXT, b TEXT); INSERT INTO v VALUES ('alice', ?)", secretHash); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, Config{Resolver: "127.0.0.1:9", Rules: &compile.Ruleset{Tables: []compile.Table{
+		{Name: "t", Kind: compile.Dynamic, Backend: "sqlite", Path: "/x", Config: "dbpath " + path + "\nquery_credentials SELECT a, b FROM v WHERE a = ?\n"},
+	}}})
+	for password, want := range map[string]bool{"secret": true, "Secret": false} {
+		if ok, err := r.smtp.Authenticate(t.Context(), 1, "Alice", password); ok != want || err != nil {
+			t.Errorf("%s: %v, %v", password, ok, err)
+		}
+	}
+}

@@ -33,8 +33,11 @@ func newRedis(_ string, f *tableconf.File) (backend.Source, error) {
 	silence.Do(logging.Disable)
 	r := &store{commands: make(map[engine.Service][]string)}
 	for _, name := range tableconf.Services {
-		s, _ := engine.ParseService(name)
-		r.commands[s] = strings.Fields("GET " + name + ":%s")
+		// A table that judges passwords itself is not asked for hashes: only one
+		// that says so does.
+		if s, _ := engine.ParseService(name); s != engine.Auth {
+			r.commands[s] = strings.Fields("GET " + name + ":%s")
+		}
 	}
 	for s, text := range perService(f, func(s string) string { return "query_" + s }) {
 		r.commands[s] = strings.Fields(text)
