@@ -17,10 +17,11 @@ CPU and memory are those of all processes of a server; memory is PSS.
 queued  accepted and held: OpenSMTPD with its agents paused, Postfix with HOLD, smtpd started with -P mta -P mda
 relay   accepted and sent on to a sink; end to end until the sink has all
 local   accepted and written to the maildir of one user; end to end until all are there
+users   the same with the maildirs of 1 000 users, each with an id of its own (with smtpd-one all have one id, for it can deliver for no other)
 
 OpenSMTPD does not sync what it accepts; Postfix and smtpd do.
 """
-import argparse, fcntl, itertools, json, os, pwd, grp, re, shutil, signal, socket, statistics, subprocess, sys, time
+import argparse, glob, fcntl, itertools, json, os, pwd, grp, re, shutil, signal, socket, statistics, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PORT, SINK = 2525, 2600
@@ -59,7 +60,38 @@ def usage(root):
     return cpu / HZ, pss
 
 
+class Homes:
+    """Homes of 1 000 users. None is removed before the end: ext4 looks at each
+    inode that was freed in the last minutes before it makes a file."""
+    count, made = 1000, []
+
+    def __init__(self, scratch, one):
+        self.dir = f"{scratch}/homes-{len(self.made)}"
+        self.made.append(self.dir)
+        os.makedirs(self.dir, 0o755)
+        self.users = f"{self.dir}/users"
+        owner = pwd.getpwnam(USER)
+        with open(self.users, "w") as f:
+            for i in range(self.count):
+                self.uid = owner.pw_uid if one else 60000 + i
+                os.mkdir(f"{self.dir}/u{i}", 0o700)
+                os.chown(f"{self.dir}/u{i}", self.uid, self.uid)
+                f.write(f"u{i} {self.uid}:{self.uid}:{self.dir}/u{i}\n")
+        os.chown(self.dir, owner.pw_uid, owner.pw_gid)
+
+    def messages(self):
+        n = 0
+        for i in range(self.count):
+            try:
+                n += len(os.listdir(f"{self.dir}/u{i}/Maildir/new"))
+            except FileNotFoundError:
+                pass
+        return n
+
+
 class Server:
+    homes = None
+
     def __init__(self, a):
         self.a = a
         self.dir = f"{a.scratch}/{self.name}"
@@ -130,6 +162,9 @@ match from any for domain "relay.test" action "relay"
 
 def conf(server, tuning=""):
     """smtpd.conf of ours and of OpenSMTPD."""
+    if server.homes:
+        tuning += (f'table users file:{server.homes.users}\naction "users" maildir userbase <users>\n'
+                   'match from any for domain "users.test" action "users"\n')
     if not server.tls:
         return CONF % ("", "", tuning)
     return CONF % ('pki bench.test cert "%s"\npki bench.test key "%s"\n' % certificate(server.a.peers), " tls pki bench.test", tuning)
@@ -174,6 +209,22 @@ class OpenSMTPD(Server):
 class Postfix(Server):
     name = "postfix"
 
+    def virtual(self):
+        """What main.cf says of the 1 000 users."""
+        if not self.homes:
+            return ""
+        with open(f"{self.dir}/etc/boxes", "w") as boxes, open(f"{self.dir}/etc/ids", "w") as ids:
+            for line in open(self.homes.users):
+                name, account = line.split()
+                boxes.write(f"{name}@users.test {name}/Maildir/\n")
+                ids.write(f"{name}@users.test {account.split(':')[0]}\n")
+        return f'''virtual_mailbox_domains = users.test
+virtual_mailbox_base = {self.homes.dir}
+virtual_mailbox_maps = texthash:{self.dir}/etc/boxes
+virtual_uid_maps = texthash:{self.dir}/etc/ids
+virtual_gid_maps = $virtual_uid_maps
+'''
+
     def prepare(self, dest):
         d, r = self.dir, f"{self.a.peers}/postfix"
         owner, drop = pwd.getpwnam("bpostfix"), grp.getgrnam("bpostdrop").gr_gid
@@ -214,7 +265,7 @@ smtpd_client_restrictions = permit_mynetworks{", check_client_access static:HOLD
 {"smtpd_data_restrictions = check_client_access static:HOLD" if hold else ""}
 transport_maps = inline:{{ relay.test=smtp:[127.0.0.1]:{SINK} }}
 home_mailbox = Maildir/
-alias_maps =
+{self.virtual()}alias_maps =
 alias_database =
 biff = no
 smtp_tls_security_level = none
@@ -239,6 +290,7 @@ showq unix n - n - - showq
 error unix - - n - - error
 retry unix - - n - - error
 local unix - n n - - local
+virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -259,12 +311,17 @@ def maildir():
 
 
 def one(a, server, dest, sessions, wire, pipeline):
-    shutil.rmtree(maildir(), ignore_errors=True)
+    if os.path.exists(maildir()):  # not removed, for the reason that Homes has
+        os.rename(maildir(), f"{maildir()}.{time.time_ns()}")
+    if dest == "users":
+        server.homes = Homes(a.scratch, server.name == "smtpd-one")
     server.start(dest, wire == "tls")
-    to = f"{USER}@local.test" if dest == "local" else "u@relay.test"
+    to = {"local": f"{USER}@local.test", "users": "u@users.test"}.get(dest, "u@relay.test")
     # OpenSMTPD resets connections when its accept queue overflows: the load goes on.
     args = ["send", "--addr", f"127.0.0.1:{PORT}", "--rcpt", to, "--reconnect", "60s"]
     args += [word for word, on in (("--one", a.one), ("--pipeline", pipeline), ("--tls", wire == "tls")) if on]
+    if dest == "users":
+        args += ["--users", str(Homes.count)]
     sink = None
     try:
         if dest == "relay":
@@ -280,6 +337,9 @@ def one(a, server, dest, sessions, wire, pipeline):
         if dest == "local":
             while len(os.listdir(maildir() + "/new")) < a.n + 50 and time.time() < start + 300:
                 time.sleep(0.02)
+        if dest == "users":
+            while server.homes.messages() < a.n + 50 and time.time() < start + 300:
+                time.sleep(0.1)
         total = time.time() - start
         cpu, pss = usage(server.proc.pid)
     finally:
@@ -348,6 +408,8 @@ def main():
         if a.out:
             print(json.dumps(r), file=open(a.out, "a"))
     table(rows)
+    for d in Homes.made + glob.glob(maildir() + "*"):
+        shutil.rmtree(d, ignore_errors=True)
 
 
 if __name__ == "__main__":
