@@ -99,7 +99,7 @@ func certify(t *testing.T, name string) certified {
 // wants to read the others, which begin with C:, and begins TLS at "tls". It
 // returns its address, and a function that waits for the end of the session
 // and returns what was amiss and the name that TLS was asked for.
-func scriptedServer(t *testing.T, c certified, script string) (addr string, end func() (err error, name string)) {
+func scriptedServer(t *testing.T, c certified, script string) (addr string, end func() (name string, err error)) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -116,9 +116,10 @@ func scriptedServer(t *testing.T, c certified, script string) (addr string, end 
 		}
 		done <- err
 	}()
-	return ln.Addr().String(), func() (error, string) {
+	return ln.Addr().String(), func() (string, error) {
 		ln.Close()
-		return <-done, asked
+		err := <-done
+		return asked, err
 	}
 }
 
@@ -264,7 +265,7 @@ func TestSMTP(t *testing.T) {
 			args := strings.Fields("-H me.example -F f@x.example " + strings.NewReplacer("://@", "://"+addr, "-s @", "-s "+addr, "#", port).Replace(c.args))
 			var out, problems bytes.Buffer
 			status := run(&terminal{in: strings.NewReader("Subject: s\n\n.dot\nend"), out: &out, err: &problems}, "smtp", args)
-			if err, asked := end(); err != nil && c.err == "" || asked != c.name && c.name != "" {
+			if asked, err := end(); err != nil && c.err == "" || asked != c.name && c.name != "" {
 				t.Errorf("server: %v, asked for %q", err, asked)
 			}
 			if status != c.status || out.String() != c.out || !strings.Contains(problems.String(), c.err) || c.err == "" && problems.Len() > 0 {
