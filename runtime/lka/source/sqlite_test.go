@@ -15,7 +15,7 @@ import (
 )
 
 // sqliteTable opens a table of a database that statements make.
-func sqliteTable(t *testing.T, config string, statements ...string) (table *backend.Table, path string) {
+func sqliteTable(t testing.TB, config string, statements ...string) (table *backend.Table, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "mail %3f?#.sqlite") // all of it is the path
 	db, err := sql.Open("sqlite", path[:strings.LastIndexByte(path, '/')]+"/plain")
@@ -142,4 +142,19 @@ func TestSQLiteLog(t *testing.T) {
 	ask("new")
 	writer.Close()
 	ask("new")
+}
+
+// BenchmarkSQLite measures a lookup that is remembered, and one that is not.
+func BenchmarkSQLite(b *testing.B) {
+	for name, settings := range map[string]string{"remembered": "", "asked": "cache_ttl 0\n"} {
+		b.Run("answer="+name, func(b *testing.B) {
+			table, _ := sqliteTable(b, "query_alias SELECT b FROM v WHERE a = ?\n"+settings,
+				"CREATE TABLE v (a TEXT PRIMARY KEY, b TEXT)", "INSERT INTO v VALUES ('one', 'x')")
+			for b.Loop() {
+				if _, ok, err := table.Lookup(b.Context(), engine.Alias, "one"); !ok || err != nil {
+					b.Fatal(ok, err)
+				}
+			}
+		})
+	}
 }
