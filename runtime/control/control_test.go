@@ -112,7 +112,7 @@ func newRig(t *testing.T) *rig {
 	c.Queue, q.Control = imsg.Pipe()
 	s := smtp.Config{Rules: rules, Log: log}
 	c.SMTP, s.Control = imsg.Pipe()
-	s.Queue, _ = imsg.Pipe()
+	s.Queue = refusing(t)
 	s.MFA, _ = imsg.Pipe()
 	s.LKA, _ = imsg.Pipe()
 	for _, main := range []func() error{
@@ -132,6 +132,19 @@ func newRig(t *testing.T) *rig {
 		running.Wait()
 	})
 	return r
+}
+
+// refusing returns a connection to a component that refuses every request: smtp
+// asks the queue at its start, and goes on without an answer that it can use.
+func refusing(t *testing.T) imsg.Conn {
+	ours, theirs := imsg.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		imsg.NewPeer(theirs, nil).Run(context.WithoutCancel(t.Context()))
+	}()
+	t.Cleanup(func() { ours.Close(); <-ended })
+	return ours
 }
 
 // send queues a message with an envelope to each recipient.
@@ -343,7 +356,7 @@ func TestUpdate(t *testing.T) {
 	u.SMTP, s.Control = imsg.Pipe()
 	u.LKA, _ = imsg.Pipe()
 	u.MTA = startMTA(t)
-	s.Queue, _ = imsg.Pipe()
+	s.Queue = refusing(t)
 	s.MFA, _ = imsg.Pipe()
 	s.LKA, _ = imsg.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())

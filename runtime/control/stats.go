@@ -98,10 +98,31 @@ type statKey struct {
 	label  string // name=value that a metric must have; "" for all
 }
 
-// statKeys are the numbers of OpenSMTPD that there is something to count for.
-// A number that nothing has declared is left out.
+// statKeys are the numbers of OpenSMTPD that there is something to count for,
+// and what smtpctl monitor needs besides.
 var statKeys = []statKey{
 	{"control.session", "smtpd_control_sessions", ""},
+	{"mda.envelope", "smtpd_mda_envelopes", ""},
+	{"mda.pending", "smtpd_mda_waiting", ""},
+	{"mda.running", "smtpd_mda_running", ""},
+	{"mda.user", "smtpd_mda_users", ""},
+	{"mta.envelope", "smtpd_mta_envelopes", ""},
+	{"mta.relay", "smtpd_mta_relays", ""},
+	{"mta.route", "smtpd_mta_routes", ""},
+	{"mta.session", "smtpd_mta_sessions", ""},
+	{"mta.task", "smtpd_mta_tasks", ""},
+	{"mta.task.running", "smtpd_mta_tasks_running", ""},
+	{"queue.bounce", "smtpd_queue_reports_total", ""},
+	{"scheduler.delivery.loop", "smtpd_queue_deliveries_total", "result=loop"},
+	{"scheduler.delivery.ok", "smtpd_queue_deliveries_total", "result=ok"},
+	{"scheduler.delivery.permfail", "smtpd_queue_deliveries_total", "result=permfail"},
+	{"scheduler.delivery.tempfail", "smtpd_queue_deliveries_total", "result=tempfail"},
+	{"scheduler.envelope", "smtpd_queue_envelopes", ""},
+	{"scheduler.envelope.expired", "smtpd_queue_ended_total", "why=expired"},
+	{"scheduler.envelope.incoming", "smtpd_queue_envelopes_total", ""},
+	{"scheduler.envelope.inflight", "smtpd_queue_inflight_envelopes", ""},
+	{"scheduler.envelope.removed", "smtpd_queue_ended_total", "why=removed"},
+	{"scheduler.ramqueue.envelope", "smtpd_queue_memory_envelopes", ""},
 	{"mta.envelope", "smtpd_mta_envelopes", ""},
 	{"mta.relay", "smtpd_mta_relays", ""},
 	{"mta.route", "smtpd_mta_routes", ""},
@@ -123,6 +144,7 @@ var statKeys = []statKey{
 	{"smtp.session.inet4", "smtpd_smtp_sessions", "family=inet4"},
 	{"smtp.session.inet6", "smtpd_smtp_sessions", "family=inet6"},
 	{"smtp.session.local", "smtpd_smtp_sessions", "family=local"},
+	{"smtp.session.total", "smtpd_smtp_sessions_total", ""},
 	{"smtp.smtps", "smtpd_smtp_tls_sessions", "kind=smtps"},
 	{"smtp.tls", "smtpd_smtp_tls_sessions", "kind=starttls"},
 }
@@ -138,9 +160,11 @@ func statsText(families []*dto.MetricFamily, uptime time.Duration) string {
 		"uptime": strconv.FormatInt(int64(uptime/time.Second), 10), "uptime.human": humanTime(uptime),
 	}
 	for _, k := range statKeys {
-		if f := byName[k.metric]; f != nil {
-			lines[k.key] = strconv.FormatFloat(sum(f, k.label), 'f', -1, 64)
+		var n float64
+		if f := byName[k.metric]; f != nil { // one with labels is not there before it is counted
+			n = sum(f, k.label)
 		}
+		lines[k.key] = strconv.FormatFloat(n, 'f', -1, 64)
 	}
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(lines)) {

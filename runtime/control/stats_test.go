@@ -1,6 +1,9 @@
 package control
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +32,27 @@ func TestStats(t *testing.T) {
 	} {
 		if !strings.Contains(metrics.String(), want) {
 			t.Errorf("no %q in\n%s", want, &metrics)
+		}
+	}
+}
+
+// TestStatKeys checks that each number is one that some component counts.
+func TestStatKeys(t *testing.T) {
+	files, err := filepath.Glob("../*/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var declared strings.Builder
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && filepath.Base(filepath.Dir(file)) != "stat" {
+			for _, m := range regexp.MustCompile(`stat\.(?:Counter|Gauge|Histogram)\(\s*("smtpd_[a-z_]+")`).FindAllSubmatch(text, -1) {
+				declared.Write(m[1])
+			}
+		}
+	}
+	for _, k := range statKeys {
+		if !strings.Contains(declared.String(), `"`+k.metric+`"`) {
+			t.Errorf("%s: no component counts %s", k.key, k.metric)
 		}
 	}
 }
