@@ -72,7 +72,9 @@ func TestKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err, out.String())
 	}
+	rules.Tables[0].Config = "password secret-of-server"
 	holders := map[string]string{
+		"secret-of-server":    "lka",
 		"secret-of-joe":       "lka",
 		"secret-of-relay":     "lka",
 		"secret-of-srs":       "mfa mta",
