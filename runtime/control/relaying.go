@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"smtpd/runtime/imsg"
@@ -16,7 +17,15 @@ func (a *agent) relaying(ctx context.Context, r *request) error {
 	if err := o.Parse(r.Data); err != nil {
 		return err
 	}
+	select {
+	case <-a.restored:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	answer, err := a.front.Load().mta.Do(ctx, o)
+	if err == nil && answer.Changed && (o.Verb == mta.Pause || o.Verb == mta.Resume) {
+		err = a.rememberPaused(ctx)
+	}
 	if err != nil {
 		return r.failed(err)
 	}
@@ -30,25 +39,38 @@ func (a *agent) relaying(ctx context.Context, r *request) error {
 	return r.answered(imsg.AppendBool(imsg.AppendString(nil, ""), answer.Changed), nil)
 }
 
-// handOverTime bounds how long a reload waits to learn what is paused.
+// handOverTime bounds how long a reload waits for an mta to be told what is
+// paused.
 const handOverTime = 2 * time.Second
 
-// keepPaused has mta of a new generation stop the mail that that of the old one
-// had been told to stop.
-func (a *agent) keepPaused(ctx context.Context, before, now *mta.Client) {
+// keepPausedSoon is keepPaused for a reload.
+func (a *agent) keepPausedSoon(ctx context.Context, now *mta.Client) {
 	ctx, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
-	answer, err := before.Do(ctx, mta.Order{Verb: mta.ShowPaused})
+	a.keepPaused(ctx, now)
+}
+
+// rememberPaused has the queue keep what mta was told to stop.
+func (a *agent) rememberPaused(ctx context.Context) error {
+	answer, err := a.front.Load().mta.Do(ctx, mta.Order{Verb: mta.ShowPaused})
+	if err != nil {
+		return err
+	}
+	return a.queue.KeepPausedRoutes(ctx, answer.Text)
+}
+
+// keepPaused has an mta that has come stop the mail that those before it had
+// been told to stop.
+func (a *agent) keepPaused(ctx context.Context, now *mta.Client) {
+	text, err := a.queue.PausedRoutes(ctx)
 	var source, domain string
-	for text := answer.Text; err == nil && text != ""; {
-		var n int
-		if n, err = fmt.Sscanf(text, "%s -> %s\n", &source, &domain); n == 2 {
+	for line := range strings.Lines(text) {
+		if n, _ := fmt.Sscanf(line, "%s -> %s\n", &source, &domain); n == 2 && err == nil {
 			_, err = now.Do(ctx, mta.Order{Verb: mta.Pause, Source: source, Domain: domain})
 		}
-		text = text[len(fmt.Sprintf("%s -> %s\n", source, domain)):]
 	}
-	if err != nil {
-		a.log.Warn("control: mail that was paused may be sent again after the reload", "error", err)
+	if err != nil && ctx.Err() != context.Canceled {
+		a.log.Warn("control: mail that was paused may be sent again", "error", err)
 	}
 }
 

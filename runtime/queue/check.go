@@ -87,6 +87,9 @@ func (a *agent) check(from string) (CheckPage, error) {
 func (s *pebbleStore) check(from string, n int) (CheckPage, error) {
 	var page CheckPage
 	next := []byte(from)
+	if from == "" {
+		next = []byte{0} // before every key
+	}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: next})
 	if err != nil {
 		return page, err

@@ -350,6 +350,26 @@ func (c *Client) Paused(ctx context.Context) (mda, mta bool, err error) {
 	return mda, mta, r.Close()
 }
 
+// KeepPausedRoutes has the queue remember, over restarts, the mail that mta was
+// told to stop, as mta shows it.
+func (c *Client) KeepPausedRoutes(ctx context.Context, text string) error {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgKeep, Data: imsg.AppendString(nil, text)})
+	closeFile(m.File)
+	return err
+}
+
+// PausedRoutes returns what KeepPausedRoutes was last told.
+func (c *Client) PausedRoutes(ctx context.Context) (string, error) {
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgKept})
+	closeFile(m.File)
+	if err != nil {
+		return "", err
+	}
+	r := imsg.NewReader(m.Data)
+	text := r.String()
+	return text, r.Close()
+}
+
 // KeepSMTPPaused has the queue remember, over restarts, whether smtp is paused.
 func (c *Client) KeepSMTPPaused(ctx context.Context, on bool) error {
 	m, err := c.peer.Call(ctx, imsg.Message{Type: msgPauseSMTP, Data: imsg.AppendBool(nil, on)})

@@ -413,6 +413,18 @@ func (a *agent) serveControl(ctx context.Context, m imsg.Message) (imsg.Message,
 		}
 		changed, err := a.pause(q.Type, q.On)
 		return imsg.Message{Data: imsg.AppendBool(nil, changed)}, err
+	case msgKeep:
+		closeFile(m.File)
+		r := imsg.NewReader(m.Data)
+		text := r.String()
+		if err := r.Close(); err != nil {
+			return imsg.Message{}, err
+		}
+		return imsg.Message{}, a.pauses.keepRoutes(text)
+	case msgKept:
+		closeFile(m.File)
+		text, err := a.pauses.keptRoutes()
+		return imsg.Message{Data: imsg.AppendString(nil, text)}, err
 	case msgPauseSMTP:
 		closeFile(m.File)
 		r := imsg.NewReader(m.Data)

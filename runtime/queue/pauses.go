@@ -80,6 +80,26 @@ func (p *pauses) get() pauseSet {
 	return p.now
 }
 
+// routesSetting is where the store keeps what mta was told to stop, as mta
+// shows it.
+const routesSetting = "paused routes"
+
+// keepRoutes keeps a text for control; keptRoutes gives it back.
+func (p *pauses) keepRoutes(text string) error {
+	if p.store == nil {
+		return nil
+	}
+	return p.store.keep(routesSetting, []byte(text))
+}
+
+func (p *pauses) keptRoutes() (string, error) {
+	if p.store == nil {
+		return "", nil
+	}
+	b, err := p.store.setting(routesSetting)
+	return string(b), err
+}
+
 // pause stops or resumes handing out envelopes of one type, and reports
 // whether that changed anything. It is kept before it is done.
 func (a *agent) pause(t envelope.Type, on bool) (bool, error) {

@@ -26,6 +26,8 @@ const (
 	msgHurry                        // mta
 	msgWaitSpace                    // smtp
 	msgContent                      // smtp
+	msgKeep                         // control
+	msgKept                         // control
 	msgWithdraw                     // mfa: the envelopes of a message that is not committed
 )
 
