@@ -224,20 +224,26 @@ func (a *agent) pause(ctx context.Context, q pauseRequest) (changed bool, err er
 	return a.front.Load().smtp.Pause(ctx, q.On)
 }
 
-// listBatch is how many envelopes are written at once.
-const listBatch = 64
-
 // list sends the envelopes of sel as they come from the queue: neither end
-// holds the list, and a client that does not read holds up only itself.
+// holds the list, and a client that does not read holds up only itself. A
+// frame carries as many as it has room for.
 func (a *agent) list(ctx context.Context, r *request, q listRequest) error {
-	var frames []imsg.Frame
 	list, sel := a.queue.List, q.Selection
 	if q.Sizes {
 		list = a.queue.ListSized
 	}
+	var data, one []byte
+	flush := func() error {
+		if len(data) == 0 {
+			return nil
+		}
+		err := r.answered(data, nil)
+		data = data[:0]
+		return err
+	}
 	for l, err := range list(ctx, sel.First()) {
 		if err != nil {
-			return errors.Join(r.reply(frames...), r.failed(err))
+			return errors.Join(flush(), r.failed(err))
 		}
 		if sel.Past(l.Envelope.ID) {
 			break
@@ -245,13 +251,16 @@ func (a *agent) list(ctx context.Context, r *request, q listRequest) error {
 		if !sel.Holds(l.Envelope.ID) {
 			continue
 		}
-		frames = append(frames, imsg.Frame{Type: typeList, ID: r.ID, Data: appendListed(nil, l)})
-		if len(frames) == listBatch {
-			if err := r.reply(frames...); err != nil {
+		one = appendListed(one[:0], l)
+		if len(data)+len(one) > imsg.MaxData {
+			if err := flush(); err != nil {
 				return err
 			}
-			frames = frames[:0]
 		}
+		data = append(data, one...)
 	}
-	return r.reply(append(frames, imsg.Frame{Type: typeList, ID: r.ID})...)
+	if err := flush(); err != nil {
+		return err
+	}
+	return r.answered(nil, nil)
 }

@@ -108,13 +108,15 @@ func (c *Client) list(q listRequest) iter.Seq2[queue.Listed, error] {
 	return func(yield func(queue.Listed, error) bool) {
 		f, err := c.call(typeList, q.append(nil))
 		for ; err == nil && len(f.Data) > 0; f, err = c.recv(typeList) {
-			l, perr := parseListed(f.Data)
-			if perr != nil {
-				err = perr
-				break
+			r := imsg.NewReader(f.Data)
+			for r.Len() > 0 && err == nil {
+				var l queue.Listed
+				if l, err = readListed(r); err == nil && !yield(l, nil) {
+					return
+				}
 			}
-			if !yield(l, nil) {
-				return
+			if err = errors.Join(err, r.Close()); err != nil {
+				break
 			}
 		}
 		if err != nil {

@@ -462,7 +462,11 @@ var payloads = map[string]func([]byte) ([]byte, error){
 	"manage": func(b []byte) ([]byte, error) { var v manageRequest; err := v.parse(b); return v.append(nil), err },
 	"reload": func(b []byte) ([]byte, error) { var v reloadRequest; err := v.parse(b); return v.append(nil), err },
 	"pause":  func(b []byte) ([]byte, error) { var v pauseRequest; err := v.parse(b); return v.append(nil), err },
-	"listed": func(b []byte) ([]byte, error) { v, err := parseListed(b); return appendListed(nil, v), err },
+	"listed": func(b []byte) ([]byte, error) {
+		r := imsg.NewReader(b)
+		v, err := readListed(r)
+		return appendListed(nil, v), errors.Join(err, r.Close())
+	},
 	"selection": func(b []byte) ([]byte, error) {
 		v, err := parseSelection(b)
 		return appendSelection(nil, v), err

@@ -179,14 +179,13 @@ func appendListed(b []byte, l queue.Listed) []byte {
 	return imsg.AppendString(imsg.AppendString(b, l.Why), l.Error)
 }
 
-func parseListed(b []byte) (queue.Listed, error) {
-	r := imsg.NewReader(b)
+// readListed reads one of the envelopes in a frame.
+func readListed(r *imsg.Reader) (queue.Listed, error) {
 	ev, err := envelope.Parse(r.Bytes())
 	if err != nil {
 		return queue.Listed{}, err
 	}
-	l := queue.Listed{Envelope: ev, Size: int64(r.Uint64()), InFlight: r.Bool(), Why: r.String(), Error: r.String()}
-	return l, r.Close()
+	return queue.Listed{Envelope: ev, Size: int64(r.Uint64()), InFlight: r.Bool(), Why: r.String(), Error: r.String()}, nil
 }
 
 func parseBool(b []byte) (bool, error) {
