@@ -466,6 +466,9 @@ func dialogue(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	d := &smtptest.Dialogue{Conn: conn, Timeout: patience}
 	if err := d.Run(ts.ReadFile(args[1])); err != nil {
+		for _, s := range ts.Value(daemonsKey{}).(*daemons).running {
+			ts.Logf("%s", s.log)
+		}
 		ts.Fatalf("%s: %v", args[1], err)
 	}
 }

@@ -113,6 +113,8 @@ func (m *Message) add(line string) {
 	m.lines = append(m.lines, line)
 	if line == "." {
 		m.err = io.EOF
+		// The session may begin the next one before anyone closes this.
+		delete(m.in.messages, m.session)
 	}
 }
 

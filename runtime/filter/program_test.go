@@ -270,11 +270,11 @@ func TestMessage(t *testing.T) {
 		if _, err := m.Next(t.Context()); err != io.EOF {
 			t.Errorf("behind the dot: %v", err)
 		}
-		m.Close()
-
+		old := m
 		if m, err = r.Message(1); err != nil {
 			t.Fatal(err)
 		}
+		old.Close()
 		f.say(answer + "half")
 		f.conn.Close()
 		synctest.Wait()
