@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A notifier tells the service manager how the daemon does, by the protocol of
@@ -57,9 +55,8 @@ func (n *notifier) ready() { n.tell("READY=1", "STATUS=serving") }
 
 // reloading says that a reload begins; ready is told at its end.
 func (n *notifier) reloading() {
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) == nil {
-		n.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000))
+	if now, ok := monotonic(); ok {
+		n.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", now.Microseconds()))
 	}
 }
 
