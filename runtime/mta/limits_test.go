@@ -1,9 +1,21 @@
 package mta
 
 import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
 	"net/netip"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"smtpd/compile"
+	"smtpd/runtime/lka"
+	"smtpd/runtime/queue"
 )
 
 func TestBook(t *testing.T) {
@@ -142,5 +154,141 @@ func TestWantedDelays(t *testing.T) {
 		if got := wanted(seconds, defaultConnDelayRoute); got != want {
 			t.Errorf("wanted(%d) = %v, want %v", seconds, got, want)
 		}
+	}
+}
+
+// A farm is hosts at every address, each of which takes a while for a message.
+type farm struct {
+	mu     sync.Mutex
+	active map[string]int // messages, by what a test counts by
+	most   int
+	dials  map[string][]time.Time
+}
+
+// dial connects to a host of the farm.
+func (f *farm) dial(t *testing.T, keys func(source, host, domain string) string) func(context.Context, *net.Dialer, string) (net.Conn, error) {
+	return func(_ context.Context, d *net.Dialer, addr string) (net.Conn, error) {
+		host, _, _ := net.SplitHostPort(addr)
+		source := "any"
+		if d.LocalAddr != nil {
+			source = d.LocalAddr.(*net.TCPAddr).IP.String()
+		}
+		f.mu.Lock()
+		key := keys(source, host, "")
+		f.dials[key] = append(f.dials[key], time.Now())
+		f.mu.Unlock()
+		ours, theirs := net.Pipe()
+		go f.serve(theirs, func(domain string) string { return keys(source, host, domain) })
+		return ours, nil
+	}
+}
+
+func (f *farm) serve(c net.Conn, key func(domain string) string) {
+	defer c.Close()
+	io.WriteString(c, "220 x\r\n")
+	r := bufio.NewReader(c)
+	k, message := "", false
+	for {
+		line, err := r.ReadString('\n')
+		switch {
+		case err != nil:
+			return
+		case message && line != ".\r\n":
+			continue
+		case message:
+			message = false
+			time.Sleep(10 * time.Second)
+			f.add(k, -1)
+		case strings.HasPrefix(line, "RCPT"):
+			_, domain, _ := strings.Cut(strings.TrimSuffix(line, ">\r\n"), "@")
+			k = key(domain)
+			f.add(k, 1)
+		case line == "DATA\r\n":
+			message = true
+			io.WriteString(c, "354 go\r\n")
+			continue
+		}
+		io.WriteString(c, "250 ok\r\n")
+	}
+}
+
+func (f *farm) add(key string, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.active[key] += n
+	f.most = max(f.most, f.active[key])
+}
+
+// TestLimits sets one limit at a time, and looks at it from the other side: no
+// more messages at once, and no connection sooner, than it allows, but as many
+// and as soon.
+func TestLimits(t *testing.T) {
+	host := func(_, host, _ string) string { return host }
+	route := func(source, host, _ string) string { return source + host }
+	source := func(source, _, _ string) string { return source }
+	connector := func(source, _, domain string) string { return source + domain }
+	domain := func(_, _, domain string) string { return domain }
+	all := compile.MTALimits{SessionMailMax: 1, MaxFailuresPerSession: 25} // so that each message needs a connection
+	for _, c := range []struct {
+		name    string
+		set     func(l *compile.MTALimits)
+		key     func(source, host, domain string) string
+		domains int
+		most    int
+		gap     time.Duration // between connections
+		again   time.Duration // after the end of one
+	}{
+		{"max-conn-per-host", func(l *compile.MTALimits) { l.MaxConnPerHost = 2 }, host, 3, 2, 0, 0},
+		{"max-conn-per-route", func(l *compile.MTALimits) { l.MaxConnPerRoute = 2 }, route, 3, 2, 0, 0},
+		{"max-conn-per-source", func(l *compile.MTALimits) { l.MaxConnPerSource = 2 }, source, 3, 2, 0, 0},
+		{"max-conn-per-connector", func(l *compile.MTALimits) { l.MaxConnPerConnector = 2 }, connector, 3, 2, 0, 0},
+		{"max-conn-per-relay", func(l *compile.MTALimits) { l.MaxConnPerRelay = 2 }, domain, 3, 2, 0, 0},
+		{"max-conn-per-domain", func(l *compile.MTALimits) { l.MaxConnPerDomain = 2 }, domain, 3, 2, 0, 0},
+		{"conn-delay-host", func(l *compile.MTALimits) { l.ConnDelayHost = 3 }, host, 3, 0, 3 * time.Second, 0},
+		{"conn-delay-route", func(l *compile.MTALimits) { l.ConnDelayRoute = 4 }, route, 3, 0, 4 * time.Second, 0},
+		{"conn-delay-source", func(l *compile.MTALimits) { l.ConnDelaySource = 3 }, source, 3, 0, 3 * time.Second, 0},
+		{"conn-delay-connector", func(l *compile.MTALimits) { l.ConnDelayConnector = 3 }, source, 1, 0, 3 * time.Second, 0},
+		{"conn-delay-relay", func(l *compile.MTALimits) { l.ConnDelayRelay = 3 }, domain, 1, 0, 3 * time.Second, 0},
+		{"conn-delay-domain", func(l *compile.MTALimits) { l.ConnDelayDomain = 3 }, domain, 1, 0, 3 * time.Second, 0},
+		{"reconn-delay-route", func(l *compile.MTALimits) { l.ReconnDelayRoute, l.MaxConnPerRoute = 4, 1 }, route, 1, 1, 0, 4 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rs := testRules()
+				rs.Actions[0].Relay.Src = 1
+				rs.MTA.Limits = all
+				c.set(&rs.MTA.Limits)
+				a, w := newTestAgent(t, rs, 25)
+				w.fetch = []string{"192.0.2.1", "192.0.2.2"}
+				f := &farm{active: make(map[string]int), dials: make(map[string][]time.Time)}
+				a.dial = f.dial(t, c.key)
+				for i := range c.domains {
+					w.mx[fmt.Sprintf("d%d.example", i)] = []lka.MX{mx("mx1.example", 10, "198.51.100.1"), mx("mx2.example", 10, "198.51.100.2")}
+				}
+				var wg sync.WaitGroup
+				for i := range 24 {
+					wg.Go(func() {
+						wantOne(t, deliver(t, a, batch(fmt.Sprintf("d%d.example", i%c.domains), "alice")), queue.Delivered, "2.0.0", "250")
+					})
+				}
+				wg.Wait()
+				if c.most > 0 && f.most != c.most {
+					t.Errorf("%d messages at once, want %d", f.most, c.most)
+				}
+				want := c.gap
+				if c.again > 0 {
+					want = 10*time.Second + c.again
+				}
+				least := time.Hour
+				for _, times := range f.dials {
+					for i := 1; i < len(times); i++ {
+						least = min(least, times[i].Sub(times[i-1]))
+					}
+				}
+				if want > 0 && least != want {
+					t.Errorf("%v between two connections at least, want %v", least, want)
+				}
+			})
+		})
 	}
 }
