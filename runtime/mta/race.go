@@ -237,7 +237,7 @@ func (a *agent) adopt(ctx context.Context, r *relay, hosts []candidate, acc acce
 			continue
 		}
 		d, err := a.demandOf(ctx, r, c)
-		if err == nil && d.metBy(st.s) && a.handOver(st, r, *c, d) {
+		if err == nil && a.handOver(st, r, *c, d) {
 			return st.s
 		}
 	}
@@ -259,14 +259,14 @@ func (a *agent) shareable(r *relay, c *candidate, acc access) *seat {
 	return nil
 }
 
-// handOver makes an idle session one of r, if it is still free and the limits
-// of r allow that.
+// handOver makes an idle session one of r, if it is still free, has come to
+// what r asks of TLS, and the limits of r allow that.
 func (a *agent) handOver(st *seat, r *relay, c candidate, d demand) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := st.s
 	limits := limitsOf(r, s.access.source, c.addr)
-	if !slices.Contains(s.r.idle, st) || !a.book.move(st.limits, limits) {
+	if !slices.Contains(s.r.idle, st) || !d.metBy(s) || !a.book.move(st.limits, limits) {
 		return false
 	}
 	a.rise(st)

@@ -149,7 +149,9 @@ func TestManyDomainsOneHost(t *testing.T) {
 	wg.Wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.conns > 20 {
+	// How many is up to the scheduler: a session may be ended to make room right
+	// before it could have been shared.
+	if b.conns > domains/2 {
 		t.Errorf("%d connections for %d domains", b.conns, domains)
 	}
 	t.Logf("%d connections, %v", b.conns, time.Since(start))

@@ -323,6 +323,10 @@ func (a *agent) connect(ctx context.Context, r *relay, tried map[netip.Addr]bool
 		keys := b.keys
 		s, b, err = a.obtain(ctx, r, hosts, acc) // for what ended meanwhile
 		if errors.Is(err, errBlocked) && slices.Equal(keys, b.keys) {
+			if s = a.adopt(ctx, r, hosts, acc); s != nil { // better than to end it
+				a.book.leave(w)
+				return s, nil
+			}
 			a.makeRoom(b.keys)
 			b.wait(ctx, w)
 			s, b, err = a.obtain(ctx, r, hosts, acc)

@@ -324,12 +324,14 @@ func (s *session) authenticate() error {
 
 // serve takes tasks until there are none, or the session must end.
 func (s *session) serve() {
-	a := s.a
+	// Once it is idle another relay may have it: what is left of a task is still
+	// this one's.
+	a, r := s.a, s.r
 	var err error
 	last := func() {} // ends the last task
 tasks:
 	for s.fit() && err == nil {
-		t := s.r.next(s, last)
+		t := r.next(s, last)
 		switch last = func() {}; t {
 		case nil:
 			break tasks
@@ -341,13 +343,13 @@ tasks:
 			continue
 		}
 		if s.mails > 0 {
-			pause(a.hard, time.Duration(s.r.limits.SessionTransactionDelay)*time.Second)
+			pause(a.hard, time.Duration(r.limits.SessionTransactionDelay)*time.Second)
 		}
 		if err = s.transact(a.hard, t); errors.Is(err, errStale) {
-			s.r.putBack(t)
+			r.putBack(t)
 			break
 		}
-		last = func() { a.conclude(s.r, t) }
+		last = func() { a.conclude(r, t) }
 	}
 	last()
 	s.close(err)
