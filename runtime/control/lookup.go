@@ -10,33 +10,10 @@ import (
 	"smtpd/runtime/lka"
 )
 
-// A lookupRequest asks a table what it says to a key.
-type lookupRequest struct {
-	Table   string
-	Service engine.Service
-	Key     string
-}
-
-func (q lookupRequest) append(b []byte) []byte {
-	b = imsg.AppendUint32(imsg.AppendString(b, q.Table), uint32(q.Service))
-	return imsg.AppendString(b, q.Key)
-}
-
-func (q *lookupRequest) parse(b []byte) error {
-	r := imsg.NewReader(b)
-	q.Table = r.String()
-	service := r.Uint32()
-	if service > 0xffff {
-		r.Fail()
-	}
-	q.Service, q.Key = engine.Service(service), r.String()
-	return r.Close()
-}
-
 // Lookup asks the table called name, and returns how it answered. An error
 // means that it was not asked.
 func (c *Client) Lookup(name string, s engine.Service, key string) (lka.Probe, error) {
-	f, err := c.call(typeLookup, lookupRequest{name, s, key}.append(nil))
+	f, err := c.call(typeLookup, lka.Question{Table: name, Service: s, Key: key}.Append(nil))
 	if err != nil {
 		return lka.Probe{}, err
 	}
@@ -46,8 +23,8 @@ func (c *Client) Lookup(name string, s engine.Service, key string) (lka.Probe, e
 }
 
 func (a *agent) lookup(ctx context.Context, r *request) error {
-	var q lookupRequest
-	if err := q.parse(r.Data); err != nil {
+	var q lka.Question
+	if err := q.Parse(r.Data); err != nil {
 		return err
 	}
 	p, err := a.front.Load().lka.Probe(ctx, q.Table, q.Service, q.Key)

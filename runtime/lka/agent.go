@@ -169,7 +169,7 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (appender, error) {
 		}
 		return a.login(ctx, q)
 	case msgProbe:
-		var q probeQuery
+		var q Question
 		if err := q.parse(m.Data); err != nil {
 			return nil, err
 		}

@@ -26,13 +26,13 @@ type Probe struct {
 // it answered. The error says that there is no such table.
 func (c *Client) Probe(ctx context.Context, name string, s engine.Service, key string) (Probe, error) {
 	var a Probe
-	err := c.call(ctx, msgProbe, probeQuery{name, s, key}, &a)
+	err := c.call(ctx, msgProbe, Question{name, s, key}, &a)
 	return a, err
 }
 
 // probe answers a Probe. Secrets stay here: who looks for a mistake wants to
 // know that there is a password and not which.
-func (a *agent) probe(ctx context.Context, q probeQuery) (appender, error) {
+func (a *agent) probe(ctx context.Context, q Question) (appender, error) {
 	id, err := a.probed(q.Table)
 	if err != nil {
 		return nil, err
@@ -107,19 +107,21 @@ func hideSecret(value string) string {
 	return "(hidden)"
 }
 
-// A probeQuery asks a table by its name.
-type probeQuery struct {
+// A Question asks a table by its name.
+type Question struct {
 	Table   string
 	Service engine.Service
 	Key     string
 }
 
-func (q probeQuery) append(b []byte) []byte {
+// Append appends q as control and lka send it.
+func (q Question) Append(b []byte) []byte {
 	b = imsg.AppendUint32(imsg.AppendString(b, q.Table), uint32(q.Service))
 	return imsg.AppendString(b, q.Key)
 }
 
-func (q *probeQuery) parse(b []byte) error {
+// Parse reads what Append wrote.
+func (q *Question) Parse(b []byte) error {
 	r := imsg.NewReader(b)
 	q.Table = r.String()
 	service := r.Uint32()
@@ -129,6 +131,10 @@ func (q *probeQuery) parse(b []byte) error {
 	q.Service, q.Key = engine.Service(service), r.String()
 	return r.Close()
 }
+
+func (q Question) append(b []byte) []byte { return q.Append(b) }
+
+func (q *Question) parse(b []byte) error { return q.Parse(b) }
 
 func (p *Probe) append(b []byte) []byte { return p.Append(b) }
 

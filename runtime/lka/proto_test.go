@@ -22,7 +22,7 @@ var codecs = []func() codec{
 	func() codec { return new(snapshotQuery) },
 	func() codec { return new(snapshotPart) },
 	func() codec { return new(change) },
-	func() codec { return new(probeQuery) },
+	func() codec { return new(Question) },
 	func() codec { return new(Probe) },
 	func() codec { return new(loginQuery) },
 	func() codec { return new(STS) },
@@ -56,7 +56,7 @@ func TestBytes(t *testing.T) {
 		{snapshotQuery{2, 3, 4}, "02000000" + "0300000000000000" + "04000000"},
 		{snapshotPart{3, 9, []string{"a", "bc"}}, "0300000000000000" + "09000000" + "02000000" + "01000000" + "02000000" + "03000000616263"},
 		{change{2, 3}, "02000000" + "0300000000000000"},
-		{probeQuery{"t", 1, "k"}, "0100000074" + "01000000" + "010000006b"},
+		{Question{"t", 1, "k"}, "0100000074" + "01000000" + "010000006b"},
 		{&Probe{"b", true, "v", "e", 5}, "0100000062" + "01" + "0100000076" + "0100000065" + "0500000000000000"},
 		{loginQuery{2, "u", "p"}, "02000000" + "0100000075" + "0100000070"},
 	}

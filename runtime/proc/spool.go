@@ -18,22 +18,31 @@ func Prepare(dir string, a Account) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return fmt.Errorf("prepare spool: %w", err)
 	}
-	info, err := os.Lstat(dir)
+	info, err := claim(dir, a)
 	if err != nil {
-		return fmt.Errorf("prepare spool: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("prepare spool: %s is no directory", dir)
-	}
-	if os.Geteuid() == 0 {
-		if err := os.Lchown(dir, a.UID, a.GID); err != nil {
-			return fmt.Errorf("prepare spool: %w", err)
-		}
+		return err
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() != 0 && int(owner.Uid) != os.Geteuid() {
 		return fmt.Errorf("prepare spool: %s belongs to user %d, this is user %d", dir, owner.Uid, os.Geteuid())
 	}
 	return os.Chmod(dir, 0o711)
+}
+
+// claim gives a directory to a, if this is root, and says what it was before.
+func claim(dir string, a Account) (fs.FileInfo, error) {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("prepare spool: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("prepare spool: %s is no directory", dir)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Lchown(dir, a.UID, a.GID); err != nil {
+			return nil, fmt.Errorf("prepare spool: %w", err)
+		}
+	}
+	return info, nil
 }
 
 // Share makes the directory in the spool into which every user may put files:
@@ -44,17 +53,8 @@ func Share(dir string, a Account) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("prepare spool: %w", err)
 	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return fmt.Errorf("prepare spool: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("prepare spool: %s is no directory", dir)
-	}
-	if os.Geteuid() == 0 {
-		if err := os.Lchown(dir, a.UID, a.GID); err != nil {
-			return fmt.Errorf("prepare spool: %w", err)
-		}
+	if _, err := claim(dir, a); err != nil {
+		return err
 	}
 	return os.Chmod(dir, os.ModeSticky|0o733)
 }
