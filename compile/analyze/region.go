@@ -325,10 +325,11 @@ type search struct {
 
 // A stranger is who has connected to a listener and not logged in.
 type stranger struct {
-	listener *compile.Listener
-	addrs    []netip.Addr      // that he may have, one of each class
-	declared certificate.Names // recipients that are no concern
-	trusted  []string          // tables that he is not in
+	listener  *compile.Listener
+	forgeable bool              // he chooses his address
+	addrs     []netip.Addr      // that he may have, one of each class
+	declared  certificate.Names // recipients that are no concern
+	trusted   []string          // tables that he is not in
 }
 
 // spend reports whether the budget allows for n more values.
@@ -372,7 +373,7 @@ func (s *search) pickFrom(g region) (engine.Transaction, *assumptions, finding) 
 		tx.Kind, tx.Addr, tx.Auth, tx.User = engine.FromSocket, netip.Addr{}, true, ""
 	}
 	a := &assumptions{made: make(map[string]bool)}
-	if s.stranger != nil && !s.stranger.listener.ProxyV2 {
+	if s.stranger != nil && !s.stranger.forgeable {
 		a.trusted = s.stranger.trusted
 	}
 	for i := range groups {

@@ -92,7 +92,7 @@ type RelayOptions struct {
 //
 // The client chooses the listener among those that are not bound to loopback
 // alone, and so the tag; his reverse name, HELO, sender and TLS; and on a
-// listener with proxy-v2 his address too. First it is found out which
+// listener that believes his PROXY header his address too. First it is found out which
 // addresses can relay. Those of the host, of trusted tables, and ranges of
 // them that are no larger than a private /16, a public /24 or an IPv6 /48 are
 // no strangers'. Then it is proved that nobody else can.
@@ -204,7 +204,7 @@ const (
 // replayed reports whether the linear engine agrees that rule i relays.
 func (r *relaying) replayed(o *Open) bool {
 	var trusted []string
-	if !r.rules.Listeners[o.Listener].ProxyV2 {
+	if !r.forgeable(o.Listener) {
 		trusted = r.options.Trusted
 	}
 	return r.table.replays(&o.Witness, engine.Decision{Outcome: engine.Accept, Rule: o.Rule}, trusted)
@@ -214,9 +214,9 @@ func (r *relaying) replayed(o *Open) bool {
 // rules; -1 for one that strangers do not reach.
 func (r *relaying) alike() []int {
 	type look struct {
-		tag   string
-		tls   compile.TLSMode
-		proxy bool
+		tag       string
+		tls       compile.TLSMode
+		forgeable bool
 	}
 	first := make(map[look]int)
 	var list []int
@@ -224,7 +224,7 @@ func (r *relaying) alike() []int {
 		at := &r.rules.Listeners[l]
 		n := -1
 		if certificate.Public(at) {
-			k := look{at.Tag, at.TLS, at.ProxyV2}
+			k := look{at.Tag, at.TLS, r.forgeable(l)}
 			if _, ok := first[k]; !ok {
 				first[k] = l
 			}
@@ -233,6 +233,11 @@ func (r *relaying) alike() []int {
 		list = append(list, n)
 	}
 	return list
+}
+
+// forgeable reports whether strangers choose their addresses on listener l.
+func (r *relaying) forgeable(l int) bool {
+	return certificate.Forgeable(r.rules, &r.rules.Listeners[l])
 }
 
 func (t *table) relays(i int) bool {
@@ -245,7 +250,7 @@ func (t *table) relays(i int) bool {
 func (r *relaying) search(i, l int, addrs []netip.Addr) search {
 	at := &r.rules.Listeners[l]
 	s := search{base: ordinary(), work: r.work, stranger: &stranger{
-		listener: at, addrs: addrs, trusted: r.options.Trusted,
+		listener: at, forgeable: r.forgeable(l), addrs: addrs, trusted: r.options.Trusted,
 		declared: certificate.Declared(r.rules, &r.rules.Rules[i]),
 	}}
 	s.base.Tag, s.base.TLS = at.Tag, certificate.TLS(at)[0]

@@ -264,7 +264,7 @@ func (r *relaying) count() {
 			switch {
 			case w.verdict != Refuted:
 				r.report.Counted = false
-			case r.rules.Listeners[w.listener].ProxyV2:
+			case r.forgeable(w.listener):
 				set = all // whoever he is, he can say that he is another
 			case len(set) < len(all):
 				set[w.class] = true
@@ -335,7 +335,7 @@ func (r *relaying) judge() {
 	worst := make(map[[2]int]int) // by rule and listener: index of the open way
 	for _, w := range r.found {
 		addr, isLarge := large[w.verdict][[2]int{w.rule, w.class}]
-		if !isLarge && !r.rules.Listeners[w.listener].ProxyV2 {
+		if !isLarge && !r.forgeable(w.listener) {
 			continue
 		}
 		if w.verdict == Unknown {
@@ -439,7 +439,7 @@ func (r *relaying) prove() {
 			}
 			if first == l {
 				addrs := strangers
-				if r.rules.Listeners[l].ProxyV2 {
+				if r.forgeable(l) {
 					addrs = r.classes.samples
 				}
 				s := r.search(i, l, addrs)

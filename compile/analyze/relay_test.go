@@ -55,6 +55,9 @@ func TestRelayAttacker(t *testing.T) {
 		{"not to leave TLS where it must be", cert + "listen on eth0 smtps pki a\nmatch !tls from any for any action out", "", Proved, 0},
 		{"behind PROXY the source too", "listen on eth0 proxy-v2\nmatch for any action out", "", Refuted, ProxyGate},
 		{"behind PROXY a trusted source too", "listen on eth0 proxy-v2\ntable ours { \"10.0.0.0/8\" }\nmatch from src <ours> for any action out", "ours", Refuted, ProxyGate},
+		{"behind a PROXY that is named", "listen on eth0 proxy-v2 only-from { 192.0.2.7, 192.0.2.64/28 }\nmatch for any action out", "", Proved, 0},
+		{"behind a PROXY that may be anyone", "listen on eth0 proxy-v2 only-from { 0.0.0.0/1, 128.0.0.0/1 }\nmatch for any action out", "", Refuted, ProxyGate},
+		{"behind a PROXY of an unknown table", "table p proc-exec:/p\nlisten on eth0 proxy-v2 only-from <p>\nmatch for any action out", "", Refuted, ProxyGate},
 		{"behind PROXY no login", "listen on eth0 proxy-v2\nmatch from any auth for any action out", "", Proved, 0},
 
 		{"not the login", eth0 + "match from any auth for any action out", "", Proved, 0},

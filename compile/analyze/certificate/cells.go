@@ -14,10 +14,11 @@ import (
 // listener, or without one all, from addresses, from the local socket, and
 // out of expansions.
 type world struct {
-	listener *compile.Listener
-	own      []Range  // what no stranger has for an address
-	trusted  []string // tables that hold no stranger
-	declared Names    // recipients that are no concern
+	listener  *compile.Listener
+	forgeable bool     // they choose their addresses
+	own       []Range  // what no stranger has for an address
+	trusted   []string // tables that hold no stranger
+	declared  Names    // recipients that are no concern
 }
 
 // groupOf returns the first of the parts that are looked at together.
@@ -132,7 +133,7 @@ func (v *verifier) sources(facts []fact, yield func(engine.Transaction) bool) {
 		if i+1 < len(src.edges) {
 			end = src.edges[i+1]
 		}
-		stranger := v.listener == nil || v.listener.ProxyV2 || !covers(v.own, a, end)
+		stranger := v.listener == nil || v.forgeable || !covers(v.own, a, end)
 		if stranger && !named(engine.Transaction{Kind: engine.FromAddress, Addr: a}) {
 			return
 		}
@@ -205,7 +206,7 @@ func (v *verifier) answer(f fact, tx *engine.Transaction) (answer, engine.Questi
 	case f.side.Table(q.Table).Kind == compile.Dynamic && f.down:
 		return unanswered, q
 	case f.side.Table(q.Table).Kind == compile.Dynamic:
-		byStranger := v.listener != nil && !v.listener.ProxyV2 && f.part == engine.PartFrom && f.rule.From.Kind == compile.FromSrc
+		byStranger := v.listener != nil && !v.forgeable && f.part == engine.PartFrom && f.rule.From.Kind == compile.FromSrc
 		if q.Service == engine.Regex || !byStranger || !slices.Contains(v.trusted, f.side.Table(q.Table).Name) {
 			return 0, q
 		}

@@ -31,7 +31,7 @@ func VerifyClosed(rs *compile.Ruleset, c *Certificate) error {
 		declared := Declared(rs, r)
 		for l := range rs.Listeners {
 			if at := &rs.Listeners[l]; Public(at) {
-				v.world, v.limits = world{listener: at, own: own, trusted: c.Trusted, declared: declared}, [2]int{i}
+				v.world, v.limits = world{listener: at, forgeable: Forgeable(rs, at), own: own, trusted: c.Trusted, declared: declared}, [2]int{i}
 				if err := v.tree(s.cases[i].facts, trees[[2]int{i, l}]); err != nil {
 					return fmt.Errorf("rule %d, listener %d: %w", i+1, l+1, err)
 				}

@@ -22,6 +22,17 @@ func Public(l *compile.Listener) bool {
 	return l.Interface != "lo" && l.Interface != "lo0" && l.Interface != "localhost"
 }
 
+// Forgeable reports whether strangers choose which address they have on a
+// listener: by a PROXY header, unless a table that is known here says whose
+// are believed and no part of it is large.
+func Forgeable(rs *compile.Ruleset, l *compile.Listener) bool {
+	if !l.ProxyV2 || l.ProxyFrom == 0 {
+		return l.ProxyV2
+	}
+	proxies := rs.Table(l.ProxyFrom)
+	return proxies.Kind == compile.Dynamic || slices.ContainsFunc(Ranges(Networks(proxies)), Range.IsLarge)
+}
+
 // TLS returns whether mail through a listener comes over TLS: it may do
 // both.
 func TLS(l *compile.Listener) []bool {
