@@ -624,12 +624,12 @@ func TestWindow(t *testing.T) {
 	})
 }
 
-// TestUntried checks that an agent that is lost costs no try.
+// TestUntried checks that an agent that fails to try costs no try.
 func TestUntried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, testRules(), nil)
 		defer f.stop()
-		f.set(func(*envelope.Envelope) (Result, error) { return Result{}, errors.New("lost") })
+		f.set(func(*envelope.Envelope) (Result, error) { return Result{}, errors.New("lookups fail") })
 		f.send("hello\n", to("a@one.example"))
 		f.wait(time.Second)
 		ev := list(t, f.store)[0]
@@ -637,6 +637,20 @@ func TestUntried(t *testing.T) {
 			t.Errorf("tries %d, next after %v", ev.Tries, ev.NextTry.Sub(f.start))
 		}
 	})
+}
+
+// TestUntriedLost checks that an agent that is gone delays mail no longer than
+// it takes to start another one, whether or not it had the request.
+func TestUntriedLost(t *testing.T) {
+	s := &scheduler{log: slog.New(slog.DiscardHandler), work: t.Context()}
+	now := time.Now()
+	for _, err := range []error{imsg.ErrLost, imsg.ErrClosed} {
+		var w work
+		s.untried(&envelope.Envelope{}, fmt.Errorf("try: %w", err), now, &w)
+		if got := w.changes.Put[0].NextTry.Sub(now); got != suspectPause {
+			t.Errorf("%v: next after %v", err, got)
+		}
+	}
 }
 
 // TestRollback checks that what is given up leaves nothing, and that an id

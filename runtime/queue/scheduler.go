@@ -388,8 +388,9 @@ func (s *scheduler) try(ctx context.Context, typ envelope.Type, batch []envelope
 }
 
 // retryUntried is when an envelope that an agent was asked to try, and did
-// not, is handed out again.
-const retryUntried = 30 * time.Second
+// not, is handed out again: what the agent misses is mostly a component that
+// is being started again.
+const retryUntried = 5 * time.Second
 
 // untried puts off an envelope that no agent has tried. It does not count as
 // a try. When the queue stops the envelope stays as it is.
@@ -402,7 +403,7 @@ func (s *scheduler) untried(ev *envelope.Envelope, err error, now time.Time, w *
 	}
 	s.log.Warn("queue: envelope was not tried", "evpid", ev.ID, "error", err)
 	pause := retryUntried
-	if errors.Is(err, imsg.ErrLost) {
+	if errors.Is(err, imsg.ErrClosed) {
 		pause = suspectPause
 	}
 	putOff(w, []envelope.Envelope{*ev}, now.Add(pause))
