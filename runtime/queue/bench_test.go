@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -35,10 +36,12 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+var commitWriters = []int{1, 8, 32, 50}
+
 // BenchmarkCommit measures what a 250 waits for: a message of 4 KB with one
 // envelope, durable, from writers that wait at the same time.
 func BenchmarkCommit(b *testing.B) {
-	for _, writers := range []int{1, 8, 32, 50} {
+	for _, writers := range commitWriters {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
 			s := openTest(b, StoreConfig{Dir: benchDir(b)})
 			content := fileOf(b, strings.Repeat("0123456789abcde\n", 256))
@@ -50,6 +53,66 @@ func BenchmarkCommit(b *testing.B) {
 				}
 			}
 			measure(b, writers, commit)
+		})
+	}
+}
+
+// A bareLog is a file to which records are appended, and synced for all that
+// wait at the same moment: the least that a durable answer needs.
+type bareLog struct {
+	file *os.File
+
+	syncing sync.Mutex // held by who writes
+	mu      sync.Mutex
+	next    *flight // takes records until it is written
+}
+
+// A flight is what goes to the disk together.
+type flight struct {
+	records []byte
+	once    sync.Once
+	err     error
+}
+
+func (l *bareLog) append(record []byte) error {
+	l.mu.Lock()
+	f := l.next
+	f.records = append(f.records, record...)
+	l.mu.Unlock()
+	f.once.Do(func() { f.err = l.write(f) })
+	return f.err
+}
+
+// write waits for the flight before, so that f fills meanwhile.
+func (l *bareLog) write(f *flight) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	l.mu.Lock()
+	l.next = new(flight)
+	l.mu.Unlock()
+	if _, err := l.file.Write(f.records); err != nil {
+		return err
+	}
+	return syscall.Fdatasync(int(l.file.Fd()))
+}
+
+// BenchmarkLimit measures what the disk allows BenchmarkCommit: as many bytes
+// in one shared log, and nothing else.
+func BenchmarkLimit(b *testing.B) {
+	for _, writers := range commitWriters {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			file, err := os.Create(filepath.Join(benchDir(b), "log"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer file.Close()
+			l := bareLog{file: file, next: new(flight)}
+			record := make([]byte, 4096+256) // a message, its envelope and keys
+			measure(b, writers, func(int64) {
+				if err := l.append(record); err != nil {
+					b.Error(err)
+				}
+			})
 		})
 	}
 }
