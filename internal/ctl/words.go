@@ -95,6 +95,10 @@ var commands = []command{
 	{"stop", stop},
 	{"trace <id>", trace},
 	{"update table <string>", updateTable},
+	{"web", serveWeb(false)},
+	{"web -l <string>", serveWeb(false)},
+	{"web -w", serveWeb(true)},
+	{"web -w -l <string>", serveWeb(true)},
 }
 
 // Commands returns the words of all commands.

@@ -172,7 +172,7 @@ func (a *agent) serve(ctx context.Context, c *net.UnixConn, admin bool) {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
-	uid, err := peerUser(c)
+	uid, err := PeerUser(c)
 	if err != nil {
 		a.log.Warn("control: peer credentials", "error", err)
 		return

@@ -2,10 +2,10 @@ package control
 
 import "net"
 
-// peerUser returns the user id of the process at the other end, as it was when
+// PeerUser returns the user id of the process at the other end, as it was when
 // that connected. The kernel says so: no program of ours needs a set-id bit to
 // be believed.
-func peerUser(c *net.UnixConn) (uid uint32, err error) {
+func PeerUser(c *net.UnixConn) (uid uint32, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err

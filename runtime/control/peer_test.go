@@ -54,7 +54,7 @@ func TestPeerUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if got, err := peerUser(c); err != nil || got != want {
+	if got, err := PeerUser(c); err != nil || got != want {
 		t.Errorf("user %d, %v, want %d", got, err, want)
 	}
 }
