@@ -39,6 +39,7 @@ var _ parent.Service = (*reloader)(nil)
 func newReloader(d *daemon, stop func()) *reloader {
 	r := &reloader{stop: stop}
 	r.current.Store(d)
+	d.countCertificates()
 	return r
 }
 
@@ -206,6 +207,7 @@ func (r *reloader) install(ctx context.Context, now, next *daemon) error {
 		return err
 	}
 	r.current.Store(next)
+	next.countCertificates()
 	if next.separated { // in one process the smtp that retires does it
 		next.closeSockets(now)
 	}
