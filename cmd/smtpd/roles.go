@@ -65,7 +65,7 @@ func comes(name string) bool {
 // links are the pairs that talk.
 var links = [][2]string{
 	{"smtp", "mfa"}, {"smtp", "queue"}, {"smtp", "lka"}, {"smtp", "crypto"},
-	{"control", "smtp"}, {"control", "queue"}, {"control", "lka"}, {"control", "mta"}, {"control", proc.Self},
+	{"control", "smtp"}, {"control", "queue"}, {"control", "lka"}, {"control", "mta"}, {"control", "mfa"}, {"control", proc.Self},
 	{"lka", proc.Self}, {"mfa", "lka"}, {"mfa", "queue"}, {"mfa", proc.Self},
 	{"mda", "queue"}, {"mda", "lka"}, {"mda", proc.Self},
 	{"mta", "queue"}, {"mta", "lka"}, {"mta", "crypto"}, {"mta", "mfa"},
@@ -133,10 +133,10 @@ func runControl(ctx context.Context, p *parts) error {
 	p.ready()
 	return control.Main(ctx, control.Config{
 		Log: p.log, Submission: p.submit, Admin: p.admin, Level: p.level, TellLevel: p.tell, Version: version, PID: p.pid,
-		SMTP: p.conn("smtp"), Queue: p.conn("queue"), LKA: p.conn("lka"), MTA: p.conn("mta"), Parent: p.conn(proc.Self),
+		SMTP: p.conn("smtp"), Queue: p.conn("queue"), LKA: p.conn("lka"), MTA: p.conn("mta"), MFA: p.conn("mfa"), Parent: p.conn(proc.Self),
 		Metrics: p.metrics, RuleNames: p.setup.RuleNames,
 		Updates: passOn(ctx, p.updates, func(u *update) control.Update {
-			return control.Update{SMTP: u.conn("smtp"), LKA: u.conn("lka"), MTA: u.conn("mta"), Metrics: u.metrics, RuleNames: u.names, Done: u.done}
+			return control.Update{SMTP: u.conn("smtp"), LKA: u.conn("lka"), MTA: u.conn("mta"), MFA: u.conn("mfa"), Metrics: u.metrics, RuleNames: u.names, Done: u.done}
 		}),
 	})
 }
@@ -226,7 +226,7 @@ func runMFA(ctx context.Context, p *parts) error {
 	p.ready()
 	return mfa.Main(ctx, mfa.Config{
 		Rules: p.rules, Log: p.log, CommandUser: p.setup.User, RuleNames: p.setup.RuleNames,
-		SMTP: p.conn("smtp"), MTA: p.conn("mta"), LKA: p.conn("lka"), Parent: p.conn(proc.Self), Queue: p.conn("queue"),
+		SMTP: p.conn("smtp"), MTA: p.conn("mta"), LKA: p.conn("lka"), Parent: p.conn(proc.Self), Queue: p.conn("queue"), Control: p.conn("control"),
 	})
 }
 

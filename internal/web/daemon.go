@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"smtpd/runtime/control"
+	"smtpd/runtime/mfa"
 	"smtpd/runtime/queue"
 )
 
@@ -23,6 +24,8 @@ type Daemon interface {
 	Status() (control.Status, error)
 	Metrics(w io.Writer) error
 	Rules() ([]control.RuleCount, error)
+	Recent() ([]mfa.Decided, error)
+	Explain(n uint64) (*mfa.Explanation, error)
 	List(sel queue.Selection) iter.Seq2[queue.Listed, error]
 
 	Manage(verb queue.Verb, sel queue.Selection) (int, error)

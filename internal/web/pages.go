@@ -3,16 +3,19 @@ package web
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"smtpd/internal/where"
 	"smtpd/runtime/control"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/mfa"
 	"smtpd/runtime/queue"
 )
 
@@ -218,6 +221,7 @@ type ruleList struct {
 	Rules []control.RuleCount
 	Most  uint64 // hits of one
 	None  uint64 // decisions for which no rule was
+	Last  []mfa.Decided
 }
 
 func (s *server) rules(_ context.Context, d Daemon, _ *http.Request) (string, any, error) {
@@ -229,9 +233,24 @@ func (s *server) rules(_ context.Context, d Daemon, _ *http.Request) (string, an
 	for i := range l.Rules {
 		l.Most = max(l.Most, l.Rules[i].Hits)
 	}
+	if l.Last, err = d.Recent(); err != nil {
+		return "", nil, err
+	}
 	n, err := count(d)
 	l.None = n.sum("smtpd_mfa_decisions_total", "outcome", "no-rule")
 	return "Rules", l, err
+}
+
+func (s *server) decision(_ context.Context, d Daemon, r *http.Request) (string, any, error) {
+	n, err := strconv.ParseUint(r.PathValue("n"), 10, 64)
+	if err != nil {
+		return "", nil, &problem{http.StatusNotFound, "Decisions have numbers."}
+	}
+	e, err := d.Explain(n)
+	if refusal := control.Refusal(""); errors.As(err, &refusal) {
+		err = &problem{http.StatusNotFound, "This decision is not remembered: only the last ones are."}
+	}
+	return "Decision", e, err
 }
 
 // A table is one that was asked.

@@ -69,6 +69,7 @@ func newServer(c Config) *server {
 	s.page("/message/{id}", "message", s.message)
 	s.page("/deliveries", "deliveries", s.deliveries)
 	s.page("/rules", "rules", s.rules)
+	s.page("/decision/{n}", "decision", s.decision)
 	s.page("/tables", "tables", s.tables)
 	s.page("/filters", "filters", s.filters)
 	s.page("/certificates", "certificates", s.certificates)

@@ -8,10 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"smtpd/compile/engine"
 	"smtpd/internal/where"
 	"smtpd/lang/diag"
 	"smtpd/runtime/control"
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/mfa"
 	"smtpd/runtime/queue"
 )
 
@@ -22,7 +24,7 @@ var functions = template.FuncMap{
 	"num":  number, "ago": func(now, t time.Time) string { return span(now.Sub(t)) },
 	"span": span, "took": took, "stamp": stamp, "clock": func(t time.Time) string { return t.Local().Format("15:04") },
 	"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"state":   where.State, "waits": waits, "query": func(c crowd) string { return query(c.route) }, "share": share, "sender": sender, "ages": func() any { return ages },
+	"state":   where.State, "waits": waits, "query": func(c crowd) string { return query(c.route) }, "share": share, "sender": sender, "outcome": outcome, "ages": func() any { return ages },
 	"soon": func() time.Duration { return soon }, "systems": systemsOf, "actions": actionsOf, "fields": fieldsOf,
 }
 
@@ -117,6 +119,14 @@ func share(n, all uint64) string {
 		return "0"
 	}
 	return strconv.FormatFloat(100*float64(n)/float64(all), 'f', 1, 64)
+}
+
+// outcome says what a decision came to, and how that looks.
+func outcome(d mfa.Decided) fact {
+	return map[engine.Outcome]fact{
+		engine.Accept: {"ok", "accepted"}, engine.Reject: {"bad", "refused"},
+		engine.NoRule: {"bad", "no rule"}, engine.TempFail: {"warn", "put off"},
+	}[d.Outcome]
 }
 
 func sender(a envelope.Address) string {

@@ -29,7 +29,7 @@ type Config struct {
 	Version    string
 	PID        int // of the daemon; 0: this process
 	SMTP, LKA  imsg.Conn
-	MTA        imsg.Conn
+	MTA, MFA   imsg.Conn
 	Queue      imsg.Conn
 	Parent     imsg.Conn
 	Metrics    []net.Listener // where HTTP clients read the numbers
@@ -43,7 +43,7 @@ type Config struct {
 // the configuration.
 type Update struct {
 	SMTP, LKA imsg.Conn
-	MTA       imsg.Conn
+	MTA, MFA  imsg.Conn
 	Metrics   []net.Listener
 	RuleNames []mfa.RuleName
 	Done      func() // called when it is in force
@@ -80,6 +80,7 @@ func Main(ctx context.Context, c Config) error {
 			}
 		}
 		f.smtp, f.lka = smtp.NewClient(run(u.SMTP, gone)), lka.NewClient(run(u.LKA, gone))
+		f.mfa = mfa.NewClient(run(u.MFA, gone))
 		toMTA := run(u.MTA, gone)
 		f.mta = mta.NewClient(toMTA)
 		restore := func() { a.keepPaused(ctx, f.mta) }
@@ -96,7 +97,7 @@ func Main(ctx context.Context, c Config) error {
 		a.names.Store(&u.RuleNames)
 		a.exporter = a.export(ctx, u.Metrics)
 	}
-	adopt(Update{SMTP: c.SMTP, LKA: c.LKA, MTA: c.MTA, Metrics: c.Metrics, RuleNames: c.RuleNames})
+	adopt(Update{SMTP: c.SMTP, LKA: c.LKA, MTA: c.MTA, MFA: c.MFA, Metrics: c.Metrics, RuleNames: c.RuleNames})
 	a.running.Go(func() {
 		for {
 			select {
@@ -120,6 +121,7 @@ type front struct {
 	smtp *smtp.Client
 	lka  *lka.Client
 	mta  *mta.Client
+	mfa  *mfa.Client
 }
 
 // An agent answers local programs.

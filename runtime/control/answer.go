@@ -45,7 +45,7 @@ func (a *agent) answer(ctx context.Context, r request) error {
 		return fmt.Errorf("type %d of a user: %w", r.Type, errProtocol)
 	}
 	switch r.Type {
-	case typeSession, typeStatus, typeStats, typeMetrics, typeRules:
+	case typeSession, typeStatus, typeStats, typeMetrics, typeRules, typeRecent:
 		if len(r.Data) > 0 {
 			return fmt.Errorf("%d bytes behind the header: %w", len(r.Data), errProtocol)
 		}
@@ -58,6 +58,8 @@ func (a *agent) answer(ctx context.Context, r request) error {
 			return a.metrics(ctx, &r)
 		case typeRules:
 			return a.rules(ctx, &r)
+		case typeRecent:
+			return a.recent(ctx, &r)
 		}
 		f, err := a.front.Load().smtp.Session(ctx, r.uid)
 		if err != nil {
@@ -155,6 +157,8 @@ func (a *agent) answer(ctx context.Context, r request) error {
 		return a.lookup(ctx, &r)
 	case typeRelaying:
 		return a.relaying(ctx, &r)
+	case typeExplain:
+		return a.explain(ctx, &r)
 	case typeReload:
 		var q reloadRequest
 		if err := q.parse(r.Data); err != nil {

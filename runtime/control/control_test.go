@@ -109,6 +109,7 @@ func newRig(t *testing.T) *rig {
 	c.Parent, p.Control = imsg.Pipe()
 	c.LKA, _ = imsg.Pipe()
 	c.MTA = startMTA(t)
+	c.MFA, _ = imsg.Pipe()
 	c.Queue, q.Control = imsg.Pipe()
 	s := smtp.Config{Rules: rules, Log: log}
 	c.SMTP, s.Control = imsg.Pipe()
@@ -356,6 +357,7 @@ func TestUpdate(t *testing.T) {
 	u.SMTP, s.Control = imsg.Pipe()
 	u.LKA, _ = imsg.Pipe()
 	u.MTA = startMTA(t)
+	u.MFA, _ = imsg.Pipe()
 	s.Queue = refusing(t)
 	s.MFA, _ = imsg.Pipe()
 	s.LKA, _ = imsg.Pipe()

@@ -4,7 +4,8 @@
 //	purpose   local submission for everyone, questions of the administrator
 //	user      an unprivileged one; as a process of its own: _smtpd
 //	peers     smtp (local sessions, pause), queue (lists, orders, content),
-//	          lka (updates of tables, lookups), parent (reload, stop,
+//	          lka (updates of tables, lookups), mfa (why it has decided),
+//	          mta (routes, orders), parent (reload, stop,
 //	          what all processes have counted, traces)
 //	sockets   submit.sock, for every user: Session; control.sock, for root and
 //	          the daemon's own account: all requests

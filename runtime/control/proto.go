@@ -32,6 +32,8 @@ const (
 	typeCheck    // answered with a finding a frame, and at the end with the number of records
 	typeImport   // answered with what became of a message
 	typeRelaying // answered with pieces of text, and at the end with none and whether it changed anything
+	typeRecent   // answered with an mfa.Decided a frame, and at the end one without
+	typeExplain  // answered with an mfa.Decided, then an mfa.Passed a frame, and at the end how many more there are
 )
 
 // Status says how the daemon does.

@@ -56,6 +56,7 @@ func TestRelaying(t *testing.T) {
 	u.SMTP, s.Control = imsg.Pipe()
 	u.LKA, _ = imsg.Pipe()
 	u.MTA = startMTA(t)
+	u.MFA, _ = imsg.Pipe()
 	inForce := make(chan struct{})
 	u.Done = func() { close(inForce) }
 	r.updates <- u

@@ -38,6 +38,7 @@ type Config struct {
 	SMTP, LKA, Parent imsg.Conn
 	MTA               imsg.Conn // asks for what relay actions have of filters; may be nil
 	Queue             imsg.Conn // carries both directions
+	Control           imsg.Conn // asks why decisions were made; may be nil
 }
 
 // Main answers until ctx is done or a peer is lost.
@@ -80,6 +81,9 @@ func Main(ctx context.Context, c Config) error {
 	if c.MTA != nil {
 		wg.Go(func() { imsg.NewPeer(c.MTA, a.handleRelay).Run(ctx) }) // without it nothing is to be decided less
 	}
+	if c.Control != nil {
+		wg.Go(func() { imsg.NewPeer(c.Control, a.handleControl).Run(ctx) }) // likewise
+	}
 	wg.Wait()
 	close(errs)
 	return <-errs
@@ -119,6 +123,8 @@ type agent struct {
 	programs    map[string]*filter.Program // by name in Rules.Procs
 	commandUser string
 	tallies     []*tally
+	names       []RuleName
+	recent      recent
 
 	lookups lookups
 	homes   homes
@@ -133,7 +139,7 @@ type agent struct {
 func newAgent(c Config) *agent {
 	a := &agent{
 		log: c.Log, rules: c.Rules, srs: expand.NewSRSDecoder(c.Rules.SRS),
-		commandUser: cmp.Or(c.CommandUser, "_smtpd"), tallies: newTallies(c.RuleNames),
+		commandUser: cmp.Or(c.CommandUser, "_smtpd"), tallies: newTallies(c.RuleNames), names: c.RuleNames,
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

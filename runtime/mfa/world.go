@@ -31,6 +31,7 @@ func (c *client) Decide(ctx context.Context, dest engine.Address, internal bool)
 	}
 	d := c.view.engine.Decide(ctx, &tx, c.lookups)
 	c.count(d)
+	c.recent.add(&tx, d)
 	return d
 }
 

@@ -51,8 +51,7 @@ for (let i = 0; i < 5; i++) send("friend@partner.example", "anna@home.example");
 for (let i = 0; i < 7; i++) send("news@example.org", `reader${i}@unreachable.example`);
 send(`"<script>alert(1)</script>"@example.org`, "boss@sink.example", "clerk@sink.example");
 send("shop@example.org", "customer@held.example");
-await smtpSession("EHLO client.example", "MAIL FROM:<never-one@example.org>", "RCPT TO:<x@elsewhere.example>", "QUIT");
-await smtpSession("EHLO client.example", "MAIL FROM:<spam@example.org>", "RCPT TO:<x@elsewhere.example>", "QUIT");
+assert.match(await smtpSession("EHLO client.example", "MAIL FROM:<never-one@example.org>", "RCPT TO:<x@elsewhere.example>", "QUIT"), /^550 /m);
 
 let queue = "";
 await until("the tries", () => {
@@ -79,8 +78,8 @@ const visit = async (address, options = {}) => {
 const base = new URL(READ).origin;
 const pages = {
   overview: ["/", "in the queue"], queue: ["/queue", "unreachable.example"], envelopes: [`/envelopes?where=${encodeURIComponent("tries > 0")}`, "reader3@unreachable.example"],
-  message: [`/message/${hostileID.slice(0, 8)}`, "Why it waits"], deliveries: ["/deliveries", "Tries since"], rules: ["/rules", "match from any for domain"],
-  tables: ["/tables", "Questions"], filters: ["/filters", "Answers"], certificates: ["/certificates", "mx.example.org"],
+  message: [`/message/${hostileID.slice(0, 8)}`, "Why it waits"], deliveries: ["/deliveries", "Tries since"], rules: ["/rules", "The last decisions"],
+  decision: ["/decision/3", "Decided by"], tables: ["/tables", "Questions"], filters: ["/filters", "Answers"], certificates: ["/certificates", "mx.example.org"],
 };
 
 // The plots have something to show once two samples are there.
@@ -115,7 +114,7 @@ assert.ok((await (await visit(READ)).goto(`${base}/message/${hostileID}`)).ok())
 const keys = await visit(READ);
 await keys.keyboard.press("Tab");
 assert.equal(await keys.evaluate(() => document.activeElement.className), "skip");
-for (const name of Object.keys(pages).filter((n) => n !== "envelopes" && n !== "message")) {
+for (const name of Object.keys(pages).filter((n) => !["envelopes", "message", "decision"].includes(n))) {
   await keys.keyboard.press("Tab");
   assert.equal((await keys.evaluate(() => document.activeElement.textContent)).toLowerCase(), name);
 }

@@ -42,7 +42,7 @@ action dead relay host smtp://127.0.0.2:1
 match from any mail-from <friends> for domain home.example action box
 match from any for domain home.example action box
 match from any for domain sink.example action sink
-match from any mail-from regex "^never-.*@example\\\\.org\$" for any reject
+match from any mail-from regex "^never-.*@example\\.org\$" for any reject
 match for any action dead
 EOF
 "$dir/smtpd" -d -f "$dir/smtpd.conf" --spool "$dir/spool" --user nobody --queue-user nobody 2>"$dir/log" &
