@@ -1,7 +1,7 @@
 # What is done often. Nothing here is needed to use the project: the README's
 # two commands are plain go commands.
 
-.PHONY: build pam test race vet portable lint fuzz golden bench soak ci install deb package-test
+.PHONY: build pam test race vet portable lint fuzz golden bench web-test soak ci install deb package-test
 
 build:
 	go build -o bin/ ./cmd/...
@@ -35,6 +35,10 @@ fuzz:
 golden:
 	go test ./lang/... ./compile/... -update
 
+# The pages of smtpctl web in a headless Chromium; needs chromium, npm and root.
+web-test:
+	internal/web/browser/test.sh
+
 # Long runs: the daemon is killed under load and attacked, everything is fuzzed longer, and
 # what smtpd -n says is compared with an OpenSMTPD that is installed.
 soak:
@@ -42,6 +46,7 @@ soak:
 	QUEUE_KILLS=200 go test ./runtime/queue -run TestKill -count=1 -v -timeout 1h
 	bench/attack.sh
 	[ "$$(id -u)" != 0 ] || bench/chaos.sh
+	$(MAKE) web-test
 	$(MAKE) fuzz FUZZTIME=5m
 	[ "$$(id -u)" != 0 ] || go test ./cmd/smtpd -run TestDeliveries -original.deliveries
 	go test ./compile -run TestAgainstOriginal -timeout 2h -original.runs 50000 -original.seed $$(date +%s)

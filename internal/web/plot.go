@@ -49,7 +49,10 @@ func newPlot(title string, l []period, all []series, values func(*period) []uint
 	p.Max = roundUp(p.Max)
 	width := 100 / float64(len(l))
 	for i := range l {
-		b := bar{X: float64(i) * width, Width: width * 0.82, Known: l[i].Known}
+		b := bar{X: float64(i) * width, Width: width, Known: l[i].Known}
+		if b.Known { // others are no bars but a time of which nothing is known
+			b.Width *= 0.82
+		}
 		label := []string{l[i].From.Local().Format("15:04")}
 		y := 100.0
 		for k, v := range values(&l[i]) {

@@ -21,7 +21,7 @@ import (
 // escaping keeps it from being markup, this from turning the line around.
 var functions = template.FuncMap{
 	"text": func(s string) string { return diag.Printable(shorten(s)) },
-	"num":  number, "ago": func(now, t time.Time) string { return span(now.Sub(t)) },
+	"num":  number, "many": many, "ago": func(now, t time.Time) string { return span(now.Sub(t)) },
 	"span": span, "took": took, "stamp": stamp, "clock": func(t time.Time) string { return t.Local().Format("15:04") },
 	"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"state":   where.State, "waits": waits, "query": func(c crowd) string { return query(c.route) }, "share": share, "sender": sender, "outcome": outcome, "ages": func() any { return ages },
@@ -51,6 +51,14 @@ func shorten(s string) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:limit], "") + "…"
+}
+
+// many writes how many there are of something.
+func many(n uint64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return number(n) + " " + what
 }
 
 // number writes thousands apart.
@@ -148,10 +156,11 @@ func systemsOf(s *control.Status, forms string) []systemState {
 	}
 }
 
-// actions are what the buttons below a message or an envelope carry.
-type actions struct{ Forms, Back, ID string }
+// actions are what the buttons below a message or an envelope carry; of a
+// message the state is "".
+type actions struct{ Forms, Back, ID, State string }
 
-func actionsOf(v *view, id string) actions { return actions{v.Forms, v.Back, id} }
+func actionsOf(v *view, id, state string) actions { return actions{v.Forms, v.Back, id, state} }
 
 // A fact is a part of an envelope and its name.
 type fact struct{ Name, Value string }
