@@ -54,6 +54,9 @@ func newPlot(title string, l []period, all []series, values func(*period) []uint
 			b.Width *= 0.82
 		}
 		label := []string{l[i].From.Local().Format("15:04")}
+		if !b.Known {
+			label = append(label, "not known")
+		}
 		y := 100.0
 		for k, v := range values(&l[i]) {
 			height := 100 * float64(v) / float64(p.Max)
@@ -62,7 +65,9 @@ func newPlot(title string, l []period, all []series, values func(*period) []uint
 				b.Marks = append(b.Marks, mark{all[k].Class, y, height})
 			}
 			p.Series[k].Total += v
-			label = append(label, fmt.Sprintf("%s %d", all[k].Name, v))
+			if b.Known {
+				label = append(label, fmt.Sprintf("%s %d", all[k].Name, v))
+			}
 		}
 		b.Label = strings.Join(label, ", ")
 		p.Bars = append(p.Bars, b)

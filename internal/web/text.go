@@ -12,7 +12,6 @@ import (
 	"smtpd/internal/where"
 	"smtpd/lang/diag"
 	"smtpd/runtime/control"
-	"smtpd/runtime/envelope"
 	"smtpd/runtime/mfa"
 	"smtpd/runtime/queue"
 )
@@ -24,7 +23,7 @@ var functions = template.FuncMap{
 	"num":  number, "many": many, "ago": func(now, t time.Time) string { return span(now.Sub(t)) },
 	"span": span, "took": took, "stamp": stamp, "clock": func(t time.Time) string { return t.Local().Format("15:04") },
 	"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"state":   where.State, "waits": waits, "query": func(c crowd) string { return query(c.route) }, "share": share, "sender": sender, "outcome": outcome, "ages": func() any { return ages },
+	"state":   where.State, "waits": waits, "query": func(c crowd) string { return query(c.route) }, "share": share, "outcome": outcome, "ages": func() any { return ages },
 	"soon": func() time.Duration { return soon }, "systems": systemsOf, "actions": actionsOf, "fields": fieldsOf,
 }
 
@@ -132,16 +131,9 @@ func share(n, all uint64) string {
 // outcome says what a decision came to, and how that looks.
 func outcome(d mfa.Decided) fact {
 	return map[engine.Outcome]fact{
-		engine.Accept: {"ok", "accepted"}, engine.Reject: {"bad", "refused"},
+		engine.Accept: {"", "accepted"}, engine.Reject: {"bad", "refused"},
 		engine.NoRule: {"bad", "no rule"}, engine.TempFail: {"warn", "put off"},
 	}[d.Outcome]
-}
-
-func sender(a envelope.Address) string {
-	if a.IsNull() {
-		return "<>"
-	}
-	return a.String()
 }
 
 // A systemState is what the overview shows of a system.

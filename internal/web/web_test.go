@@ -56,7 +56,7 @@ smtpd_mfa_filter_requests_total{filter="rspamd"} 5
 smtpd_mfa_filter_decisions_total{filter="rspamd",decision="junk"} 2
 # TYPE smtpd_certificate_expiry_timestamp_seconds gauge
 smtpd_certificate_expiry_timestamp_seconds{pki="mx",subject="mx.example.org"} %d
-`, d.n, time.Now().Add(48*time.Hour).Unix())
+`, d.n, time.Now().Add(60*time.Hour).Unix())
 	return err
 }
 
@@ -93,7 +93,7 @@ func (d *fakeDaemon) List(sel queue.Selection) iter.Seq2[queue.Listed, error] {
 			ev := envelope.Envelope{
 				ID: id, Type: envelope.MTA, Sender: envelope.Address{User: hostile, Domain: "example.org"},
 				Dest: envelope.Address{User: "you", Domain: fmt.Sprintf("d%d.example", i)}, Helo: hostile, Error: "451 " + hostile, Tries: 1,
-				Created: time.Now().Add(-time.Hour), NextTry: time.Now().Add(time.Hour), Source: "192.0.2.1", RDNS: hostile,
+				Created: time.Now().Add(-95 * time.Minute), NextTry: time.Now().Add(time.Hour), Source: "192.0.2.1", RDNS: hostile,
 			}
 			if !yield(queue.Listed{Envelope: ev, Why: hostile}, nil) {
 				return
@@ -251,10 +251,10 @@ func foreignMarkup(page string) string {
 func TestPagesSay(t *testing.T) {
 	v := enter(t, newTestServer(&fakeDaemon{n: 3}, nil), testTokens.Read)
 	for page, wants := range map[string][]string{
-		"/":                  {"The certificate of pki mx expires in 1 d", "Table aliases could not answer 3 of 12 questions", "paused"},
-		"/queue":             {"3 envelopes by destination", "d2.example", "1 h 00 min"},
+		"/":                  {"The certificate of pki mx expires in 2 d", "Table aliases could not answer 3 of 12 questions", "paused"},
+		"/queue":             {"3 envelopes by destination", "d2.example", "1 h 3"},
 		"/envelopes":         {"3 envelopes", `/message/00000002`},
-		"/message/00000002":  {"Why it waits", "you@d1.example", "192.0.2.1"},
+		"/message/00000002":  {"Why it waits", "you@<wbr>d1.example", "192.0.2.1"},
 		"/rules":             {"1\u202f234\u202f567", "smtpd.conf:3", "/decision/3"},
 		"/decision/3":        {"refused", "for domain &lt;vip&gt;"},
 		"/tables":            {"aliases"},
@@ -265,7 +265,7 @@ func TestPagesSay(t *testing.T) {
 		body := v.do("GET", page, nil).Body.String()
 		for _, want := range wants {
 			if !strings.Contains(body, want) {
-				t.Errorf("GET %s does not say %q:\n%s", page, want, body)
+				t.Errorf("GET %s does not say %q", page, want)
 			}
 		}
 	}
