@@ -104,6 +104,10 @@ for (const [look, options] of Object.entries({
       assert.equal(await table.locator("caption").count(), 1, `${path}: a table without a caption`);
       assert.equal(await table.locator("th:not([scope])").count(), 0, `${path}: a head without a scope`);
     }
+    for (const row of await page.locator("tbody tr:visible").all()) {
+      const { height } = await row.boundingBox();
+      assert.ok(height < 200, `${path}: a row is ${height} high in ${look}`);
+    }
     await page.screenshot({ path: `${SHOTS}/${name}-${look}.png`, fullPage: true });
   }
   await page.context().close();
