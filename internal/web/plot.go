@@ -81,8 +81,8 @@ func newPlot(title string, l []period, all []series, values func(*period) []uint
 // roundUp returns the next number that is easily read at the top of a plot.
 func roundUp(n uint64) uint64 {
 	for scale := uint64(1); scale < 1<<58; scale *= 10 {
-		for _, step := range [...]uint64{1, 2, 4, 5, 8} {
-			if top := step * scale; top >= n && top >= 4 {
+		for _, step := range [...]uint64{10, 15, 20, 30, 40, 50, 60, 80} {
+			if top := step * scale / 10; top >= n && top >= 4 {
 				return top
 			}
 		}
