@@ -109,7 +109,7 @@ func newRig(t *testing.T) *rig {
 	c.Parent, p.Control = imsg.Pipe()
 	c.LKA, _ = imsg.Pipe()
 	c.MTA = startMTA(t)
-	c.MFA, _ = imsg.Pipe()
+	c.MFA = startMFA(t)
 	c.Queue, q.Control = imsg.Pipe()
 	s := smtp.Config{Rules: rules, Log: log}
 	c.SMTP, s.Control = imsg.Pipe()

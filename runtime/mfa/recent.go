@@ -181,7 +181,8 @@ type Explanation struct {
 // maxPassed bounds the rules of an Explanation.
 const maxPassed = 500
 
-func (e *Explanation) append(b []byte) []byte {
+// Append appends the encoding of e.
+func (e *Explanation) Append(b []byte) []byte {
 	b = imsg.AppendUint32(e.Decided.Append(b), e.More)
 	b = imsg.AppendUint32(imsg.AppendBool(b, e.Changed), uint32(len(e.Passed)))
 	for i := range e.Passed {
@@ -262,7 +263,7 @@ func (a *agent) handleControl(ctx context.Context, m imsg.Message) (imsg.Message
 		if err != nil {
 			return imsg.Message{}, err
 		}
-		return imsg.Message{Data: e.append(nil)}, nil
+		return imsg.Message{Data: e.Append(nil)}, nil
 	}
 	return imsg.Message{}, fmt.Errorf("mfa: no requests of type %d of control", m.Type)
 }

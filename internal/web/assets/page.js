@@ -1,5 +1,7 @@
 // A page is loaded again every few seconds, and what has changed is put in its
-// place, as long as nobody is about to do something there.
+// place, as long as nobody is about to do something there. What takes the
+// daemon long is asked for less often: it is busy with it for a twentieth of
+// its time at most.
 "use strict";
 (() => {
   const every = 10000;
@@ -38,5 +40,10 @@
       document.body.classList.add("stale");
     }
   };
-  setInterval(load, every);
+  const next = async () => {
+    const began = performance.now();
+    await load();
+    setTimeout(next, Math.max(every, 20 * (performance.now() - began)));
+  };
+  setTimeout(next, Math.max(every, 20 * performance.getEntriesByType("navigation")[0].responseStart));
 })();
