@@ -27,6 +27,7 @@ type Daemon interface {
 	Recent() ([]mfa.Decided, error)
 	Explain(n uint64) (*mfa.Explanation, error)
 	List(sel queue.Selection) iter.Seq2[queue.Listed, error]
+	ListSized(sel queue.Selection) iter.Seq2[queue.Listed, error]
 
 	Manage(verb queue.Verb, sel queue.Selection) (int, error)
 	Pause(s control.System, on bool) (bool, error)

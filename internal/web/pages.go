@@ -88,11 +88,10 @@ func (s *server) queue(_ context.Context, d Daemon, _ *http.Request) (string, an
 
 // An excerpt is the envelopes for which an expression holds.
 type excerpt struct {
-	Where  string
-	Wrong  string // with the expression
-	Found  []queue.Listed
-	More   bool // there may be others
-	Fields []string
+	Where string
+	Wrong string // with the expression
+	Found []queue.Listed
+	More  bool // there may be others
 }
 
 // shownEnvelopes is how many a page has.
@@ -100,21 +99,20 @@ const shownEnvelopes = 200
 
 func (s *server) envelopes(ctx context.Context, d Daemon, r *http.Request) (string, any, error) {
 	e := &excerpt{Where: r.URL.Query().Get("where")}
-	match := func(*queue.Listed, time.Time) bool { return true }
+	list, match := d.List, func(*queue.Listed, time.Time) bool { return true }
 	if e.Where != "" {
 		q, err := where.Parse(e.Where)
-		switch {
-		case err != nil:
+		if err != nil {
 			e.Wrong = err.Error()
-			return "Envelopes", e, nil
-		case q.NeedsSizes():
-			e.Wrong = "sizes are known to smtpctl queue where only"
 			return "Envelopes", e, nil
 		}
 		match = q.Match
+		if q.NeedsSizes() {
+			list = d.ListSized
+		}
 	}
 	now := time.Now()
-	for l, err := range d.List(queue.Selection{}) {
+	for l, err := range list(queue.Selection{}) {
 		if err != nil {
 			return "", nil, err
 		}

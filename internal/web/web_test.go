@@ -102,6 +102,18 @@ func (d *fakeDaemon) List(sel queue.Selection) iter.Seq2[queue.Listed, error] {
 	}
 }
 
+// ListSized has a large message every other time.
+func (d *fakeDaemon) ListSized(sel queue.Selection) iter.Seq2[queue.Listed, error] {
+	return func(yield func(queue.Listed, error) bool) {
+		for l, err := range d.List(sel) {
+			l.Size = int64(l.Envelope.ID.Message()%2) * 10 << 20
+			if !yield(l, err) {
+				return
+			}
+		}
+	}
+}
+
 func (d *fakeDaemon) Manage(verb queue.Verb, sel queue.Selection) (int, error) {
 	return d.note("manage %d %v", verb, sel.Envelope)
 }
@@ -261,6 +273,7 @@ func TestPagesSay(t *testing.T) {
 		"/filters":           {"rspamd", "junk 2"},
 		"/certificates":      {"mx.example.org"},
 		"/envelopes?where=x": {`aria-invalid="true"`},
+		"/envelopes?where=" + url.QueryEscape("size > 1M and domain = d2.example"): {"1 envelope<", "/message/00000003"},
 	} {
 		body := v.do("GET", page, nil).Body.String()
 		for _, want := range wants {

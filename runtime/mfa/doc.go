@@ -6,9 +6,10 @@
 //	root       empty
 //	promises   a recipient is accepted whole or refused whole
 //	peers      smtp (asks), mta (tells), queue (asks for reports, is asked),
-//	           lka and parent (are asked)
+//	           lka and parent (are asked), control (asks why)
 //	messages   in: rcpt, phase, open, events, message; from mta: open, events;
-//	           from queue: report; from lka: change
+//	           from queue: report; from lka: change; from control: recent,
+//	           explain
 //	keeps      Ruleset.Rules, Actions, Filters, Tables
 //
 // Tables that are files are in memory as constants are, if a rule or the

@@ -114,6 +114,12 @@ for (const [look, options] of Object.entries({
 }
 assert.ok((await (await visit(READ)).goto(`${base}/message/${hostileID}`)).ok());
 
+// A page that is left open follows what happens.
+const left = await visit(READ);
+const seen = await left.textContent("#seen");
+await left.waitForFunction((was) => document.getElementById("seen").textContent !== was, seen, { timeout: 60000 });
+assert.equal(await left.locator("main").count(), 1);
+
 // Every link of the bar is reached by the keyboard, in its order.
 const keys = await visit(READ);
 await keys.keyboard.press("Tab");
