@@ -7,10 +7,10 @@ import (
 
 // A sample is what the daemon had counted at a moment.
 type sample struct {
-	at                        time.Time // zero: it did not answer
-	ok, tempfail, permfail    uint64    // tries, since it started
-	accepted, refused         uint64    // recipients, likewise
-	queued, inFlight, clients uint64    // now
+	at                        time.Time
+	ok, tempfail, permfail    uint64 // tries, since it started
+	accepted, refused         uint64 // recipients, likewise
+	queued, inFlight, clients uint64 // now
 }
 
 // sampleOf picks what the plots show.

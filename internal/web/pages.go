@@ -60,7 +60,7 @@ func attention(n numbers, now time.Time) []string {
 	if n.sum("smtpd_queue_disk_full") > 0 {
 		l = append(l, "The disk is nearly full: no mail is taken.")
 	}
-	for _, c := range certificatesOf(n, now) {
+	for _, c := range certificatesOf(n) {
 		switch left := c.Expires.Sub(now); {
 		case left <= 0:
 			l = append(l, fmt.Sprintf("The certificate of pki %s has expired.", c.Name))
@@ -325,7 +325,7 @@ type certificate struct {
 // Left returns how long it is valid from a moment on.
 func (c certificate) Left(now time.Time) time.Duration { return c.Expires.Sub(now) }
 
-func certificatesOf(n numbers, _ time.Time) []certificate {
+func certificatesOf(n numbers) []certificate {
 	var l []certificate
 	for _, m := range n["smtpd_certificate_expiry_timestamp_seconds"].GetMetric() {
 		l = append(l, certificate{labelOf(m, "pki"), labelOf(m, "subject"), time.Unix(int64(value(m)), 0)})
@@ -338,7 +338,7 @@ func certificatesOf(n numbers, _ time.Time) []certificate {
 
 func (s *server) certificates(_ context.Context, d Daemon, _ *http.Request) (string, any, error) {
 	n, err := count(d)
-	return "Certificates", certificatesOf(n, time.Now()), err
+	return "Certificates", certificatesOf(n), err
 }
 
 // query returns the address of the envelopes of a route.
