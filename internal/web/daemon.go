@@ -52,7 +52,7 @@ func (s *server) ask(ctx context.Context, f func(Daemon) error) error {
 	return err
 }
 
-// Numbers are what the daemon has counted, by the name of the metric.
+// numbers are what the daemon has counted, by the name of the metric.
 type numbers map[string]*dto.MetricFamily
 
 // count asks for the numbers.
