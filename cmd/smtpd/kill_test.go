@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,6 +30,29 @@ func killComponent(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
 	wait(ts, back, func() bool { return strings.Count(s.log.String(), back) > before })
+}
+
+// limitFiles is the command limitfiles NAME COMPONENT BYTES: from now on the
+// process of a component, or that of all, fails to make a file longer.
+func limitFiles(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: limitfiles name component bytes")
+	}
+	daemon := daemonNamed(ts, args[0]).cmd.Process.Pid
+	pid := componentPID(daemon, args[1])
+	if pid == 0 {
+		pid = daemon
+	}
+	cmd := exec.Command("prlimit", "--pid", strconv.Itoa(pid), "--fsize="+args[2]+":")
+	if os.Geteuid() == 0 { // whose limits only some of root's may change
+		info, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+		ts.Check(err)
+		owner := info.Sys().(*syscall.Stat_t)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		ts.Fatalf("prlimit: %v: %s", err, out)
+	}
 }
 
 // componentPID returns the process that the daemon has for a component.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/big"
 	"math/rand/v2"
 	"net"
@@ -136,6 +137,8 @@ func runScripts(t *testing.T, args []string) {
 			"served":     served,
 			"sqlite":     sqlite,
 			"resume":     resume,
+			"limitfiles": limitFiles,
+			"asuser":     asUser,
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
@@ -179,6 +182,7 @@ type daemonsKey struct{}
 // daemons are those that a script has started, by name.
 type daemons struct {
 	shadow  string   // a file that takes the place of the system's; "": none does
+	asUser  bool     // they are started without root's rights
 	args    []string // besides those of the script
 	running map[string]*started
 	handed  *os.File           // to each that is started
@@ -259,6 +263,12 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 		s.cmd = exec.Command("sh", append([]string{"-c", activate}, s.cmd.Args...)...)
 		s.cmd.ExtraFiles = []*os.File{all.handed}
 	}
+	if all.asUser {
+		a, err := proc.Choose("")
+		ts.Check(err)
+		ts.Check(os.Chmod(filepath.Dir(filepath.Dir(path)), 0o711)) // the programs are in there
+		s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(a.UID), Gid: uint32(a.GID)}}
+	}
 	s.cmd.Dir = ts.MkAbs(".")
 	s.cmd.Stderr = s.log
 	if roots := ts.Getenv("SSL_CERT_FILE"); roots != "" {
@@ -280,6 +290,23 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return strings.Contains(s.log.String(), "smtpd serving")
 	})
+}
+
+// asUser: daemons that are started are an ordinary user's, and so is all that
+// the script has made.
+func asUser(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: asuser")
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	a, err := proc.Choose("")
+	ts.Check(err)
+	ts.Check(filepath.WalkDir(ts.MkAbs("."), func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, a.UID, a.GID))
+	}))
+	ts.Value(daemonsKey{}).(*daemons).asUser = true
 }
 
 // activate runs a program that is handed a socket as systemd does it.
