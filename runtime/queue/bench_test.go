@@ -93,7 +93,7 @@ func (l *bareLog) write(f *flight) error {
 	if _, err := l.file.Write(f.records); err != nil {
 		return err
 	}
-	return syscall.Fdatasync(int(l.file.Fd()))
+	return l.file.Sync()
 }
 
 // BenchmarkLimit measures what the disk allows BenchmarkCommit: as many bytes
