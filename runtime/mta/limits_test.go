@@ -294,3 +294,31 @@ func TestLimits(t *testing.T) {
 		})
 	}
 }
+
+// TestSystemSource checks that max-conn-per-source does not count connections
+// from the address that the system chooses, which all mail shares.
+func TestSystemSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rs := testRules()
+		rs.MTA.Limits = compile.MTALimits{SessionMailMax: 1, MaxConnPerSource: 2}
+		a, w := newTestAgent(t, rs, 25)
+		f := &farm{active: make(map[string]int), dials: make(map[string][]time.Time)}
+		a.dial = f.dial(t, func(source, _, _ string) string { return source })
+		var wg sync.WaitGroup
+		for i := range 5 { // each to a host of its own: nothing else bounds them
+			domain := fmt.Sprintf("d%d.example", i)
+			w.mx[domain] = []lka.MX{mx("mx."+domain, 10, fmt.Sprintf("198.51.100.%d", i+1))}
+		}
+		for i := range 5 {
+			wg.Go(func() {
+				wantOne(t, deliver(t, a, batch(fmt.Sprintf("d%d.example", i), "alice")), queue.Delivered, "2.0.0", "250")
+			})
+		}
+		wg.Wait()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.most != 5 {
+			t.Errorf("%d messages at once, want 5", f.most)
+		}
+	})
+}
