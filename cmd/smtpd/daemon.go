@@ -84,6 +84,9 @@ func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
 	}
 	d.all = &setup{Level: d.level.Level(), Paused: c.Paused, User: d.account.Name, Resolver: c.Resolver, Libexec: host.LibexecDirs}
 	d.all.RuleNames = d.ruleNames()
+	if d.all.Program, err = os.Executable(); err != nil {
+		return err
+	}
 	if d.all.QueueKey, err = queueKey(&d.rules.Queue, os.Stdin); err != nil {
 		return err
 	}

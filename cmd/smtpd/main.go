@@ -15,6 +15,7 @@ import (
 	"smtpd/compile/hostfacts"
 	"smtpd/compile/oshost"
 	"smtpd/lang"
+	"smtpd/runtime/parent"
 	"smtpd/runtime/proc"
 )
 
@@ -75,6 +76,9 @@ type cli struct {
 }
 
 func main() {
+	if status, ok := parent.RunAgent(os.Args, os.Stdin, os.Getenv, os.Stderr); ok {
+		os.Exit(status)
+	}
 	order, ok, err := proc.ParseOrder(os.Args)
 	switch {
 	case err != nil:

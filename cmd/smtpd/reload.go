@@ -132,7 +132,7 @@ func (d *daemon) successor(q parent.Reload, text *strings.Builder) (*daemon, err
 	}
 	next.rules = rules
 	next.all = &setup{
-		Level: d.level.Level(), User: d.all.User, QueueKey: d.all.QueueKey, Resolver: d.all.Resolver, Libexec: host.LibexecDirs,
+		Level: d.level.Level(), User: d.all.User, Program: d.all.Program, QueueKey: d.all.QueueKey, Resolver: d.all.Resolver, Libexec: host.LibexecDirs,
 	}
 	if q.Paused {
 		next.all.Paused = []string{"smtp"}

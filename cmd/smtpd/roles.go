@@ -233,7 +233,7 @@ func runMFA(ctx context.Context, p *parts) error {
 func runMDA(ctx context.Context, p *parts) error {
 	p.ready()
 	return mda.Main(ctx, mda.Config{
-		Rules: p.rules, Log: p.log, AliasUser: p.setup.User,
+		Rules: p.rules, Log: p.log, AliasUser: p.setup.User, Program: p.setup.Program,
 		Queue: p.conn("queue"), LKA: p.conn("lka"), Parent: p.conn(proc.Self),
 	})
 }

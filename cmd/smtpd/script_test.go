@@ -93,9 +93,13 @@ func runScripts(t *testing.T, args []string) {
 				}
 				env.Setenv(name, port)
 			}
-			// Programs run as the daemon's account and must get there.
-			if err := os.Chmod(filepath.Dir(env.WorkDir), 0o711); err != nil {
-				return err
+			// Programs run as the daemon's account and must get there; so must
+			// wrappers to the programs of testscript.
+			bin, _, _ := strings.Cut(env.Getenv("PATH"), string(filepath.ListSeparator))
+			for _, dir := range []string{filepath.Dir(env.WorkDir), filepath.Dir(bin)} {
+				if err := os.Chmod(dir, 0o711); err != nil {
+					return err
+				}
 			}
 			env.Setenv("USER", a.Name)
 			env.Setenv("UID", strconv.Itoa(a.UID))

@@ -20,6 +20,7 @@ type setup struct {
 	Rules    []byte   // the part of the Ruleset that it keeps, encoded
 	Paused   []string // as -P has it
 	User     string   // runs the commands of aliases
+	Program  string   // path of this one, which wrappers start
 	QueueKey string
 	Resolver string
 	Libexec  []string
@@ -51,7 +52,7 @@ func (s *setup) append(b []byte) []byte {
 	}
 	b = imsg.AppendBytes(b, s.Rules)
 	b = imsg.AppendStrings(b, s.Paused)
-	b = imsg.AppendString(b, s.User)
+	b = imsg.AppendString(imsg.AppendString(b, s.User), s.Program)
 	b = imsg.AppendString(b, s.QueueKey)
 	b = imsg.AppendString(b, s.Resolver)
 	b = imsg.AppendString(imsg.AppendStrings(b, s.Libexec), s.Suffix)
@@ -75,7 +76,7 @@ func (s *setup) parse(b []byte) error {
 	r := imsg.NewReader(b)
 	*s = setup{
 		Level: slog.Level(int32(r.Uint32())), Form: logForm{JSON: r.Bool(), Tagged: r.Bool(), Journal: r.Bool()},
-		Rules: r.Bytes(), Paused: r.Strings(), User: r.String(), QueueKey: r.String(),
+		Rules: r.Bytes(), Paused: r.Strings(), User: r.String(), Program: r.String(), QueueKey: r.String(),
 		Resolver: r.String(), Libexec: r.Strings(), Suffix: r.String(),
 	}
 	for range r.Count(8) {

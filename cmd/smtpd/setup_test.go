@@ -16,7 +16,7 @@ import (
 func testSetup() *setup {
 	return &setup{
 		Level: slog.LevelDebug, Form: logForm{Tagged: true, JSON: true}, Rules: []byte("rules"), Paused: []string{"mta", "mda"}, User: "_smtpd",
-		QueueKey: "key", Resolver: "127.0.0.1:53", Libexec: []string{"/usr/libexec"}, RuleNames: []mfa.RuleName{{Label: "local", Text: "match for local reject"}},
+		Program: "/usr/sbin/smtpd", QueueKey: "key", Resolver: "127.0.0.1:53", Libexec: []string{"/usr/libexec"}, RuleNames: []mfa.RuleName{{Label: "local", Text: "match for local reject"}},
 		Certs: []certificate{{"mx", []byte("pem"), true, false}}, Roots: []authority{{"ca", []byte("pem")}},
 	}
 }

@@ -33,6 +33,10 @@ type Config struct {
 	// is the daemon's own account, whatever its name.
 	AliasUser string
 
+	// Program is the path of this program, which delivers behind wrappers:
+	// see parent.RunAgent.
+	Program string
+
 	Queue, LKA, Parent imsg.Conn
 }
 
@@ -84,6 +88,7 @@ func newAgent(stop context.Context, c Config) *agent {
 		aliasUser: cmp.Or(c.AliasUser, "_smtpd"),
 		actions:   make(map[string]*compile.Action),
 		wrappers:  make(map[string]string),
+		program:   c.Program,
 		turns:     newTurns(cmp.Or(c.Rules.MDA.MaxSession, 50), cmp.Or(c.Rules.MDA.MaxSessionPerUser, 7)),
 	}
 	if a.log == nil {

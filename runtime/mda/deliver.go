@@ -30,6 +30,7 @@ type agent struct {
 	aliasUser string
 	actions   map[string]*compile.Action
 	wrappers  map[string]string // name to command
+	program   string            // this one, for wrappers
 	turns     *turns
 
 	queue    messages
@@ -181,7 +182,7 @@ func (a *agent) prepare(ctx context.Context, ev *envelope.Envelope, action *comp
 		d.Target, err = f.expand(text)
 	}
 	if err == nil && action.Wrapper != "" {
-		d.Target, err = a.wrap(&d, f, action)
+		err = a.wrap(&d, f, action)
 	}
 	var no *refusal
 	if err != nil && !errors.As(err, &no) {
@@ -220,15 +221,17 @@ func (a *agent) method(d *parent.Delivery, ev *envelope.Envelope, action *compil
 	return "", tempFail("action %q does not deliver to users", action.Name)
 }
 
-// wrap returns the command of action's wrapper around that of d.
-func (a *agent) wrap(d *parent.Delivery, f *fields, action *compile.Action) (string, error) {
+// wrap puts action's wrapper around the command of d, or around the one that
+// does what d's method does.
+func (a *agent) wrap(d *parent.Delivery, f *fields, action *compile.Action) (err error) {
 	command, ok := a.wrappers[action.Wrapper]
-	if !ok || d.Method != parent.Command {
-		return "", tempFail("wrapper %q has no command to wrap", action.Wrapper)
+	if !ok {
+		return tempFail("wrapper %q is not configured any more", action.Wrapper)
 	}
 	wrapped := *f
-	wrapped.wrapper, wrapped.command = true, d.Target
-	return wrapped.expand(command)
+	wrapped.wrapper, wrapped.command = true, parent.AgentCommand(a.program, *d)
+	d.Wrapper, err = wrapped.expand(command)
+	return err
 }
 
 // account returns the user that ev is for.

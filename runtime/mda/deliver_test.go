@@ -82,7 +82,8 @@ func testRules() *compile.Ruleset {
 			{Name: "lmtp", Method: compile.LMTP, Userbase: 1, Argument: "/run/lmtp", RcptTo: true},
 			{Name: "mda", Method: compile.MDA, Userbase: 1, Argument: "deliver -d %{user.username}"},
 			{Name: "wrapped", Method: compile.MDA, Userbase: 1, Argument: "deliver 'x'", Wrapper: "nice"},
-			{Name: "wrapped maildir", Method: compile.Maildir, Userbase: 1, Wrapper: "nice"},
+			{Name: "wrapped maildir", Method: compile.Maildir, Userbase: 1, Junk: true, Argument: "~/my mail", Wrapper: "nice"},
+			{Name: "unwrapped", Method: compile.Maildir, Userbase: 1, Wrapper: "gone"},
 			{Name: "bad", Method: compile.MDA, Userbase: 1, Argument: "deliver %{nothing}"},
 			{Name: "no user", Method: compile.MDA, Userbase: 1, Argument: "deliver", User: "ghost"},
 			{Name: "relay", Method: compile.Relay, Userbase: 1},
@@ -101,7 +102,7 @@ func newTestAgent(t *testing.T) (*agent, *world, *bytes.Buffer) {
 		},
 		result: parent.Result{Outcome: parent.Delivered, Status: "2.0.0", Text: "Delivered"},
 	}
-	a := newAgent(t.Context(), Config{Rules: testRules(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	a := newAgent(t.Context(), Config{Rules: testRules(), Log: slog.New(slog.NewTextHandler(&log, nil)), Program: "/usr/sbin/smtpd"})
 	a.queue, a.accounts, a.parent = w, w, w
 	return a, w, &log
 }
@@ -141,7 +142,9 @@ func TestDeliver(t *testing.T) {
 		{"mbox", "mbox", nil, parent.Delivery{As: alice, Method: parent.Mbox, Target: "/var/mail/alice"}},
 		{"lmtp", "lmtp", nil, parent.Delivery{As: alice, Method: parent.LMTP, Target: "/run/lmtp", RcptTo: true}},
 		{"mda", "mda", nil, parent.Delivery{As: alice, Method: parent.Command, Target: "deliver -d alice"}},
-		{"wrapper", "wrapped", nil, parent.Delivery{As: alice, Method: parent.Command, Target: "nice -n a deliver 'x'"}},
+		{"wrapper", "wrapped", nil, parent.Delivery{As: alice, Method: parent.Command, Target: "deliver 'x'", Wrapper: "nice -n a deliver 'x'"}},
+		{"wrapper of a method", "wrapped maildir", nil, parent.Delivery{As: alice, Method: parent.Maildir, Junk: true, Target: "/home/alice/my mail",
+			Wrapper: "nice -n a /usr/sbin/smtpd deliver-stdin maildir junk '/home/alice/my mail'"}},
 		{"command of .forward", "maildir", func(ev *envelope.Envelope) {
 			ev.Execute, ev.Exec = envelope.Command, "procmail %{dest.user}"
 		}, parent.Delivery{As: alice, Method: parent.Command, Target: "procmail alice"}},
@@ -198,8 +201,8 @@ func TestDeliverRefusals(t *testing.T) {
 			queue.Result{Outcome: queue.PermFail, Status: "5.3.5", Text: "delivery user 'ghost' does not exist"}},
 		{"specifier", "bad", nil,
 			queue.Result{Outcome: queue.PermFail, Status: "5.3.5", Text: "mda command line could not be expanded: %{nothing}: no such specifier"}},
-		{"wrapper", "wrapped maildir", nil,
-			queue.Result{Outcome: queue.TempFail, Status: "4.3.0", Text: `wrapper "nice" has no command to wrap`}},
+		{"wrapper gone", "unwrapped", nil,
+			queue.Result{Outcome: queue.TempFail, Status: "4.3.0", Text: `wrapper "gone" is not configured any more`}},
 		{"message not available", "maildir", func(_ *envelope.Envelope, w *world) { w.err = errors.New("disk on fire") },
 			queue.Result{Outcome: queue.TempFail, Status: "4.3.0", Text: "message is not available: disk on fire"}},
 		{"loop", "maildir", func(_ *envelope.Envelope, w *world) { w.content = "delivered-to:  ALICE@mail.example.org\n\n" },
@@ -350,7 +353,6 @@ func TestUnsupported(t *testing.T) {
 		got = append(got, d.Error())
 	}
 	want := []string{
-		"action wrapped maildir: a wrapper around maildir is not supported: it is delivered without a command",
 		`smtpd.conf:7:1: action shell: shell expansion in the maildir path "$HOME/Mail" is not supported: use ~/ or %{user.directory}`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

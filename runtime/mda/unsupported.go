@@ -14,13 +14,6 @@ func Unsupported(rs *compile.Ruleset) diag.List {
 	for i := range rs.Actions {
 		act := &rs.Actions[i]
 		at := token.At(token.Pos{Filename: act.Origin.File, Line: act.Origin.Line, Column: act.Origin.Column})
-		if act.Wrapper != "" {
-			switch act.Method {
-			case compile.MBox, compile.Maildir, compile.LMTP:
-				l.Errorf(at, "unsupported", "action %s: a wrapper around %v is not supported: it is delivered without a command",
-					act.Name, act.Method)
-			}
-		}
 		if act.Method == compile.Maildir && strings.ContainsAny(act.Argument, "$`") {
 			l.Errorf(at, "unsupported", "action %s: shell expansion in the maildir path %q is not supported: use ~/ or %%{user.directory}",
 				act.Name, act.Argument)

@@ -321,14 +321,14 @@ func (a *agent) deliver(ctx context.Context, d Delivery, content *os.File) Resul
 	if err != nil {
 		return failure(err)
 	}
-	switch d.Method {
-	case Maildir:
-		err = a.maildir(d, msg)
-	case Mbox:
-		err = a.mbox(ctx, d, msg)
-	case Command:
+	switch {
+	case d.runsCommand():
 		return a.command(ctx, d, msg)
-	case LMTP:
+	case d.Method == Maildir:
+		err = a.maildir(d, msg)
+	case d.Method == Mbox:
+		err = a.mbox(ctx, d, msg)
+	case d.Method == LMTP:
 		return a.lmtp(ctx, d, msg)
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package parent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -26,7 +27,7 @@ const (
 	maxLine = 1024
 )
 
-// command runs d.Target in a shell with msg as its standard input.
+// command runs the command of d in a shell with msg as its standard input.
 func (a *agent) command(ctx context.Context, d Delivery, msg *message) Result {
 	in, feed, err := os.Pipe()
 	if err != nil {
@@ -36,7 +37,7 @@ func (a *agent) command(ctx context.Context, d Delivery, msg *message) Result {
 	defer feed.Close()
 	out := new(tail)
 
-	cmd := exec.Command("/bin/sh", "-c", d.Target)
+	cmd := exec.Command("/bin/sh", "-c", cmp.Or(d.Wrapper, d.Target))
 	cmd.Env = environment(d, a.absolute(d.As.Home))
 	cmd.Dir = "/"
 	if home := a.local(a.absolute(d.As.Home)); isDir(home) {

@@ -161,7 +161,7 @@ func (d *Direct) reach(ctx context.Context) *Client {
 // Deliver is Client's. A courier that is lost has failed for the time being,
 // whatever of it has been done.
 func (d *Direct) Deliver(ctx context.Context, v Delivery, content *os.File) (Result, error) {
-	if v.Method == Maildir {
+	if v.forCourier() {
 		if c := d.reach(ctx); c != nil {
 			r, err := c.Deliver(ctx, v, content)
 			if errors.Is(err, imsg.ErrClosed) && ctx.Err() == nil {

@@ -40,6 +40,9 @@
 //
 // Nothing is delivered as user id 0.
 //
+// Behind a wrapper the method is a command too: this program, which delivers
+// its standard input (RunAgent) as whoever the wrapper runs it.
+//
 // # Paths
 //
 // A path below the directory in which the daemon was started is opened relative

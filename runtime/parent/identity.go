@@ -25,14 +25,14 @@ func (a *agent) mayActAs(d Delivery) error {
 		return err
 	}
 	switch {
-	case a.many && d.Method == Maildir:
+	case a.many && d.forCourier():
 		return nil // see as
 	case a.many:
 		return &deliveryError{code: exTempFail, text: "this process writes maildirs alone"}
-	case a.uid == 0 && d.Method != Command:
+	case a.uid == 0 && !d.runsCommand():
 		return &deliveryError{code: exTempFail, text: fmt.Sprintf(
 			"this process is root and delivers nothing but to commands: start it so that it becomes the account of %s", d.As.Name)}
-	case a.uid != 0 && d.Method != LMTP && uint32(a.uid) != d.As.UID:
+	case a.uid != 0 && (d.Method != LMTP || d.runsCommand()) && uint32(a.uid) != d.As.UID:
 		return &deliveryError{code: exTempFail, text: fmt.Sprintf(
 			"%s has user id %d, but this process runs as %d and can deliver only as itself", d.As.Name, d.As.UID, a.uid)}
 	}

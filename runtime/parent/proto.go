@@ -48,6 +48,10 @@ type Delivery struct {
 	Junk   bool   // maildir: mail marked as spam goes to .Junk
 	RcptTo bool   // lmtp: the recipient is Dest, not User
 
+	// Wrapper is a command that is run in the place of the method. Agent is
+	// part of it, and is what does the same from standard input.
+	Wrapper string
+
 	Header string // lines put before the content, each ending in LF
 
 	User       string // recipient's user name; As may be another
@@ -56,6 +60,12 @@ type Delivery struct {
 	Dest       envelope.Address // after expansion
 	SubAddress string
 }
+
+// runsCommand reports whether d is done by a command.
+func (d *Delivery) runsCommand() bool { return d.Method == Command || d.Wrapper != "" }
+
+// forCourier reports whether the process that acts for all users can do d.
+func (d *Delivery) forCourier() bool { return d.Method == Maildir && !d.runsCommand() }
 
 // An Outcome is how a delivery ended.
 type Outcome uint8
@@ -122,6 +132,7 @@ func appendDelivery(b []byte, d Delivery) []byte {
 	b = imsg.AppendString(b, d.Target)
 	b = imsg.AppendBool(b, d.Junk)
 	b = imsg.AppendBool(b, d.RcptTo)
+	b = imsg.AppendString(b, d.Wrapper)
 	b = imsg.AppendString(b, d.Header)
 	b = imsg.AppendString(b, d.User)
 	b = appendAddress(b, d.Sender)
@@ -139,6 +150,7 @@ func parseDelivery(p []byte) (Delivery, error) {
 		Target:     r.String(),
 		Junk:       r.Bool(),
 		RcptTo:     r.Bool(),
+		Wrapper:    r.String(),
 		Header:     r.String(),
 		User:       r.String(),
 		Sender:     readAddress(r),

@@ -22,7 +22,7 @@ func fuzzProto[T any](f *testing.F, seed T, app func([]byte, T) []byte, parse fu
 
 func FuzzDelivery(f *testing.F) {
 	d := testDelivery("/home/alice", Maildir, "/home/alice/Maildir")
-	d.Junk, d.SubAddress = true, "lists"
+	d.Junk, d.SubAddress, d.Wrapper = true, "lists", "nice smtpd"
 	fuzzProto(f, d, appendDelivery, parseDelivery)
 }
 

@@ -93,7 +93,7 @@ func (u *users) deliver(ctx context.Context, d Delivery, content *os.File) Resul
 	if err == nil && d.Method == Mbox {
 		err = u.makeBox(d)
 	}
-	if c := u.courier.get(); c != nil && err == nil && d.Method == Maildir {
+	if c := u.courier.get(); c != nil && err == nil && d.forCourier() {
 		r, err := c.Deliver(ctx, d, content)
 		if err != nil {
 			return failure(fmt.Errorf("courier: %w", err))
