@@ -114,7 +114,7 @@ type Expansion struct {
 
 // Run returns what rcpt comes to. The error is a *Refusal.
 func (e *Expansion) Run(ctx context.Context, rcpt engine.Address) ([]Delivery, error) {
-	if !IsLocalPart(rcpt.User) || !isRcptDomain(rcpt.Domain) {
+	if !isRcptUser(rcpt.User) || !isRcptDomain(rcpt.Domain) {
 		return nil, Refuse(ReplyInvalid, "recipient %q is no address", clip(rcpt.String()))
 	}
 	e.seen = make(map[nodeKey]*Node)
@@ -219,7 +219,7 @@ func (e *Expansion) address(ctx context.Context, n *Node) error {
 // .forward.
 func (e *Expansion) userName(ctx context.Context, n *Node) error {
 	action := e.Rules.Action(n.Action)
-	name, sub, _ := strings.Cut(n.Text, string(e.Rules.SMTP.SubAddrDelim))
+	name, sub := SplitUser(n.Text, e.Rules.SMTP.SubAddrDelim)
 	if found, err := e.userAliases(ctx, n, action); found || err != nil {
 		return err
 	}
@@ -260,8 +260,8 @@ func inheritedSub(n *Node, delim byte) string {
 	if n.owner == nil || n.owner != n.Parent {
 		return ""
 	}
-	name, _, _ := strings.Cut(n.Text, string(delim))
-	above, sub, _ := strings.Cut(n.Parent.Text, string(delim))
+	name, _ := SplitUser(n.Text, delim)
+	above, sub := SplitUser(n.Parent.Text, delim)
 	if above != name {
 		return ""
 	}
@@ -321,7 +321,7 @@ func (e *Expansion) execute(n *Node) error {
 		d.Execute = ByFile
 	}
 	if n.owner != nil {
-		d.User, _, _ = strings.Cut(n.owner.Text, string(e.Rules.SMTP.SubAddrDelim))
+		d.User, _ = SplitUser(n.owner.Text, e.Rules.SMTP.SubAddrDelim)
 	} else if n.Kind == Command {
 		e.Warn("commands executed from aliases run with "+e.CommandUser+" privileges", "command", n.Text)
 	}
@@ -444,7 +444,7 @@ func (e *Expansion) add(n, owner *Node, items []Item) error {
 // aliasKeys returns what to ask a table of aliases for user, in order.
 func aliasKeys(user string, delim byte) []string {
 	user = strings.ToLower(user)
-	if name, _, ok := strings.Cut(user, string(delim)); ok {
+	if name, _ := SplitUser(user, delim); name != user {
 		return []string{user, name}
 	}
 	return []string{user}

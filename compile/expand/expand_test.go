@@ -210,9 +210,60 @@ func TestExpandRules(t *testing.T) {
 		{"no domain", "alice", "550 Invalid recipient"},
 		{"a path", "../../etc@plain.example", "550 Invalid recipient"},
 		{"literal", "alice@[127.0.0.1]", "relay alice@[127.0.0.1]"},
+		{"quoted", `"a b"@remote.net`, `relay "a b"@remote.net`},
+		{"quoted without need", `"alice"@plain.example`, "550 Invalid recipient"},
+		{"half quoted", `"alice@plain.example`, "550 Invalid recipient"},
+		{"a line", "\"a\r\nb\"@remote.net", "550 Invalid recipient"},
+		{"a quoted path", `"../../etc passwd"@remote.net`, "550 Invalid recipient"},
+		{"internationalized", "jos\u00e9@remote.net", "relay jos\u00e9@remote.net"},
+		{"no text", "a\xff@remote.net", "550 Invalid recipient"},
 	}.run(t, s)
 	if got := strings.Join(s.internal, " "); got != "bob@remote.net bob@rejected.example bob@broken.example" {
 		t.Errorf("addresses said to be internal: %s", got)
+	}
+}
+
+// TestExpandQuoted checks that the sub-address of a quoted local part is within
+// its quotes, and that it finds whoever has the name before it.
+func TestExpandQuoted(t *testing.T) {
+	s := &scene{
+		users:   []string{"alice", `"a b"`, "jos\u00e9"},
+		aliases: map[string]string{`"c d"`: "alice", `"c d+x"`: "bob@remote.net"},
+		virtual: map[string]string{`"a b"@virtual.example`: "alice"},
+	}
+	rows{
+		{"user", `"A b"@plain.example`, `plain "A b"@plain.example user="a b"`},
+		{"user with a tag", `"a b+my tag"@plain.example`, `plain "a b+my tag"@plain.example user="a b" sub=my tag`},
+		{"only the tag needs quotes", `"alice+my tag"@plain.example`, `plain "alice+my tag"@plain.example user=alice sub=my tag`},
+		{"alias", `"c d"@alias.example`, `alias "c d"@alias.example user=alice`},
+		{"alias without the tag", `"c d+y"@alias.example`, `alias "c d+y"@alias.example user=alice`},
+		{"alias with the tag", `"c d+x"@alias.example`, "relay bob@remote.net"},
+		{"virtual", `"a b+x y"@virtual.example`, `virtual "a b+x y"@virtual.example user=alice`},
+		{"unknown", `"b a+x"@plain.example`, "550 Invalid recipient"},
+		{"nobody but a tag", `"+x y"@plain.example`, "550 Invalid recipient"},
+		{"internationalized", "jos\u00e9+x@plain.example", "plain jos\u00e9+x@plain.example user=jos\u00e9 sub=x"},
+	}.run(t, s)
+}
+
+func TestSplitUser(t *testing.T) {
+	for local, want := range map[string][2]string{
+		"alice":             {"alice", ""},
+		"alice+x+y":         {"alice", "x+y"},
+		"+x":                {"", "x"},
+		`"a b"`:             {`"a b"`, ""},
+		`"a b+x"`:           {`"a b"`, "x"},
+		`"ab+x y"`:          {"ab", "x y"},
+		`"a\"b+\\x\""`:      {`"a\"b"`, `\x"`},
+		`"+x y"`:            {`""`, "x y"},
+		`"a@b+x"`:           {`"a@b"`, "x"},
+		`"`:                 {`"`, ""},
+		`"a\`:               {`"a\`, ""},
+		`"a\"`:              {`"a\""`, ""},
+		"\"jos\u00e9 x+y\"": {"\"jos\u00e9 x\"", "y"},
+	} {
+		if name, sub := SplitUser(local, '+'); name != want[0] || sub != want[1] {
+			t.Errorf("SplitUser(%s) = %s, %s, want %q", local, name, sub, want)
+		}
 	}
 }
 

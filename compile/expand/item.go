@@ -168,19 +168,6 @@ func isPrintable(s string) bool {
 	return true
 }
 
-// localPartMarks are the characters, beside letters and digits, that a local
-// part may hold. Some mean something to a shell: whatever builds a command
-// from an address must escape them.
-const localPartMarks = "!#$%*/?|^{}`~&'+-=_."
-
-// IsLocalPart reports whether s may be a local part. It also refuses what a
-// path would take for the directory above: an action may make a path of an
-// address.
-func IsLocalPart(s string) bool {
-	return s != "" && len(s) <= 255 && consists(s, localPartMarks) &&
-		!strings.Contains("/"+s+"/", "/../") && !strings.Contains("/"+s+"/", "/./")
-}
-
 // IsDomain reports whether s may be the domain of an address.
 func IsDomain(s string) bool { return s != "" && len(s) <= 255 && consists(s, "-.") }
 

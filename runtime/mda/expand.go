@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"smtpd/compile/expand"
 	"smtpd/runtime/envelope"
 	"smtpd/runtime/parent"
 )
@@ -174,14 +175,14 @@ func (f *fields) modify(value, modifier string) (string, error) {
 	case "uppercase":
 		return changeCase(value, 'a', 'z'), nil
 	case "strip":
-		before, after, ok := strings.Cut(value, string(rune(f.delimiter)))
-		if !ok {
-			return value, nil
+		user, domain := value, ""
+		// The @ of an address is its last; a local part alone has one only
+		// within quotes.
+		if at := strings.LastIndexByte(value, '@'); at >= 0 && !strings.HasSuffix(value, `"`) {
+			user, domain = value[:at], value[at:]
 		}
-		if at := strings.IndexByte(after, '@'); at >= 0 {
-			return before + after[at:], nil
-		}
-		return before, nil
+		name, _ := expand.SplitUser(user, f.delimiter)
+		return name + domain, nil
 	case "raw": // values are plain, raw or not
 		return value, nil
 	}

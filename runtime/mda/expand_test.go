@@ -95,6 +95,23 @@ func TestExpandNullSender(t *testing.T) {
 	}
 }
 
+// TestExpandStripQuoted checks that strip takes the tag of a quoted local part
+// and nothing of the domain, whatever the tag holds.
+func TestExpandStripQuoted(t *testing.T) {
+	f := testFields()
+	for user, want := range map[string]string{
+		`"a b+x y"`: ":a:b:@example.org", `"ab+x y"`: "ab@example.org", `"a b+x@evil.example"`: ":a:b:@example.org",
+		`"a@b c"`: ":a@b:c:@example.org",
+	} {
+		f.rcpt.User = user
+		whole, err := f.expand("%{rcpt:strip}")
+		part, perr := f.expand("%{rcpt.user:strip}")
+		if err != nil || perr != nil || whole != want || part+"@example.org" != want {
+			t.Errorf("%s became %s, %v, and %s, %v; want %s", user, whole, err, part, perr, want)
+		}
+	}
+}
+
 func TestExpandWrapper(t *testing.T) {
 	f := testFields()
 	f.wrapper, f.command = true, `procmail -a "$EXTENSION" ~/x`
