@@ -1,6 +1,7 @@
 package mta
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -296,29 +297,67 @@ var errBlocked = errors.New("connection limits reached")
 const blockedCheck = 5 * time.Second
 
 // connect returns a session with the best host that may be had and is not in
-// tried. If only limits stand in the way it waits for them, if wait says so.
+// tried, from the first source of which there is one. If only limits stand in
+// the way it waits for them, if wait says so.
 func (a *agent) connect(ctx context.Context, r *relay, tried map[netip.Addr]bool, wait bool) (*session, error) {
 	hosts, err := a.resolve(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	acc, err := a.access(ctx, r)
-	if err != nil {
-		return nil, err
+	var full *way    // the first that only limits close
+	var why *failure // the most telling one of the others
+	var used []netip.Addr
+	// A table hands its sources out in turn, to other sessions in between.
+	for again := 0; again <= len(used); again++ {
+		acc, err := a.access(ctx, r)
+		if slices.Contains(used, acc.source) {
+			continue
+		}
+		used = append(used, acc.source)
+		w := &way{acc: acc}
+		var s *session
+		if err == nil {
+			w.hosts, err = a.usable(r, hosts, acc.source, tried)
+		}
+		if err == nil {
+			s, w.blocks, err = a.obtain(ctx, r, w.hosts, acc)
+		}
+		var f *failure
+		switch {
+		case err == nil:
+			return s, nil
+		case errors.Is(err, errBlocked):
+			full = cmp.Or(full, w)
+		case !errors.As(err, &f):
+			return nil, err
+		case why == nil || f.unreached:
+			why = f
+		}
+		if r.action.Relay.Src == 0 || f != nil && !f.bySource {
+			break
+		}
 	}
-	if a.pauses.has(acc.source, r.dest.name) {
-		return nil, &failure{status: "4.3.2", text: "All routes to destination blocked"}
-	}
-	hosts, err = usable(hosts, acc.source, r.limits.Family, tried)
-	if err != nil {
-		return nil, err
-	}
-	s, b, err := a.obtain(ctx, r, hosts, acc)
-	if !errors.Is(err, errBlocked) || !wait || !r.block() {
-		return s, err
+	switch {
+	case full == nil:
+		return nil, why
+	case !wait || !r.block():
+		return nil, errBlocked
 	}
 	defer r.unblock()
-	for errors.Is(err, errBlocked) {
+	return a.await(ctx, r, full)
+}
+
+// A way is how a session could be had of hosts but for blocks.
+type way struct {
+	hosts  []candidate
+	acc    access
+	blocks blocks
+}
+
+// await returns a session by a way that limits close, once they let it through.
+func (a *agent) await(ctx context.Context, r *relay, closed *way) (s *session, err error) {
+	hosts, acc, b := closed.hosts, closed.acc, closed.blocks
+	for err = errBlocked; errors.Is(err, errBlocked); {
 		w := a.book.wait(b.keys)
 		keys := b.keys
 		s, b, err = a.obtain(ctx, r, hosts, acc) // for what ended meanwhile
@@ -372,18 +411,22 @@ func (b *blocks) wait(ctx context.Context, w *waiter) {
 	}
 }
 
-// usable returns those of hosts that source can reach and that are not in
-// tried.
-func usable(hosts []candidate, source netip.Addr, family string, tried map[netip.Addr]bool) ([]candidate, error) {
+// usable returns those of hosts that mail of r may go to from source and that
+// are not in tried.
+func (a *agent) usable(r *relay, hosts []candidate, source netip.Addr, tried map[netip.Addr]bool) ([]candidate, error) {
+	if a.pauses.has(source, r.dest.name) {
+		return nil, &failure{status: "4.3.2", text: "All routes to destination blocked", bySource: true}
+	}
 	if len(hosts) == 0 {
 		return nil, &failure{status: "4.4.4", text: "No MX found for destination"}
 	}
-	hosts = slices.DeleteFunc(hosts, func(c candidate) bool {
+	family := r.limits.Family
+	hosts = slices.DeleteFunc(slices.Clone(hosts), func(c candidate) bool {
 		is4 := c.addr.Is4()
 		return source.IsValid() && source.Is4() != is4 || family == "inet4" && !is4 || family == "inet6" && is4
 	})
 	if len(hosts) == 0 {
-		return nil, &failure{status: "4.4.4", text: "Address family mismatch on destination MXs"}
+		return nil, &failure{status: "4.4.4", text: "Address family mismatch on destination MXs", bySource: true}
 	}
 	hosts = slices.DeleteFunc(hosts, func(c candidate) bool { return tried[c.addr] })
 	if len(hosts) == 0 {
@@ -420,5 +463,5 @@ func (a *agent) tryHosts(ctx context.Context, r *relay, hosts []candidate, acc a
 	case why != nil:
 		return nil, b, &failure{status: "4.7.5", text: why.Error()}
 	}
-	return nil, b, &failure{status: "4.4.1", text: "Network error on destination MXs", unreached: true}
+	return nil, b, &failure{status: "4.4.1", text: "Network error on destination MXs", bySource: true, unreached: true}
 }

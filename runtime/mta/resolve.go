@@ -200,7 +200,9 @@ func (a *agent) access(ctx context.Context, r *relay) (access, error) {
 	}
 	acc.helo, ok, err = a.tables.Lookup(ctx, o.HeloSrc, engine.AddrName, key)
 	if err != nil || !ok {
-		return acc, unanswered(err, "4.3.0", "Could not retrieve helo name for source address")
+		f := unanswered(err, "4.3.0", "Could not retrieve helo name for source address")
+		f.bySource = true
+		return acc, f
 	}
 	return acc, nil
 }

@@ -84,6 +84,7 @@ type failure struct {
 	status    string
 	text      string
 	untried   bool // nothing was tried: a component that was asked is being started again
+	bySource  bool // another source may fare better
 	unreached bool // no host could be talked to
 }
 
