@@ -1,9 +1,11 @@
 package mta
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -65,7 +67,7 @@ func TestRace(t *testing.T) {
 				}
 				call := func() string {
 					called = nil
-					r := &relay{a: a, dest: destination{name: "remote.example", byMX: true, smarthost: smarthost{mode: opportunistic}}, limits: a.rules.MTA.Limits}
+					r := a.testRelay("remote.example")
 					level := candidates(mx("mx.remote.example", 10, strings.Fields(c.addrs)...))
 					start := time.Now()
 					s, _, err := a.race(t.Context(), r, a.byHost(level, netip.Addr{})[0], access{}, demand{}, new(blocks))
@@ -124,6 +126,58 @@ func TestSharedConnection(t *testing.T) {
 	}
 	if log := w.logged(); !strings.Contains(log, "policy=dane tls=verified") || strings.Count(log, "policy=opportunistic tls=verified") != 5 {
 		t.Errorf("log:\n%s", log)
+	}
+}
+
+// TestConcludedByItsRelay has a session become another relay's when its task is
+// not concluded yet. What the host put off is still offered to the other hosts
+// of the domain that it is for, which the other relay does not have.
+func TestConcludedByItsRelay(t *testing.T) {
+	backup := new(remote)
+	port := backup.start(t, "127.0.0.2:0", nil)
+	rs := testRules()
+	rs.MTA.Limits.SessionKeepalive = 0
+	a, w := newTestAgent(t, rs, port)
+	w.mx["remote.example"] = twoMX()
+	w.mx["other.example"] = w.mx["remote.example"][:1]
+	one, other := a.testRelay("remote.example"), a.testRelay("other.example")
+
+	var s *session
+	a.dial = func(ctx context.Context, d *net.Dialer, addr string) (net.Conn, error) {
+		if !strings.HasPrefix(addr, "127.0.0.1:") {
+			return d.DialContext(ctx, "tcp", addr)
+		}
+		ours, theirs := net.Pipe()
+		a.work.Go(func() {
+			defer theirs.Close()
+			r := bufio.NewReader(theirs)
+			for _, reply := range []string{"220 x\r\n", "250 x\r\n", "250 ok\r\n", "450 4.2.1 later\r\n", "250 reset\r\n", "221 bye\r\n"} {
+				if strings.HasPrefix(reply, "450") {
+					s.r = other // the next words of the session are of this
+				}
+				io.WriteString(theirs, reply)
+				next(r, false)
+			}
+		})
+		return ours, nil
+	}
+	var err error
+	if s, err = a.connect(t.Context(), one, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	b := batch("remote.example", "alice")
+	put := newTask(t.Context(), b[0].Sender, b)
+	one.waiting = []*task{put}
+	s.serve()
+	<-put.done
+	wantOne(t, []queue.Result{put.outcomes[0].Result}, queue.Delivered, "2.0.0", "250")
+}
+
+// testRelay returns the relay for a domain, as submit would make it.
+func (a *agent) testRelay(domain string) *relay {
+	return &relay{
+		a: a, action: &a.rules.Actions[0], limits: a.rules.MTA.Limits,
+		dest: destination{name: domain, byMX: true, smarthost: smarthost{mode: opportunistic}},
 	}
 }
 

@@ -2,6 +2,7 @@ package mta
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/emersion/go-smtp"
 
 	"smtpd/runtime/queue"
 )
@@ -268,6 +271,67 @@ func TestCutHearing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A cutConn reads so many bytes and no more.
+type cutConn struct {
+	net.Conn
+	left int
+	cut  bool
+}
+
+func (c *cutConn) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		c.cut = true
+		c.Close()
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// TestCutTLS loses a connection that must be secure all along it. Whatever is
+// lost, nothing goes out in clear, nobody is called a second time at once, and
+// only what the host has is delivered.
+func TestCutTLS(t *testing.T) {
+	cert := newCertificate(t, "relay.example")
+	deliverCut := func(n int) (r queue.Result, c *cutConn, got []received) {
+		b := new(remote)
+		port := b.start(t, "127.0.0.1:0", func(s *smtp.Server) { s.TLSConfig = cert.tls })
+		rs := testRules()
+		rs.Actions[0].Relay.Host, rs.Actions[0].Relay.CA = 1, "test"
+		rs.MTA.Limits.SessionMailMax = 1
+		a, w := newTestAgent(t, rs, 1, func(c *Config) { c.Roots = authorities(cert) })
+		w.fetch = []string{fmt.Sprintf("smtp+tls://relay.example:%d", port)}
+		w.addrs = map[string][]netip.Addr{"relay.example": {netip.MustParseAddr("127.0.0.1")}}
+		dial := a.dial
+		a.dial = func(ctx context.Context, d *net.Dialer, addr string) (net.Conn, error) {
+			if c != nil {
+				t.Errorf("cut after %d bytes: called again", n)
+			}
+			nc, err := dial(ctx, d, addr)
+			c = &cutConn{Conn: nc, left: n}
+			return c, err
+		}
+		r = deliver(t, a, batch("remote.example", "alice"))[0]
+		return r, c, b.messages()
+	}
+	const plenty = 1 << 20
+	r, whole, _ := deliverCut(plenty)
+	wantOne(t, []queue.Result{r}, queue.Delivered, "2.0.0", "queued")
+	all := plenty - whole.left
+	for n := 0; n < all+100; n += 1 + n/100 { // the shorter the reply, the denser
+		r, c, got := deliverCut(n)
+		switch {
+		case r.Outcome != queue.Delivered && (r.Outcome != queue.TempFail || !c.cut):
+			t.Errorf("cut after %d of %d bytes: %+v", n, all, r)
+		case r.Outcome == queue.Delivered && len(got) != 1:
+			t.Errorf("cut after %d of %d bytes: delivered, but the host has %d messages", n, all, len(got))
+		case len(got) > 0 && !got[0].tls:
+			t.Errorf("cut after %d of %d bytes: sent in clear", n, all)
+		}
 	}
 }
 
