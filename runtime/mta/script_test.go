@@ -316,6 +316,7 @@ func TestCutTLS(t *testing.T) {
 			return c, err
 		}
 		r = deliver(t, a, batch("remote.example", "alice"))[0]
+		a.work.Wait() // the session has ended
 		return r, c, b.messages()
 	}
 	const plenty = 1 << 20
