@@ -142,7 +142,7 @@ func (a *agent) policed(ctx context.Context, r *relay, hosts []candidate) ([]can
 	// records of the one makes those of the other, and signs them.
 	left := slices.DeleteFunc(hosts, func(c candidate) bool { return !c.listed && !c.secure })
 	if len(left) == 0 {
-		return nil, &failure{status: "4.7.5", text: "MTA-STS policy of " + r.dest.name + " allows none of its mail exchangers"}
+		return nil, &failure{status: "4.7.5", text: "MTA-STS policy of " + r.dest.name + " allows none of its mail exchangers", policy: policySTS}
 	}
 	return left, nil
 }

@@ -461,7 +461,7 @@ func (a *agent) tryHosts(ctx context.Context, r *relay, hosts []candidate, acc a
 	case len(b.keys) > 0:
 		return nil, b, errBlocked
 	case why != nil:
-		return nil, b, &failure{status: "4.7.5", text: why.Error()}
+		return nil, b, &failure{status: "4.7.5", text: why.Error(), policy: why.policy}
 	}
 	return nil, b, &failure{status: "4.4.1", text: "Network error on destination MXs", bySource: true, unreached: true}
 }

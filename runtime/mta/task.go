@@ -83,9 +83,10 @@ type failure struct {
 	permanent bool
 	status    string
 	text      string
-	untried   bool // nothing was tried: a component that was asked is being started again
-	bySource  bool // another source may fare better
-	unreached bool // no host could be talked to
+	untried   bool   // nothing was tried: a component that was asked is being started again
+	bySource  bool   // another source may fare better
+	unreached bool   // no host could be talked to
+	policy    policy // for TLS, if it is the reason
 }
 
 // unanswered returns the failure that err of another component stands for.
@@ -100,7 +101,10 @@ func (f *failure) outcome() outcome {
 	if f.permanent {
 		o = queue.PermFail
 	}
-	return outcome{Result: queue.Result{Outcome: o, Status: f.status, Text: printable(f.text)}, untried: f.untried, unreached: f.unreached}
+	return outcome{
+		Result:  queue.Result{Outcome: o, Status: f.status, Text: printable(f.text)},
+		untried: f.untried, unreached: f.unreached, policy: f.policy,
+	}
 }
 
 // replied returns the outcome that reply r of a host stands for.
