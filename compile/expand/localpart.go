@@ -22,8 +22,8 @@ func IsLocalPart(s string) bool {
 // isRcptUser reports whether s may be the local part that a client gives: it
 // may also be UTF-8, or quoted if it must be (RFC 5321, section 4.1.2).
 func isRcptUser(s string) bool {
-	plain, quoted := unquote(s)
-	if quoted && quote(plain) != s || !quoted && !isDotString(s, true) {
+	plain, quoted := Unquote(s)
+	if quoted && Quote(plain) != s || !quoted && !isDotString(s, true) {
 		return false
 	}
 	return len(s) <= maxLocalPart && isPrintable(s) && utf8.ValidString(s) && !climbs(plain)
@@ -50,8 +50,8 @@ func isDotString(s string, loose bool) bool {
 	return s != ""
 }
 
-// unquote returns a local part without its quotes, if it has them.
-func unquote(s string) (plain string, quoted bool) {
+// Unquote returns a local part without its quotes, if it has them.
+func Unquote(s string) (plain string, quoted bool) {
 	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
 		return s, false
 	}
@@ -67,8 +67,8 @@ func unquote(s string) (plain string, quoted bool) {
 
 var quoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// quote returns a local part with quotes, if it needs them.
-func quote(plain string) string {
+// Quote returns a local part with quotes, if it needs them.
+func Quote(plain string) string {
 	if isDotString(plain, false) {
 		return plain
 	}
@@ -79,10 +79,10 @@ func quote(plain string) string {
 // the quotes: a user's name keeps them only if it needs them, and a
 // sub-address, which is no local part, has none.
 func SplitUser(local string, delim byte) (name, sub string) {
-	plain, quoted := unquote(local)
+	plain, quoted := Unquote(local)
 	name, sub, _ = strings.Cut(plain, string(rune(delim)))
 	if quoted {
-		name = quote(name)
+		name = Quote(name)
 	}
 	return name, sub
 }

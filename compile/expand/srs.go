@@ -32,6 +32,7 @@ func NewSRSDecoder(c compile.SRS) *SRSDecoder {
 }
 
 func isSRS(user string) bool {
+	user, _ = Unquote(user)
 	return len(user) > 5 && user[4] == '=' && (strings.EqualFold(user[:4], "SRS0") || strings.EqualFold(user[:4], "SRS1"))
 }
 
@@ -54,14 +55,29 @@ func (d *SRSDecoder) Recipient(a engine.Address, now time.Time) (decoded engine.
 // Decode returns the address that a stands for: the sender for SRS0, the
 // SRS0 address of the host that rewrote first for SRS1.
 func (d *SRSDecoder) Decode(a engine.Address, now time.Time) (engine.Address, error) {
-	hash, body, ok := strings.Cut(a.User[len("SRS0="):], "=")
+	user, quoted := Unquote(a.User) // all of it, if any of the sender was
+	decoded, err := d.decode(user, a.Domain, now)
+	if err == nil && quoted {
+		decoded.User = Quote(decoded.User)
+	}
+	if err == nil && (!isRcptUser(decoded.User) || !IsDomain(decoded.Domain)) {
+		err = errSRSForm
+	}
+	if err != nil {
+		return engine.Address{}, err
+	}
+	return decoded, nil
+}
+
+func (d *SRSDecoder) decode(user, domain string, now time.Time) (engine.Address, error) {
+	hash, body, ok := strings.Cut(user[len("SRS0="):], "=")
 	if !ok {
 		return engine.Address{}, errSRSForm
 	}
-	if !d.verify(hash, body+"@"+a.Domain) {
+	if !d.verify(hash, body+"@"+domain) {
 		return engine.Address{}, errSRSHash
 	}
-	if strings.EqualFold(a.User[:4], "SRS0") {
+	if strings.EqualFold(user[:4], "SRS0") {
 		return d.original(body, now)
 	}
 	// SRS1=HHHH=host==HHHH=TT=domain=user: what follows host begins with the
@@ -77,7 +93,7 @@ func (d *SRSDecoder) Decode(a engine.Address, now time.Time) (engine.Address, er
 	if _, err := d.original(inner, now); err != nil {
 		return engine.Address{}, err
 	}
-	return checkedAddress("SRS0"+rest, host)
+	return engine.Address{User: "SRS0" + rest, Domain: host}, nil
 }
 
 // original takes TT=domain=user apart.
@@ -94,14 +110,7 @@ func (d *SRSDecoder) original(body string, now time.Time) (engine.Address, error
 	if age := (today - stamp + 1024) % 1024; age > d.days+1 {
 		return engine.Address{}, errSRSAge
 	}
-	return checkedAddress(parts[2], parts[1])
-}
-
-func checkedAddress(user, domain string) (engine.Address, error) {
-	if !IsLocalPart(user) || !IsDomain(domain) {
-		return engine.Address{}, errSRSForm
-	}
-	return engine.Address{User: user, Domain: domain}, nil
+	return engine.Address{User: parts[2], Domain: parts[1]}, nil
 }
 
 // parseStamp reads two base32 digits: days since 1970 modulo 1024.

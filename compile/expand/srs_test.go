@@ -17,6 +17,10 @@ func srs0(key, stamp, user, domain, host string) engine.Address {
 	return engine.Address{User: "SRS0=" + srsHash(key, body+"@"+host) + "=" + body, Domain: host}
 }
 
+func quoted(a engine.Address) engine.Address {
+	return engine.Address{User: Quote(a.User), Domain: a.Domain}
+}
+
 func TestSRSDecode(t *testing.T) {
 	d := NewSRSDecoder(compile.SRS{Key: "secret", Backup: "old", TTL: 4 * 24 * time.Hour})
 	good := srs0("secret", "RA", "alice", "example.org", "mx.example")
@@ -45,6 +49,9 @@ func TestSRSDecode(t *testing.T) {
 		{"no hash", engine.Address{User: "SRS0=x", Domain: "mx.example"}, 0, "@", errSRSForm},
 		{"no user", srs0("secret", "RA", "", "example.org", "mx.example"), 0, "@", errSRSForm},
 		{"a path", srs0("secret", "RA", "../x", "example.org", "mx.example"), 0, "@", errSRSForm},
+		{"quoted", quoted(srs0("secret", "RA", "a b", "example.org", "mx.example")), 0, `"a b"@example.org`, nil},
+		{"needs quotes", srs0("secret", "RA", "a b", "example.org", "mx.example"), 0, "@", errSRSForm},
+		{"internationalized", srs0("secret", "RA", "jos\u00e9", "example.org", "mx.example"), 0, "jos\u00e9@example.org", nil},
 		{"bad stamp", srs0("secret", "R1", "alice", "example.org", "mx.example"), 0, "@", errSRSForm},
 	}
 	for _, tt := range tests {
@@ -62,6 +69,7 @@ func TestSRSDecode(t *testing.T) {
 
 func FuzzSRSDecode(f *testing.F) {
 	f.Add(srs0("secret", "RA", "alice", "example.org", "mx.example").User)
+	f.Add(quoted(srs0("secret", "RA", "a b", "example.org", "mx.example")).User)
 	f.Add("SRS1=abcd=host==efgh=RA=example.org=alice")
 	d := NewSRSDecoder(compile.SRS{Key: "secret", TTL: 4 * 24 * time.Hour})
 	f.Fuzz(func(t *testing.T, user string) {
@@ -69,7 +77,7 @@ func FuzzSRSDecode(f *testing.F) {
 			return
 		}
 		got, err := d.Decode(engine.Address{User: user, Domain: "mx.example"}, srsDay)
-		if err == nil && (!IsLocalPart(got.User) || !IsDomain(got.Domain)) {
+		if err == nil && (!isRcptUser(got.User) || !IsDomain(got.Domain)) {
 			t.Fatalf("%q decodes to %v", user, got)
 		}
 	})

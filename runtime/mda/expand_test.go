@@ -125,6 +125,7 @@ var nasty = []string{
 	"; touch /tmp/pwned", "`id`", "$(id)", "|id", "&id", "a\nid\n", "a\x00b", `"a b"`, `"\"; id; \""`, `'; id; '`, `\`, `a\`,
 	"> /etc/passwd", "<x", "(id)", "#", "*", "?", "[a-z]", "{a,b}", "~root", "!!", "%{user.directory}", "%s",
 	"..", ".", "../../etc/passwd", "/etc/passwd", "./x", "...", "a/../../b", "-oQ/tmp", "--help", "-", "é", "\xff\xfe", "ünï", "a\tb", "",
+	`"x> BODY=7BIT"`, `"a\"; id; \""`, `"../../x"`, `"you+$(id)"`, "日本", strings.Repeat("é", 120), strings.Repeat(".", 250),
 }
 
 // TestExpandInjection puts hostile addresses wherever a configuration may use

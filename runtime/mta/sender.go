@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"smtpd/compile"
+	"smtpd/compile/expand"
 	"smtpd/runtime/envelope"
 )
 
@@ -32,18 +33,23 @@ func (a *agent) rewriteSender(action *compile.Action, ev *envelope.Envelope) env
 // back here, so that a receiver that checks senders by SPF lets it pass. An
 // address that was rewritten before keeps what the first host made of it.
 func srsEncode(key string, sender envelope.Address, domain string, now time.Time) envelope.Address {
-	form, rest := "SRS0", srsStamp(now)+"="+sender.Domain+"="+sender.User
-	if len(sender.User) > 5 && strings.ContainsRune("=-+", rune(sender.User[4])) {
-		switch strings.ToUpper(sender.User[:4]) {
+	user, quoted := expand.Unquote(sender.User)
+	form, rest := "SRS0", srsStamp(now)+"="+sender.Domain+"="+user
+	if len(user) > 5 && strings.ContainsRune("=-+", rune(user[4])) {
+		switch strings.ToUpper(user[:4]) {
 		case "SRS0":
-			form, rest = "SRS1", sender.Domain+"="+sender.User[4:]
+			form, rest = "SRS1", sender.Domain+"="+user[4:]
 		case "SRS1":
-			if _, inner, ok := strings.Cut(sender.User[5:], "="); ok {
+			if _, inner, ok := strings.Cut(user[5:], "="); ok {
 				form, rest = "SRS1", inner
 			}
 		}
 	}
-	return envelope.Address{User: form + "=" + srsHash(key, rest+"@"+domain) + "=" + rest, Domain: domain}
+	user = form + "=" + srsHash(key, rest+"@"+domain) + "=" + rest
+	if quoted {
+		user = expand.Quote(user)
+	}
+	return envelope.Address{User: user, Domain: domain}
 }
 
 // srsStamp returns the day in two characters.

@@ -50,6 +50,7 @@ func TestSRSForms(t *testing.T) {
 		"bob@example.net":                            "SRS0=zf6r=BB=example.net=bob@h.example",
 		"SRS0=abcd=XY=a.example=bob@first.example":   "SRS1=gXt2=first.example==abcd=XY=a.example=bob@h.example",
 		"SRS1=efgh=first.example==abcd=XY=a=b@mid.e": "SRS1=UFkS=first.example==abcd=XY=a=b@h.example",
+		`"b> SIZE=1"@example.net`:                    `"SRS0=Aiw7=BB=example.net=b> SIZE=1"@h.example`,
 	} {
 		if got := srsEncode("k", envelope.ParseAddress(sender), "h.example", day).String(); got != want {
 			t.Errorf("%s became\n%s, want\n%s", sender, got, want)
