@@ -20,7 +20,7 @@ import (
 )
 
 // userRole is the role of the processes that act for users, and courierRole
-// that of the one that writes their maildirs.
+// that of the one that writes their mailboxes.
 const (
 	userRole    = "deliver"
 	courierRole = "courier"

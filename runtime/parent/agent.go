@@ -25,7 +25,7 @@ type Config struct {
 	// and can do so for the user it runs as alone.
 	Users Starter
 
-	// Courier starts the process that writes the maildirs of all users and
+	// Courier starts the process that writes the mailboxes of all users and
 	// opens their .forward files; nil: those of Users do.
 	Courier func() (imsg.Conn, error)
 

@@ -39,7 +39,7 @@ func (c *courier) get() *Client {
 	c.started = time.Now()
 	conn, err := c.start()
 	if err != nil {
-		c.log.Warn("parent: maildirs are written by a process for each user", "error", err)
+		c.log.Warn("parent: mailboxes are written by a process for each user", "error", err)
 		return nil
 	}
 	ctx, end := context.WithCancel(context.Background())
@@ -161,7 +161,8 @@ func (d *Direct) reach(ctx context.Context) *Client {
 // Deliver is Client's. A courier that is lost has failed for the time being,
 // whatever of it has been done.
 func (d *Direct) Deliver(ctx context.Context, v Delivery, content *os.File) (Result, error) {
-	if v.forCourier() {
+	// For an mbox, parent makes the file first if it must.
+	if v.Method == Maildir && v.forCourier() {
 		if c := d.reach(ctx); c != nil {
 			r, err := c.Deliver(ctx, v, content)
 			if errors.Is(err, imsg.ErrClosed) && ctx.Err() == nil {

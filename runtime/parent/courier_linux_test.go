@@ -53,20 +53,20 @@ func courierAccount(dir string, i int) Account {
 }
 
 // bring has a deliver to an account as the courier's process is asked to.
-func bring(t *testing.T, a *agent, to Account, target string) Result {
+func bring(t *testing.T, a *agent, to Account, m Method, target string) Result {
 	t.Helper()
-	d := testDelivery(to.Home, Maildir, target)
+	d := testDelivery(to.Home, m, target)
 	d.As, d.User = to, to.Name
 	content := testContent(t, testMessage)
 	f, err := os.Open(content.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := a.handle(t.Context(), imsg.Message{Type: typeDeliver, Data: appendDelivery(nil, d), File: f})
+	answer, err := a.handle(t.Context(), imsg.Message{Type: typeDeliver, Data: appendDelivery(nil, d), File: f})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := parseResult(m.Data)
+	r, err := parseResult(answer.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,13 +81,14 @@ func TestCourier(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range users {
 		for range each {
-			wg.Go(func() { wantDelivered(t, bring(t, a, courierAccount(dir, i), "Maildir")) })
+			wg.Go(func() { wantDelivered(t, bring(t, a, courierAccount(dir, i), Maildir, "Maildir")) })
+			wg.Go(func() { wantDelivered(t, bring(t, a, courierAccount(dir, i), Mbox, "mbox")) })
 		}
 	}
 	wg.Wait()
 	for i := range users {
 		home := courierAccount(dir, i).Home
-		for _, path := range append(files(t, filepath.Join(home, "Maildir", "new")), filepath.Join(home, "Maildir"), filepath.Join(home, "Maildir", "tmp")) {
+		for _, path := range append(files(t, filepath.Join(home, "Maildir", "new")), filepath.Join(home, "Maildir"), filepath.Join(home, "Maildir", "tmp"), filepath.Join(home, "mbox")) {
 			var st syscall.Stat_t
 			if err := syscall.Lstat(path, &st); err != nil || int(st.Uid) != 62000+i || int(st.Gid) != 62000+i || st.Mode&0o077 != 0 {
 				t.Errorf("%s belongs to %d:%d, mode %o, %v", path, st.Uid, st.Gid, st.Mode, err)
@@ -95,6 +96,10 @@ func TestCourier(t *testing.T) {
 		}
 		if n := len(files(t, filepath.Join(home, "Maildir", "new"))); n != each {
 			t.Errorf("user %d has %d messages, want %d", i, n, each)
+		}
+		box, err := os.ReadFile(filepath.Join(home, "mbox"))
+		if n := len(fromLine.FindAll(box, -1)); err != nil || n != each {
+			t.Errorf("the mbox of user %d has %d messages, %v, want %d", i, n, err, each)
 		}
 	}
 }
@@ -104,7 +109,8 @@ func TestCourier(t *testing.T) {
 func TestCourierTraps(t *testing.T) {
 	a, dir := newCourierHomes(t, 3)
 	attacker, victim := courierAccount(dir, 0), courierAccount(dir, 1)
-	wantDelivered(t, bring(t, a, victim, "Maildir"))
+	wantDelivered(t, bring(t, a, victim, Maildir, "Maildir"))
+	wantDelivered(t, bring(t, a, victim, Mbox, "mbox"))
 	if err := os.WriteFile(filepath.Join(victim.Home, ".forward"), []byte("victim@example.org\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +123,7 @@ func TestCourierTraps(t *testing.T) {
 	link(filepath.Join(victim.Home, "Maildir"), "Maildir")
 	link("/root", "root")
 	for _, target := range []string{"Maildir", "root/Maildir", victim.Home + "/Maildir", "/root/Maildir", "/etc/Maildir"} {
-		if r := bring(t, a, attacker, target); r.Outcome != TempFail {
+		if r := bring(t, a, attacker, Maildir, target); r.Outcome != TempFail {
 			t.Errorf("%s: %+v, want a temporary failure", target, r)
 		}
 	}
@@ -132,13 +138,32 @@ func TestCourierTraps(t *testing.T) {
 	}
 	root := victim
 	root.UID, root.GID = 0, 0
-	if r := bring(t, a, root, "Maildir"); r.Outcome != PermFail {
+	if r := bring(t, a, root, Maildir, "Maildir"); r.Outcome != PermFail {
 		t.Errorf("as root: %+v", r)
 	}
+	box := filepath.Join(victim.Home, "mbox")
+	link(box, "linked")
+	if err := os.Link(box, filepath.Join(attacker.Home, "named")); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(box)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{"linked", "named", box, "Maildir/mbox", "root/mbox", "/root/mbox", "/etc/passwd", "/etc/mbox"} {
+		if r := bring(t, a, attacker, Mbox, target); r.Outcome == Delivered {
+			t.Errorf("mbox %s: %+v", target, r)
+		}
+	}
+	if after, err := os.ReadFile(box); err != nil || string(after) != string(before) {
+		t.Errorf("the mbox of the victim has changed: %v", err)
+	}
 	d := testDelivery(attacker.Home, Mbox, "mbox")
-	d.As = attacker
-	if r := deliver(t, a, d, testMessage); r.Outcome != TempFail {
-		t.Errorf("an mbox: %+v", r)
+	d.As, d.Wrapper = attacker, "true"
+	for _, method := range []Method{Mbox, Maildir, LMTP, Command} {
+		if d.Method = method; deliver(t, a, d, testMessage).Outcome != TempFail {
+			t.Errorf("method %d by a command was done", method)
+		}
 	}
 }
 

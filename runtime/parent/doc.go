@@ -23,14 +23,14 @@
 // that root does for a user is to make an empty mailbox in /var/mail, where the
 // user could not.
 //
-// On Linux maildirs are written, and .forward files opened, by one process for
+// On Linux mailboxes are written, and .forward files opened, by one process for
 // all users, the courier: to start a process costs more than to write many
 // messages. It is the daemon's account, may act for other users than root, and
 // has no other right: its sandbox (role courier) leaves it files, and takes
 // programs, sockets and every way to become root. For each request a thread
 // takes the user's place in the file system, so the kernel judges what it may
-// open as it would for the user's own process. Commands, LMTP and mboxes are
-// still for that.
+// open as it would for the user's own process. Commands and LMTP are still for
+// that.
 //
 // A process that is not root can deliver only as itself, so a delivery whose
 // account has another user id is put off with a text that names both ids. It

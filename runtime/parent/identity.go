@@ -28,7 +28,7 @@ func (a *agent) mayActAs(d Delivery) error {
 	case a.many && d.forCourier():
 		return nil // see as
 	case a.many:
-		return &deliveryError{code: exTempFail, text: "this process writes maildirs alone"}
+		return &deliveryError{code: exTempFail, text: "this process writes mailboxes alone"}
 	case a.uid == 0 && !d.runsCommand():
 		return &deliveryError{code: exTempFail, text: fmt.Sprintf(
 			"this process is root and delivers nothing but to commands: start it so that it becomes the account of %s", d.As.Name)}

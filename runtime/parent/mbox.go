@@ -25,7 +25,7 @@ func (a *agent) mbox(ctx context.Context, d Delivery, msg *message) (err error) 
 		return err
 	}
 	path := a.local(a.target(d))
-	f, made, err := a.openBox(path)
+	f, made, err := a.openBox(path, d.As)
 	if err != nil {
 		return err
 	}
@@ -51,10 +51,14 @@ func (a *agent) mbox(ctx context.Context, d Delivery, msg *message) (err error) 
 	return nil
 }
 
-// openBox opens or makes the mbox path. A mailbox that is a link, or has more
-// than one name, or is another user's may be a trap that somebody set for the
-// owner of the mail or for this process.
-func (a *agent) openBox(path string) (f *os.File, made bool, err error) {
+// openBox opens or makes the mbox path of as. A mailbox that is a link, or has
+// more than one name, or is another user's may be a trap that somebody set for
+// the owner of the mail or for this process.
+func (a *agent) openBox(path string, as Account) (f *os.File, made bool, err error) {
+	owner := os.Geteuid()
+	if a.many {
+		owner = int(as.UID)
+	}
 	flags := os.O_RDWR | os.O_APPEND | unix.O_NOFOLLOW | unix.O_NONBLOCK
 	f, err = os.OpenFile(path, flags, 0)
 	if os.IsNotExist(err) {
@@ -73,7 +77,7 @@ func (a *agent) openBox(path string) (f *os.File, made bool, err error) {
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		wrong = "is not a regular file"
-	case int(st.Uid) != os.Geteuid():
+	case int(st.Uid) != owner:
 		wrong = "belongs to another user"
 	case st.Nlink != 1:
 		wrong = "has more than one name"
@@ -133,9 +137,10 @@ func quoteFrom(w *bufio.Writer, r io.Reader) error {
 	}
 }
 
-// lockFile takes the lock of f, which ends with f, or gives up with ctx.
+// lockFile takes the lock of f, which ends with f, or gives up with ctx. Another
+// delivery keeps it for the time of a sync, a mail reader perhaps for long.
 func lockFile(ctx context.Context, f *os.File) error {
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, 32*time.Millisecond) {
 		locked, err := tryLock(f)
 		if locked || err != nil {
 			return err
@@ -143,7 +148,7 @@ func lockFile(ctx context.Context, f *os.File) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -65,7 +65,9 @@ type Delivery struct {
 func (d *Delivery) runsCommand() bool { return d.Method == Command || d.Wrapper != "" }
 
 // forCourier reports whether the process that acts for all users can do d.
-func (d *Delivery) forCourier() bool { return d.Method == Maildir && !d.runsCommand() }
+func (d *Delivery) forCourier() bool {
+	return (d.Method == Maildir || d.Method == Mbox) && !d.runsCommand()
+}
 
 // An Outcome is how a delivery ended.
 type Outcome uint8
