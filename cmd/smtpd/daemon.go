@@ -70,6 +70,7 @@ func (c *cli) serve(defines []lang.Define, stderr io.Writer) error {
 	if d.inherited, err = inherited(); err != nil {
 		return err
 	}
+	proc.CloseInherited()
 	if err := d.choose(); err != nil {
 		return err
 	}

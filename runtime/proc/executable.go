@@ -47,6 +47,18 @@ func (e *executable) close() {
 	}
 }
 
+// mostInherited is above the descriptors with which shells, service managers
+// and the like start programs.
+const mostInherited = 1024
+
+// CloseInherited keeps from the programs that this process starts whatever it
+// was started with itself, but for the standard descriptors.
+func CloseInherited() {
+	for fd := 3; fd < mostInherited; fd++ {
+		unix.CloseOnExec(fd) // of those that are not open there is nothing to say
+	}
+}
+
 // duplicate returns a second descriptor of f, above highFD.
 func duplicate(f *os.File) (*os.File, error) {
 	raw, err := f.SyscallConn()
