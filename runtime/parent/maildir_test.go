@@ -100,9 +100,11 @@ func TestMaildirFailures(t *testing.T) {
 	a, home := newTestAgent(t)
 	t.Run("home not mounted", func(t *testing.T) {
 		gone := filepath.Join(home, "gone")
-		r := deliver(t, a, testDelivery(gone, Maildir, "Maildir"), testMessage)
-		if r.Outcome != TempFail || !strings.Contains(r.Text, "home of alice") {
-			t.Errorf("result = %+v", r)
+		for _, m := range []Method{Maildir, Mbox} {
+			r := deliver(t, a, testDelivery(gone, m, "box"), testMessage)
+			if r.Outcome != TempFail || !strings.Contains(r.Text, "home of alice") {
+				t.Errorf("result = %+v", r)
+			}
 		}
 		if _, err := os.Stat(gone); err == nil {
 			t.Error("the home was made")
