@@ -746,6 +746,32 @@ func TestSourceAndHelo(t *testing.T) {
 	wantOne(t, deliver(t, a, batch("none.example", "alice")), queue.TempFail, "4.3.0", "Could not retrieve source address")
 }
 
+// TestFruitless checks that a session ends after ten messages in a row of which
+// the host has taken none, and that one that it takes starts the count anew.
+func TestFruitless(t *testing.T) {
+	b := &remote{rcptErr: func(to string) error {
+		if strings.HasPrefix(to, "good@") {
+			return nil
+		}
+		return smtpError(550, smtp.EnhancedCode{5, 1, 1}, "unknown")
+	}}
+	a, w := newTestAgent(t, testRules(), b.start(t, "127.0.0.1:0", nil))
+	for _, user := range []string{"bad", "good", "bad", "bad", "bad", "bad", "bad", "bad", "bad", "bad", "bad", "bad", "bad"} {
+		want := queue.PermFail
+		if user == "good" {
+			want = queue.Delivered
+		}
+		if r := deliver(t, a, batch("remote.example", user)); r[0].Outcome != want {
+			t.Errorf("%s: %+v", user, r[0])
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conns != 2 || strings.Count(w.logged(), "mta host-rejects-all-mails") != 1 {
+		t.Errorf("%d connections, want 2; log:\n%s", b.conns, w.logged())
+	}
+}
+
 func TestInternationalized(t *testing.T) {
 	for _, utf8 := range []bool{true, false} {
 		b := new(remote)

@@ -351,6 +351,9 @@ tasks:
 		}
 		last = func() { a.conclude(r, t) }
 	}
+	if s.fruitless >= maxFruitless {
+		s.log(a.hard, "mta host-rejects-all-mails")
+	}
 	last()
 	s.close(err)
 }
