@@ -19,11 +19,12 @@ import (
 	"smtpd/runtime/stat"
 )
 
-// userRole is the role of the processes that act for users, and courierRole
-// that of the one that writes their mailboxes.
+// userRole is the role of the processes that act for users, courierRole that of
+// the one that writes their mailboxes, and lmtpRole of the one that speaks LMTP.
 const (
 	userRole    = "deliver"
 	courierRole = "courier"
+	lmtpRole    = "lmtp"
 )
 
 // runOrder runs what this process was started for by another, and returns its
@@ -36,8 +37,8 @@ func runOrder(o proc.Order, stderr io.Writer) int {
 		return runOffline(o, stderr)
 	case userRole:
 		err = runUser(o, stderr)
-	case courierRole:
-		err = runCourier(o, stderr)
+	case courierRole, lmtpRole:
+		err = runForAll(o, stderr)
 	case judgeRole:
 		err = runJudge(os.Stdin, os.Stdout, stderr)
 	default:
@@ -269,14 +270,15 @@ func runUser(o proc.Order, stderr io.Writer) error {
 	})
 }
 
-// runCourier acts for all users in the file system, until parent hangs up.
-func runCourier(o proc.Order, stderr io.Writer) error {
+// runForAll acts for all users in the file system or by LMTP, as its role is,
+// until parent hangs up.
+func runForAll(o proc.Order, stderr io.Writer) error {
 	if len(o.Args) != 1 {
 		return errors.New("a name of the server is missing")
 	}
 	_ = time.Local.String() // reads TZ and the file that it names
 	early, _ := newLog(stderr, slog.LevelInfo, logForm{})
-	if err := sandbox.Enter(courierRole, sandbox.Config{Paths: []string{"/"}}, early); err != nil {
+	if err := sandbox.Enter(o.Role, sandbox.Config{Paths: []string{"/"}}, early); err != nil {
 		return err
 	}
 	conn, err := proc.ParentConn()
@@ -284,8 +286,19 @@ func runCourier(o proc.Order, stderr io.Writer) error {
 		return err
 	}
 	return parent.Main(context.Background(), parent.Config{
-		Log: slog.New(slog.DiscardHandler), ServerName: o.Args[0], MDA: conn, Many: true,
+		Log: slog.New(slog.DiscardHandler), ServerName: o.Args[0], MDA: conn, Many: o.Role == courierRole,
 	})
+}
+
+// startLMTP has this program started to speak LMTP for all users.
+func startLMTP(s *proc.Supervisor, as proc.Account, server string) func() (imsg.Conn, error) {
+	return func() (imsg.Conn, error) {
+		u, err := s.StartUser(lmtpRole, uint32(as.UID), uint32(as.GID), server)
+		if err != nil {
+			return nil, err
+		}
+		return u, nil
+	}
 }
 
 // startCourier has this program started as the courier.

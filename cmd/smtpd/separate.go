@@ -32,6 +32,7 @@ func (d *daemon) separate(ctx context.Context, r *reloader, serving func()) erro
 			p := &parts{setup: d.all, log: d.log, rules: d.rules, conn: s.Link, updates: updates}
 			return runParent(ctx, p, parent.Config{
 				Users: startUser(s, d.rules.ServerName), Courier: startCourier(s, d.account, d.rules.ServerName),
+				LMTP:    startLMTP(s, d.account, d.rules.ServerName),
 				Service: r, Offline: d.offline(),
 			})
 		},

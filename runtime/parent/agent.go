@@ -29,7 +29,11 @@ type Config struct {
 	// opens their .forward files; nil: those of Users do.
 	Courier func() (imsg.Conn, error)
 
-	// Many: this process is that one.
+	// LMTP starts the process that speaks LMTP for all users; nil: those of
+	// Users do.
+	LMTP func() (imsg.Conn, error)
+
+	// Many: this process is the courier.
 	Many bool
 
 	// Filters are the programs that mfa has started, with the directories in
@@ -89,7 +93,8 @@ func Main(ctx context.Context, c Config) error {
 	handle := a.handle
 	if c.Users != nil {
 		u := newUsers(c.Users)
-		u.courier = &courier{start: c.Courier, log: a.log}
+		u.courier = &courier{role: "courier", start: c.Courier, log: a.log}
+		u.lmtp = &courier{role: "lmtp", start: c.LMTP, log: a.log}
 		defer u.close()
 		handle = u.handle
 	}

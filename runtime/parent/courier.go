@@ -15,9 +15,11 @@ import (
 // courierPause is between the start of a courier and that of the next.
 const courierPause = time.Second
 
-// A courier is the process that acts in the file system for every user, or
-// would be: where there is none, each user has a process.
+// A courier is a process that does something for every user, or would be: where
+// there is none, each user has a process. The one called the courier acts in
+// the file system, and another speaks LMTP.
 type courier struct {
+	role  string // for logs
 	start func() (imsg.Conn, error)
 	log   *slog.Logger
 
@@ -39,7 +41,7 @@ func (c *courier) get() *Client {
 	c.started = time.Now()
 	conn, err := c.start()
 	if err != nil {
-		c.log.Warn("parent: mailboxes are written by a process for each user", "error", err)
+		c.log.Warn("parent: each user has a process for what one could do for all", "role", c.role, "error", err)
 		return nil
 	}
 	ctx, end := context.WithCancel(context.Background())

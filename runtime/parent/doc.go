@@ -29,8 +29,12 @@
 // has no other right: its sandbox (role courier) leaves it files, and takes
 // programs, sockets and every way to become root. For each request a thread
 // takes the user's place in the file system, so the kernel judges what it may
-// open as it would for the user's own process. Commands and LMTP are still for
-// that.
+// open as it would for the user's own process.
+//
+// LMTP touches no file, so one process speaks it for all users, too, and keeps
+// its sessions: the daemon's account in a sandbox of its own (role lmtp). Only
+// if it may not use a server's socket the user's own process tries. That is
+// also for commands.
 //
 // A process that is not root can deliver only as itself, so a delivery whose
 // account has another user id is put off with a text that names both ids. It

@@ -66,6 +66,9 @@ var exitStatus = map[int]string{
 	exUnavailable: "3.0",
 }
 
+// statusNoPerm is that of what the system does not permit, for the time being.
+const statusNoPerm = "4.7.0"
+
 // delivered is the Result of success.
 var delivered = Result{Outcome: Delivered, Status: "2.0.0", Text: "Delivered"}
 

@@ -138,7 +138,7 @@ func (s *lmtpSession) reset() bool { return s.c.Reset() == nil }
 // Limits of the sessions that are kept for the next message.
 const (
 	lmtpIdle     = 10 * time.Second // as long as the process of a user is kept
-	lmtpKept     = 16               // of all servers
+	lmtpKept     = 64               // of all servers; mda delivers as many at a time
 	lmtpMessages = 1000             // over one
 	lmtpGoodbye  = 5 * time.Second  // for the reply to QUIT
 )
@@ -230,7 +230,9 @@ func (s *lmtpSession) quit() {
 
 // dialLMTP connects to a socket's path or to host[:port].
 func dialLMTP(ctx context.Context, a *agent, dest string) (net.Conn, error) {
-	var dialer net.Dialer
+	// The C library may want to load code to look up names, for which the
+	// process that does this for all users has no right.
+	dialer := net.Dialer{Resolver: &net.Resolver{PreferGo: true}}
 	if strings.ContainsRune(dest, '/') {
 		return dialer.DialContext(ctx, "unix", a.local(a.absolute(dest)))
 	}

@@ -32,7 +32,8 @@ const (
 // root and touches nothing that a user could have put in its way.
 type users struct {
 	start   Starter
-	courier *courier
+	courier *courier // in the file system
+	lmtp    *courier
 	syncs   dirSyncs
 	boxes   string // directory of the mailboxes of the system
 
@@ -55,7 +56,7 @@ type worker struct {
 
 func newUsers(start Starter) *users {
 	return &users{
-		start: start, courier: new(courier), boxes: systemMailboxes,
+		start: start, courier: new(courier), lmtp: new(courier), boxes: systemMailboxes,
 		workers: make(map[identity]*worker), freed: make(chan struct{}),
 	}
 }
@@ -100,6 +101,12 @@ func (u *users) deliver(ctx context.Context, d Delivery, content *os.File) Resul
 		}
 		return r
 	}
+	if err == nil && d.Method == LMTP && !d.runsCommand() {
+		if r, done := u.deliverLMTP(ctx, d, content); done {
+			content.Close()
+			return r
+		}
+	}
 	var w *worker
 	if err == nil {
 		w, err = u.acquire(ctx, identity{d.As.UID, d.As.GID})
@@ -119,6 +126,24 @@ func (u *users) deliver(ctx context.Context, d Delivery, content *os.File) Resul
 		return failure(fmt.Errorf("delivery process of %s: %w", d.As.Name, err))
 	}
 	return r
+}
+
+// deliverLMTP has d done by the process that speaks LMTP for all users, and
+// keeps its sessions for the next of them. It is not done if there is none, or
+// if the server's socket may be open to the user alone.
+func (u *users) deliverLMTP(ctx context.Context, d Delivery, content *os.File) (r Result, done bool) {
+	c := u.lmtp.get()
+	if c == nil {
+		return r, false
+	}
+	fd, err := unix.FcntlInt(content.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		r, err = c.Deliver(ctx, d, os.NewFile(uintptr(fd), content.Name()))
+	}
+	if err != nil {
+		return failure(fmt.Errorf("LMTP: %w", err)), true
+	}
+	return r, r.Status != statusNoPerm
 }
 
 // forward has the .forward of an account opened by its user, who could have it
@@ -251,6 +276,7 @@ func (u *users) close() {
 	u.mu.Unlock()
 	u.running.Wait()
 	u.courier.close()
+	u.lmtp.close()
 }
 
 // systemMailboxes is the one directory in which a user has a file that the

@@ -3,6 +3,7 @@ package parent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -177,6 +178,50 @@ func TestUserProcessCancelled(t *testing.T) {
 		}
 		<-stopped
 		u.close()
+	})
+}
+
+// TestLMTPForAll checks that one process speaks LMTP for all users, but for a
+// server that it may not call and for what a wrapper is around.
+func TestLMTPForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := &processes{handler: delivers}
+		u := newUsers(own.start)
+		asked := 0
+		ours, theirs := imsg.Pipe()
+		go imsg.NewPeer(theirs, func(_ context.Context, m imsg.Message) (imsg.Message, error) {
+			asked++
+			d, err := parseDelivery(m.Data)
+			if err != nil || m.File == nil {
+				t.Errorf("delivery %+v, %v, content %v", d, err, m.File)
+			}
+			m.File.Close()
+			r := delivered
+			switch d.Target {
+			case "closed":
+				r = failure(syscall.EACCES)
+			case "full":
+				r = Result{TempFail, "4.2.2", "full"}
+			}
+			return imsg.Message{Data: appendResult(nil, r)}, nil
+		}).Run(t.Context())
+		u.lmtp = &courier{log: slog.New(slog.DiscardHandler), start: func() (imsg.Conn, error) { return ours, nil }}
+		for i, c := range []struct {
+			target, wrapper string
+			want            Outcome
+			asked, own      int // in all
+		}{
+			{"open", "", Delivered, 1, 0}, {"open", "", Delivered, 2, 0}, {"full", "", TempFail, 3, 0},
+			{"closed", "", Delivered, 4, 1}, {"open", "nice", Delivered, 4, 2},
+		} {
+			d := Delivery{As: Account{Name: "u", UID: uint32(i + 1), GID: 1}, Method: LMTP, Target: c.target, Wrapper: c.wrapper}
+			r := u.deliver(t.Context(), d, devNull(t))
+			if r.Outcome != c.want || asked != c.asked || len(own.started) != c.own {
+				t.Errorf("%+v: %+v, asked %d times, %d processes of users", c, r, asked, len(own.started))
+			}
+		}
+		u.close()
+		synctest.Wait()
 	})
 }
 

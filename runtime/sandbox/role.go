@@ -50,6 +50,7 @@ var roles = map[string]rights{
 	"mda":     {promises: "stdio recvfd sendfd"},
 	"mta":     {dial: tcp, bind: true, promises: "stdio inet recvfd"},
 	"courier": {files: writeFiles, users: true, promises: "stdio rpath wpath cpath fattr id recvfd sendfd"},
+	"lmtp":    {files: readFiles, dial: tcp | udp | local, promises: "stdio rpath inet unix dns recvfd"},
 	"analyze": {promises: "stdio"}, // compares configurations before a reload
 }
 

@@ -143,6 +143,7 @@ var mayDo = map[string]string{
 	"queue":   "read list write store",
 	"mda":     "",
 	"mta":     "tcp bind",
+	"lmtp":    "read list tcp udp unix",
 	"analyze": "",
 }
 
