@@ -188,7 +188,7 @@ func (e *Expansion) address(ctx context.Context, n *Node) error {
 			n.Addr, n.Internal = decoded, true
 		}
 	}
-	d := e.World.Decide(ctx, n.Addr, n.Internal)
+	d := e.World.Decide(ctx, ForRules(n.Addr, e.Rules.SMTP.SubAddrDelim), n.Internal)
 	n.Decision = &d
 	switch d.Outcome {
 	case engine.Accept:

@@ -245,6 +245,23 @@ func TestExpandQuoted(t *testing.T) {
 	}.run(t, s)
 }
 
+// TestForRules checks that quotes around a sub-address are no way past a rule
+// about the user who gets the mail.
+func TestForRules(t *testing.T) {
+	for user, want := range map[string]string{
+		"alice": "alice", "alice+x": "alice+x", `"alice+ x"`: "alice+ x", `"alice+x@y"`: "alice+x@y", `"a b"`: `"a b"`, `"a b+x"`: `"a b"+x`,
+	} {
+		a := ForRules(engine.Address{User: user, Domain: "example.org"}, '+')
+		if a.User != want || a.Domain != "example.org" {
+			t.Errorf("%s is shown as %s, want %s", user, a.User, want)
+		}
+		name, _ := SplitUser(user, '+')
+		if !engine.MatchMailAddr(name+"@example.org", a.String(), '+') {
+			t.Errorf("%s: what is said of %s does not hold", user, name)
+		}
+	}
+}
+
 func TestSplitUser(t *testing.T) {
 	for local, want := range map[string][2]string{
 		"alice":             {"alice", ""},

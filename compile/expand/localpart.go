@@ -3,6 +3,8 @@ package expand
 import (
 	"strings"
 	"unicode/utf8"
+
+	"smtpd/compile/engine"
 )
 
 // localPartMarks are the characters, beside letters and digits, that a local
@@ -85,4 +87,14 @@ func SplitUser(local string, delim byte) (name, sub string) {
 		name = Quote(name)
 	}
 	return name, sub
+}
+
+// ForRules returns an address as rules and filters see it. They know sub-addresses
+// by the delimiter alone, so one within quotes is shown without them: what is
+// said of alice holds for "alice+my tag", too, which is delivered to her.
+func ForRules(a engine.Address, delim byte) engine.Address {
+	if name, sub := SplitUser(a.User, delim); a.User != name && a.User[0] == '"' {
+		a.User = name + string(rune(delim)) + sub
+	}
+	return a
 }

@@ -309,7 +309,7 @@ func (a *agent) reply(ctx context.Context, q *Rcpt, err error) string {
 
 // resolve expands a recipient and submits what it comes to, all or nothing.
 func (a *agent) resolve(ctx context.Context, q *Rcpt, t *transaction, flags envelope.Flags) ([]envelope.ID, error) {
-	w := &client{agent: a, view: a.views.current.Load(), tx: engineTransaction(q)}
+	w := &client{agent: a, view: a.views.current.Load(), tx: a.transactionOf(q)}
 	e := &expand.Expansion{World: w, Rules: a.rules, CommandUser: a.commandUser, Warn: a.log.Warn}
 	if a.srs != nil && q.Sender.IsNull() {
 		e.SRS = func(addr engine.Address) (engine.Address, error) { return a.srs.Decode(addr, time.Now()) }
@@ -326,11 +326,11 @@ func (a *agent) resolve(ctx context.Context, q *Rcpt, t *transaction, flags enve
 	return t.submit(ctx, a.queue, q.Message, copies)
 }
 
-func engineTransaction(q *Rcpt) engine.Transaction {
+func (a *agent) transactionOf(q *Rcpt) engine.Transaction {
 	s := &q.Session
 	return engine.Transaction{
 		Kind: s.Kind, Addr: s.Addr.WithZone("").Unmap(), Tag: s.Tag, Auth: s.Auth, User: s.User, TLS: s.TLS,
-		Helo: s.Helo, RDNS: s.RDNS, Sender: engine.Address(q.Sender),
+		Helo: s.Helo, RDNS: s.RDNS, Sender: a.forRules(q.Sender),
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"smtpd/compile"
 	"smtpd/compile/engine"
+	"smtpd/compile/expand"
+	"smtpd/runtime/envelope"
 	"smtpd/runtime/lka"
 	"smtpd/runtime/stat"
 )
@@ -214,13 +216,18 @@ func (a *agent) filterKey(t *compile.FilterTest, p *Phase) (key string, s engine
 		}
 		key = p.Session.User
 	case compile.FieldMailFrom:
-		key = engine.Address(p.Sender).String()
+		key = a.forRules(p.Sender).String()
 	case compile.FieldRcptTo:
-		key = engine.Address(p.Rcpt).String()
+		key = a.forRules(p.Rcpt).String()
 	default:
 		return "", 0, false
 	}
 	return key, filterService(a.rules, t), true
+}
+
+// forRules returns an address as tables of addresses have it.
+func (a *agent) forRules(addr envelope.Address) engine.Address {
+	return expand.ForRules(engine.Address(addr), a.rules.SMTP.SubAddrDelim)
 }
 
 // filterService returns what the table of a test is asked as.

@@ -75,6 +75,7 @@ func TestFilterTests(t *testing.T) {
 		{"mail-from", test(compile.FieldMailFrom, compile.Is, 3, false), nil, true},
 		{"null sender", test(compile.FieldMailFrom, compile.Is, 3, false), func(p *Phase) { p.Sender = envelope.Address{} }, false},
 		{"rcpt-to", test(compile.FieldRcptTo, compile.Is, 3, false), nil, true},
+		{"rcpt-to, quoted sub-address", test(compile.FieldRcptTo, compile.Is, 3, false), func(p *Phase) { p.Rcpt.User = `"` + p.Rcpt.User + `+ x"` }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
