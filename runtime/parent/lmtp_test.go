@@ -148,6 +148,37 @@ func TestLMTPScript(t *testing.T) {
 	})
 }
 
+// TestLMTPCut loses the connection after each byte that the server says. The
+// message is delivered once the code of the last reply is there, and is to be
+// tried again before: half a refusal is none.
+func TestLMTPCut(t *testing.T) {
+	for _, last := range []string{"250 2.0.0 stored\r\n", "550 5.2.0 no\r\n"} {
+		steps := []string{"220 x\r\n", "250-x\r\n250 SIZE\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n", last}
+		all := strings.Join(steps, "")
+		for n := range len(all) + 1 {
+			var said []string
+			for left := n; left > 0; {
+				step := steps[len(said)]
+				step = step[:min(len(step), left)]
+				said, left = append(said, step), left-len(step)
+			}
+			a, home := newTestAgent(t)
+			addr, _ := scriptLMTP(t, said)
+			r := deliver(t, a, testDelivery(home, LMTP, addr), testMessage)
+			want := TempFail
+			switch code := n >= len(all)-len(last)+len("250 "); {
+			case code && last[0] == '2':
+				want = Delivered
+			case code && last[0] == '5':
+				want = PermFail
+			}
+			if r.Outcome != want {
+				t.Errorf("cut after %q: %+v, want %v", all[:n], r, want)
+			}
+		}
+	}
+}
+
 // scriptLMTP serves one connection: the first reply at once, each further one
 // after a command, or after the end of the message. Then it closes, and hands
 // out what it was told.
