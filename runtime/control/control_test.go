@@ -154,7 +154,6 @@ func (r *rig) send(t *testing.T, content string, rcpts ...string) envelope.Messa
 	msg, file, err := r.smtp.Create(t.Context())
 	if err == nil {
 		_, err = io.WriteString(file, content)
-		file.Close()
 	}
 	var evs []envelope.Envelope
 	for _, rcpt := range rcpts {

@@ -205,7 +205,7 @@ func newAgent(c *Config) *agent {
 	a := &agent{log: c.Log, space: newSpaceWatch(c.Log)}
 	a.current.Store(a.newTerms(c.Rules))
 	a.reception = reception{
-		space:    a.space.check,
+		space: a.space.check, room: a.space.now,
 		announce: a.scheduler.announce, retract: a.scheduler.retract,
 		open: make(map[envelope.MessageID]*incoming),
 	}
@@ -303,11 +303,11 @@ func (a *agent) serveSMTP(ctx context.Context, from *client, m imsg.Message) (im
 		}
 		return a.commit(from, &q)
 	case msgContent:
-		var ref messageRef
-		if err := ref.parse(m.Data); err != nil {
+		var p contentPiece
+		if err := p.parse(m.Data); err != nil {
 			return imsg.Message{}, err
 		}
-		return a.content(envelope.MessageID(ref))
+		return imsg.Message{}, a.reception.write(p.Message, p.Text)
 	case msgRollback:
 		var ref messageRef
 		if err := ref.parse(m.Data); err != nil {
@@ -353,16 +353,6 @@ func (a *agent) create(from *client) (imsg.Message, error) {
 		return imsg.Message{}, err
 	}
 	return imsg.Message{Data: messageRef(in.id).append(nil)}, nil
-}
-
-// content hands out the descriptor that takes the content of a message.
-func (a *agent) content(msg envelope.MessageID) (imsg.Message, error) {
-	f, err := a.reception.file(msg)
-	if err != nil {
-		return imsg.Message{}, err
-	}
-	second, err := duplicate(f)
-	return imsg.Message{File: second}, err
 }
 
 // mfaHandler answers an mfa, which decides by its own terms: those that were
@@ -434,14 +424,15 @@ func (a *agent) inject(ctx context.Context, group []envelope.Envelope) error {
 	if err := now.submitter.SubmitReport(ctx, in.id, server, group[0].Sender); err != nil {
 		return err
 	}
-	if err := a.writeReport(in, server, group); err != nil {
+	rest, err := a.writeReport(in, server, group)
+	if err != nil {
 		return err
 	}
 	reported := make([]envelope.ID, len(group))
 	for i := range group {
 		reported[i] = group[i].ID
 	}
-	evs, err := a.reception.commit(in.id, nil, reported)
+	evs, err := a.reception.commit(in.id, rest, reported)
 	if err != nil {
 		return err
 	}
@@ -449,19 +440,20 @@ func (a *agent) inject(ctx context.Context, group []envelope.Envelope) error {
 	return nil
 }
 
-func (a *agent) writeReport(in *incoming, server string, group []envelope.Envelope) error {
-	content, err := a.reception.file(in.id)
-	if err != nil {
-		return err
-	}
+// writeReport writes the content of a report, and returns what goes with its
+// commit.
+func (a *agent) writeReport(in *incoming, server string, group []envelope.Envelope) (rest []byte, err error) {
+	content := contentBuffer{next: func(piece []byte) error { return a.reception.write(in.id, piece) }}
 	r := dsn.New(server, group)
 	r.Date, r.ID = in.created, fmt.Sprintf("%016x", rand.Uint64())
 	original, err := a.store.Open(group[0].ID.Message())
 	if err != nil {
 		// The news counts more than the copy.
 		a.log.Error("queue: report goes without the message", "msgid", group[0].ID.Message(), "error", err)
-		return r.Write(content, nil)
+		err = r.Write(&content, nil)
+		return content.rest, err
 	}
 	defer original.Close()
-	return r.Write(content, original)
+	err = r.Write(&content, original)
+	return content.rest, err
 }

@@ -175,7 +175,6 @@ func (f *fixture) send(content string, evs ...envelope.Envelope) envelope.Messag
 	msg, file, err := f.smtp.Create(f.t.Context())
 	if err == nil {
 		_, err = io.WriteString(file, content)
-		file.Close()
 	}
 	if err == nil {
 		_, err = f.mfa.Submit(f.t.Context(), msg, evs)
@@ -660,19 +659,17 @@ func TestRollback(t *testing.T) {
 		f := newFixture(t, testRules(), nil)
 		defer f.stop()
 		ctx := t.Context()
-		msg, file, err := f.smtp.Create(ctx)
+		msg, _, err := f.smtp.Create(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		file.Close()
 		if err := f.smtp.Commit(ctx, msg); err == nil {
 			t.Error("a message without an envelope was accepted")
 		}
 		if _, err := f.mfa.Submit(ctx, msg, []envelope.Envelope{to("a@one.example")}); err == nil {
 			t.Error("an envelope was added to a message that is gone")
 		}
-		msg, file, _ = f.smtp.Create(ctx)
-		file.Close()
+		msg, _, _ = f.smtp.Create(ctx)
 		bad := to("a@one.example")
 		bad.Action = "nothing"
 		if _, err := f.mfa.Submit(ctx, msg, []envelope.Envelope{bad}); err == nil {
@@ -706,7 +703,6 @@ func TestWithdraw(t *testing.T) {
 			t.Fatal(err)
 		}
 		io.WriteString(file, "text\n")
-		file.Close()
 		old, err := f.mfa.Submit(ctx, msg, []envelope.Envelope{to("a@one.example"), to("b@one.example")})
 		if err != nil {
 			t.Fatal(err)

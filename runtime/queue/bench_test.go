@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"smtpd/runtime/envelope"
+	"smtpd/runtime/imsg"
 )
 
 // benchDir returns a directory on a disk: temporary ones are often in memory.
@@ -44,7 +46,7 @@ func BenchmarkCommit(b *testing.B) {
 	for _, writers := range commitWriters {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
 			s := openTest(b, StoreConfig{Dir: benchDir(b)})
-			content := fileOf(b, strings.Repeat("0123456789abcde\n", 256))
+			content := bytes.Repeat([]byte("0123456789abcde\n"), 256)
 			commit := func(n int64) {
 				msg := envelope.MessageID(n)
 				err := s.Commit(&Message{ID: msg, Content: content, Envelopes: []envelope.Envelope{testEnvelope(msg, 1, "a.example")}})
@@ -123,7 +125,7 @@ func BenchmarkPass(b *testing.B) {
 	for _, writers := range []int{1, 8, 50} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
 			s := openTest(b, StoreConfig{Dir: benchDir(b)})
-			content := fileOf(b, strings.Repeat("0123456789abcde\n", 256))
+			content := bytes.Repeat([]byte("0123456789abcde\n"), 256)
 			measure(b, writers, func(n int64) {
 				msg := envelope.MessageID(n)
 				ev := testEnvelope(msg, 1, "a.example")
@@ -222,7 +224,7 @@ func TestFill(t *testing.T) {
 }
 
 func fill(t *testing.T, s Store, total int, now time.Time) {
-	content := fileOf(t, strings.Repeat("0123456789abcde\n", 64))
+	content := bytes.Repeat([]byte("0123456789abcde\n"), 64)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range 64 {
@@ -262,7 +264,6 @@ func BenchmarkQueue(b *testing.B) {
 					b.Fatal(err)
 				}
 				io.WriteString(f, content)
-				f.Close()
 				if _, err := mfa.Submit(ctx, msg, []envelope.Envelope{to(fmt.Sprintf("u@d%d.example", n%100))}); err != nil {
 					b.Error(err)
 				}
@@ -274,6 +275,119 @@ func BenchmarkQueue(b *testing.B) {
 				<-counts
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "accepted/s")
+			cancel()
+			if err := <-done; err != nil {
+				b.Error(err)
+			}
+		})
+	}
+}
+
+// BenchmarkContent measures how a content gets to the queue between processes:
+// in the frame that asks for the commit, or by a file in memory whose
+// descriptor is asked for, and which is read before the commit because who
+// wrote it can still change it.
+func BenchmarkContent(b *testing.B) {
+	for _, size := range []int{4 << 10, 16 << 10, 64 << 10} {
+		content := make([]byte, size)
+		b.Run(fmt.Sprintf("frames/size=%d", size), func(b *testing.B) {
+			p := contentPeer(b, func(m imsg.Message) (imsg.Message, error) {
+				_ = bytes.Clone(m.Data)
+				return imsg.Message{}, nil
+			})
+			measure(b, 1, func(int64) { call(b, p, imsg.Message{Data: content}) })
+		})
+		b.Run(fmt.Sprintf("descriptor/size=%d", size), func(b *testing.B) {
+			var open *os.File
+			p := contentPeer(b, func(m imsg.Message) (imsg.Message, error) {
+				if f := open; f != nil {
+					defer f.Close()
+					open = nil
+					_, err := f.ReadAt(make([]byte, size), 0)
+					return imsg.Message{}, err
+				}
+				var err error
+				if open, err = newContent(); err != nil {
+					return imsg.Message{}, err
+				}
+				second, err := duplicate(open.Fd(), open.Name())
+				return imsg.Message{File: second}, err
+			})
+			measure(b, 1, func(int64) {
+				f := call(b, p, imsg.Message{}).File
+				if _, err := f.Write(content); err != nil {
+					b.Error(err)
+				}
+				f.Close()
+				call(b, p, imsg.Message{})
+			})
+		})
+	}
+}
+
+// contentPeer returns a peer whose other end, behind a socket, answers with h.
+func contentPeer(b *testing.B, h func(imsg.Message) (imsg.Message, error)) *imsg.Peer {
+	b.Helper()
+	one, two, err := imsg.Socketpair("content")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var ends [2]imsg.Conn
+	for i, f := range []*os.File{one, two} {
+		if ends[i], err = imsg.FileConn(f); err != nil {
+			b.Fatal(err)
+		}
+	}
+	go imsg.NewPeer(ends[1], func(_ context.Context, m imsg.Message) (imsg.Message, error) { return h(m) }).Run(b.Context())
+	p := imsg.NewPeer(ends[0], nil)
+	go p.Run(b.Context())
+	return p
+}
+
+func call(b *testing.B, p *imsg.Peer, m imsg.Message) imsg.Message {
+	b.Helper()
+	m.Type = 1
+	m, err := p.Call(b.Context(), m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return m
+}
+
+// BenchmarkUpload measures large messages, of which each session brings one
+// after the other.
+func BenchmarkUpload(b *testing.B) {
+	for _, size := range []int{1 << 20, 30 << 20} {
+		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
+			ctx, cancel := context.WithCancel(b.Context())
+			c := Config{Rules: testRules(), Dir: benchDir(b)}
+			counts := make(chan int, b.N)
+			smtp, mfa := connectTo(ctx, &c.SMTP, nil), connectTo(ctx, &c.MFA, nil)
+			connectTo(ctx, &c.MTA, DelivererHandler(countingDeliverer(counts)))
+			done := make(chan error, 1)
+			go func() { done <- Main(ctx, c) }()
+			piece := make([]byte, 32<<10)
+			measure(b, 4, func(n int64) {
+				msg, f, err := smtp.Create(ctx)
+				for range size / len(piece) {
+					if err == nil {
+						_, err = f.Write(piece)
+					}
+				}
+				if err == nil {
+					_, err = mfa.Submit(ctx, msg, []envelope.Envelope{to("u@one.example")})
+				}
+				if err == nil {
+					err = smtp.Commit(ctx, msg)
+				}
+				if err != nil {
+					b.Error(err)
+				}
+			})
+			for range b.N {
+				<-counts
+			}
+			b.ReportMetric(float64(b.N)*float64(size>>20)/b.Elapsed().Seconds(), "MB/s")
 			cancel()
 			if err := <-done; err != nil {
 				b.Error(err)

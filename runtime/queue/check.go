@@ -325,7 +325,7 @@ func (s *pebbleStore) readable(id envelope.MessageID, m messageRecord) error {
 		}
 		return err
 	}
-	f, err := s.spool.open(id, m.size, m.kind == inSpoolRec)
+	f, err := s.spool.read(id, m.size, m.kind == inSpoolRec)
 	if err != nil {
 		return err
 	}

@@ -69,60 +69,29 @@ func (c *Client) keep(m imsg.Message, round int) {
 }
 
 // A draft takes the content of a message until its commit: in memory while it
-// is small, and then in a file of the queue.
+// is small, and then in the store of the queue, which gets it in frames.
+//
+// A descriptor of a file would be an alternative. It costs calls at both ends
+// that are more than what frames cost (BenchmarkContent), and who can write a
+// file can do so after the commit, so that it had to be copied.
 type draft struct {
-	c    *Client
-	ctx  context.Context
-	id   envelope.MessageID
-	text []byte
-	file *os.File // nil while it is small
+	contentBuffer
+	piece contentPiece
+	frame []byte // kept for its memory
 }
 
-// maxDraft bounds the content that travels with the commit. That saves a
-// descriptor and the calls it costs at both ends, which are more than a few
-// kilobytes in frames.
-const maxDraft = 32 << 10
-
-// Write adds to the content.
-func (d *draft) Write(p []byte) (int, error) {
-	if d.file == nil && len(d.text)+len(p) <= maxDraft {
-		d.text = append(d.text, p...)
-		return len(p), nil
-	}
-	if d.file == nil {
-		if err := d.spill(); err != nil {
-			return 0, err
-		}
-	}
-	return d.file.Write(p)
-}
-
-// spill moves what there is into a file of the queue.
-func (d *draft) spill() error {
-	m, err := d.c.peer.Call(d.ctx, imsg.Message{Type: msgContent, Data: messageRef(d.id).append(nil)})
-	if err == nil && m.File == nil {
-		err = errNoFile
-	}
-	if err != nil {
-		return err
-	}
-	d.file = m.File
-	_, err = d.file.Write(d.text)
-	d.text = nil
+// send passes a piece on and returns when it is stored.
+func (c *Client) send(ctx context.Context, d *draft, text []byte) error {
+	d.piece.Text = text
+	d.frame = d.piece.append(d.frame[:0])
+	m, err := c.peer.Call(ctx, imsg.Message{Type: msgContent, Data: d.frame})
+	closeFile(m.File)
 	return err
 }
 
-// Close ends the content.
-func (d *draft) Close() error {
-	if d.file == nil {
-		return nil
-	}
-	return d.file.Close()
-}
-
 // Create begins a message. What it returns takes the content, with LF line
-// ends; the caller closes it.
-func (c *Client) Create(ctx context.Context) (envelope.MessageID, io.WriteCloser, error) {
+// ends.
+func (c *Client) Create(ctx context.Context) (envelope.MessageID, io.Writer, error) {
 	id, ok := c.take()
 	if !ok {
 		m, err := c.peer.Call(ctx, imsg.Message{Type: msgCreate})
@@ -136,20 +105,21 @@ func (c *Client) Create(ctx context.Context) (envelope.MessageID, io.WriteCloser
 		}
 		id = envelope.MessageID(ref)
 	}
-	d := &draft{c: c, ctx: ctx, id: id}
+	d := &draft{piece: contentPiece{Message: id}}
+	d.next = func(text []byte) error { return c.send(ctx, d, text) }
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drafts[id] = d
 	return id, d, nil
 }
 
-// finish takes a message out of those under way, and returns its content if
-// that is small.
+// finish takes a message out of those under way, and returns what goes with
+// the commit of its content.
 func (c *Client) finish(id envelope.MessageID) (text []byte, round int, next bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if d := c.drafts[id]; d != nil {
-		text = d.text
+		text = d.rest
 		delete(c.drafts, id)
 	}
 	return text, c.round, len(c.stock) < maxStock

@@ -1,40 +1,37 @@
 package queue
 
 import (
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxInline bounds the content that is kept in the store itself. More would
-// be written again by every compaction it lives through.
+// maxInline bounds the content that is kept in the store itself, and that
+// travels with its commit. More would be written again by every compaction it
+// lives through, and be in memory until then.
 const maxInline = 64 << 10
 
-// small returns the whole content of m, which is size bytes.
-func (m *Message) small(size int64) ([]byte, error) {
-	if m.Content == nil {
-		return m.Small, nil
-	}
-	b := make([]byte, size)
-	if n, err := m.Content.ReadAt(b, 0); n < len(b) {
-		return nil, fmt.Errorf("read content: %w", err)
-	}
-	return b, nil
+// A contentBuffer gathers the content of a message. What does not fit into it
+// goes on in large pieces; the rest goes with the commit.
+type contentBuffer struct {
+	rest []byte
+	next func(piece []byte) error // it keeps nothing of piece
 }
 
-func (m *Message) size() (int64, error) {
-	if m.Content == nil {
-		if len(m.Small) > maxInline {
-			return 0, fmt.Errorf("content of %d bytes without a file", len(m.Small))
+// Write adds to the content.
+func (c *contentBuffer) Write(p []byte) (total int, err error) {
+	for {
+		n := min(len(p), maxInline-len(c.rest))
+		c.rest = append(c.rest, p[:n]...)
+		total += n
+		if p = p[n:]; len(p) == 0 {
+			return total, nil
 		}
-		return int64(len(m.Small)), nil
+		if err := c.next(c.rest); err != nil {
+			return total, err
+		}
+		c.rest = c.rest[:0]
 	}
-	st, err := m.Content.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return st.Size(), nil
 }
 
 // contentFile returns a file of no name that holds b, at its beginning.
@@ -50,12 +47,8 @@ func contentFile(b []byte) (*os.File, error) {
 	return f, nil
 }
 
-// duplicate returns a second descriptor of the open file f.
-func duplicate(f *os.File) (*os.File, error) {
-	return duplicateFd(f.Fd(), f.Name())
-}
-
-func duplicateFd(fd uintptr, name string) (*os.File, error) {
+// duplicate returns a second descriptor of an open file.
+func duplicate(fd uintptr, name string) (*os.File, error) {
 	second, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)

@@ -7,8 +7,7 @@ import (
 )
 
 // newContent returns an empty file in memory. It has no name, so that nobody
-// else can open it, and it ends with its last descriptor: what a crash leaves
-// of a message that was not committed is nothing.
+// else can open it, and it ends with its last descriptor.
 func newContent() (*os.File, error) {
 	fd, err := unix.MemfdCreate("message", unix.MFD_CLOEXEC)
 	if err != nil {

@@ -54,7 +54,7 @@ func (d *diary) live(t *testing.T, s *pebbleStore) {
 		}
 		d.note(func() { d.begun[msg] = content })
 		a, b := testEnvelope(msg, 1, "a.example"), testEnvelope(msg, 2, "b.example")
-		if err := s.Commit(&Message{ID: msg, Content: fileOf(t, content), Envelopes: []envelope.Envelope{a, b}}); err != nil {
+		if err := commit(s, msg, content, a, b); err != nil {
 			continue
 		}
 		d.note(func() {

@@ -14,8 +14,9 @@
 //
 // # The life of a message
 //
-// Create chooses an id and hands out a descriptor; Submit collects envelopes
-// in memory. Nothing of this survives a crash, and nothing of it is ever
+// Create chooses an id; Submit collects envelopes in memory. Content waits for
+// the commit where it comes from, and goes to a file of the Store as far as it
+// is large. Nothing of this survives a crash, and nothing of it is ever
 // delivered. Commit gives content and envelopes to the Store in one batch
 // and returns when that is on disk; commits that wait at the same time share
 // one flush. Only then may anyone say 250. The scheduler then owns the

@@ -153,7 +153,6 @@ func sendNamed(ctx context.Context, smtp, mfa *Client, name string, n int) error
 	if err != nil {
 		return err
 	}
-	defer f.Close()
 	size := 100
 	if n%10 == 9 {
 		size = maxInline

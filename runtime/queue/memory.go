@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"iter"
@@ -18,6 +17,7 @@ type memoryStore struct {
 	group Grouping
 
 	mu        sync.Mutex
+	begun     map[envelope.MessageID][]byte // content of what is not committed
 	content   map[envelope.MessageID][]byte
 	envelopes map[envelope.ID]stored
 	settings  map[string][]byte
@@ -27,6 +27,7 @@ type memoryStore struct {
 func NewMemoryStore(g Grouping) Store {
 	return &memoryStore{
 		group:     g,
+		begun:     make(map[envelope.MessageID][]byte),
 		content:   make(map[envelope.MessageID][]byte),
 		envelopes: make(map[envelope.ID]stored),
 		settings:  make(map[string][]byte),
@@ -55,18 +56,24 @@ func (s *memoryStore) Has(id envelope.MessageID) (bool, error) {
 	return ok, nil
 }
 
-func (s *memoryStore) Commit(m *Message) error {
-	size, err := m.size()
-	if err != nil {
-		return err
-	}
-	content, err := m.small(size)
-	if err != nil {
-		return err
-	}
+func (s *memoryStore) Append(id envelope.MessageID, piece []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.content[m.ID] = bytes.Clone(content)
+	s.begun[id] = append(s.begun[id], piece...)
+	return nil
+}
+
+func (s *memoryStore) Discard(id envelope.MessageID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.begun, id)
+}
+
+func (s *memoryStore) Commit(m *Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.content[m.ID] = append(s.begun[m.ID], m.Content...)
+	delete(s.begun, m.ID)
 	s.apply(&Changes{Put: m.Envelopes, Remove: m.Reported})
 	return nil
 }

@@ -90,7 +90,7 @@ func openPebble(c StoreConfig) (*pebbleStore, error) {
 		select {} // never go on, whatever Fatal does
 	}
 	s := &pebbleStore{
-		spool:   spool{c.fs, c.fs.PathJoin(c.Dir, "content"), rec},
+		spool:   spool{fs: c.fs, dir: c.fs.PathJoin(c.Dir, "content"), rec: rec, open: make(map[envelope.MessageID]*spoolFile)},
 		ballast: c.fs.PathJoin(c.Dir, "ballast"),
 		rec:     rec, group: c.Grouping, fatal: fatal, stop: make(chan struct{}),
 	}
@@ -249,18 +249,19 @@ func parseMessageRecord(b []byte) (m messageRecord, err error) {
 	return messageRecord{b[0], int64(size)}, nil
 }
 
+func (s *pebbleStore) Append(id envelope.MessageID, piece []byte) error {
+	if err := s.spool.add(id, piece); err != nil {
+		return fmt.Errorf("content of message %v: %w", id, err)
+	}
+	return nil
+}
+
+func (s *pebbleStore) Discard(id envelope.MessageID) { s.spool.discard(id) }
+
 func (s *pebbleStore) Commit(m *Message) error {
-	size, err := m.size()
-	if err != nil {
-		return fmt.Errorf("commit message %v: %w", m.ID, err)
-	}
-	room := 512 * (1 + len(m.Envelopes))
-	if size <= maxInline {
-		room += int(size)
-	}
-	b := s.db.NewBatchWithSize(room)
+	b := s.db.NewBatchWithSize(512*(1+len(m.Envelopes)) + len(m.Content))
 	defer b.Close()
-	if err := s.putContent(b, m, size); err != nil {
+	if err := s.putContent(b, m); err != nil {
 		return fmt.Errorf("commit message %v: %w", m.ID, err)
 	}
 	for i := range m.Envelopes {
@@ -273,21 +274,20 @@ func (s *pebbleStore) Commit(m *Message) error {
 	return s.applyChanges(b, &Changes{Remove: m.Reported})
 }
 
-func (s *pebbleStore) putContent(b *pebble.Batch, m *Message, size int64) error {
-	rec := messageRecord{inStore, size}
-	switch {
-	case size <= maxInline:
-		content, err := m.small(size)
-		if err != nil {
-			return err
-		}
-		s.set(b, contentKey(m.ID), content)
-	default:
+func (s *pebbleStore) putContent(b *pebble.Batch, m *Message) error {
+	if len(m.Content) > maxInline {
+		return fmt.Errorf("%d bytes with the commit", len(m.Content))
+	}
+	rec := messageRecord{inStore, int64(len(m.Content))}
+	if f := s.spool.take(m.ID); f == nil {
+		s.set(b, contentKey(m.ID), m.Content)
+	} else {
 		rec.kind = inSpool
 		if !s.rec.plain() {
 			rec.kind = inSpoolRec
 		}
-		if err := s.spool.store(m.ID, m.Content, size); err != nil {
+		var err error
+		if rec.size, err = f.finish(m.Content); err != nil {
 			return err
 		}
 	}
@@ -629,7 +629,7 @@ func (s *pebbleStore) open(id envelope.MessageID) (*os.File, error) {
 		return nil, err
 	}
 	if m.kind != inStore {
-		return s.spool.open(id, m.size, m.kind == inSpoolRec)
+		return s.spool.read(id, m.size, m.kind == inSpoolRec)
 	}
 	content, err := s.record(contentKey(id))
 	if err != nil {

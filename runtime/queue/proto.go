@@ -196,7 +196,7 @@ func (l *ids) parse(b []byte) error {
 type commitRequest struct {
 	Message envelope.MessageID
 	Next    bool
-	Content []byte // unless a descriptor was asked for
+	Content []byte // what msgContent has not brought
 }
 
 func (c *commitRequest) append(b []byte) []byte {
@@ -206,6 +206,22 @@ func (c *commitRequest) append(b []byte) []byte {
 func (c *commitRequest) parse(b []byte) error {
 	r := imsg.NewReader(b)
 	*c = commitRequest{envelope.MessageID(r.Uint32()), r.Bool(), r.Bytes()}
+	return r.Close()
+}
+
+// A contentPiece adds to the content of a message.
+type contentPiece struct {
+	Message envelope.MessageID
+	Text    []byte
+}
+
+func (p *contentPiece) append(b []byte) []byte {
+	return imsg.AppendBytes(imsg.AppendUint32(b, uint32(p.Message)), p.Text)
+}
+
+func (p *contentPiece) parse(b []byte) error {
+	r := imsg.NewReader(b)
+	*p = contentPiece{envelope.MessageID(r.Uint32()), r.Bytes()}
 	return r.Close()
 }
 

@@ -29,6 +29,7 @@ var parsers = map[string]func([]byte) (payload, error){
 	"listing":    func(b []byte) (payload, error) { var v listing; err := v.parse(b); return v, err },
 	"manage":     func(b []byte) (payload, error) { var v manageRequest; err := v.parse(b); return &v, err },
 	"pause":      func(b []byte) (payload, error) { var v pauseRequest; err := v.parse(b); return &v, err },
+	"piece":      func(b []byte) (payload, error) { var v contentPiece; err := v.parse(b); return &v, err },
 	"commit":     func(b []byte) (payload, error) { var v commitRequest; err := v.parse(b); return &v, err },
 	"report":     func(b []byte) (payload, error) { var v reportRequest; err := v.parse(b); return &v, err },
 }
@@ -48,6 +49,7 @@ var golden = map[string]struct {
 	"list":      {&listRequest{0x1_00000002, 3, true}, "0200000001000000" + "03000000" + "01"},
 	"manage":    {&manageRequest{Suspend, Selection{Message: 7}}, "03" + "07000000" + "0000000000000000"},
 	"commit":    {&commitRequest{7, true, []byte("x")}, "07000000" + "01" + "01000000" + "78"},
+	"piece":     {&contentPiece{7, []byte("x")}, "07000000" + "01000000" + "78"},
 	"pause":     {&pauseRequest{envelope.MTA, true}, "0201"},
 	"report": {
 		&reportRequest{7, "mx", envelope.Address{User: "a", Domain: "b"}},

@@ -4,18 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"time"
 
 	"smtpd/runtime/envelope"
 )
 
-// A reception holds the messages that are being received. They are in memory
-// only: what does not come to its commit leaves nothing behind.
+// A reception holds the messages that are being received: their envelopes in
+// memory, and their content in memory or, as far as it is large, in the store,
+// which forgets it unless it is committed.
 type reception struct {
 	store Store
 	space func() error // why nothing can be taken now; nil: it can
+	room  func() error // the same, of this very moment
 
 	announce, retract func([]envelope.Envelope) // before a commit, and after one that failed
 
@@ -26,20 +27,21 @@ type reception struct {
 // An incoming is a message before its commit.
 type incoming struct {
 	id      envelope.MessageID
-	content *os.File // nil while it is small
 	created time.Time
 	low     uint32 // lower half of the id of the last envelope
 	evs     []envelope.Envelope
 	from    *client        // nil: a report, which is made here
 	flags   envelope.Flags // of all of its envelopes
+
+	writing sync.Mutex
+	ended   bool // no content is taken any more
 }
 
 // maxEnvelopes bounds what one message may bring: far more than a recipient
 // limit and the expansion of aliases allow.
 const maxEnvelopes = 1 << 17
 
-// create begins a message of a client, or, without one, a report. Its file
-// stays with the reception. A report is made even when there is little room:
+// create begins a message of a client, or, without one, a report. A report is made even when there is little room:
 // it takes the place of what it reports.
 func (r *reception) create(from *client) (*incoming, error) {
 	if from != nil {
@@ -61,20 +63,33 @@ func (r *reception) create(from *client) (*incoming, error) {
 	return nil, errors.New("create message: no free id")
 }
 
-// file returns the file that takes the content of a message which is not
-// small. It stays with the reception.
-func (r *reception) file(msg envelope.MessageID) (*os.File, error) {
+// write adds to the content of a message. Uploads alone could fill the disk,
+// so each piece of one is weighed.
+func (r *reception) write(msg envelope.MessageID, piece []byte) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	in := r.open[msg]
+	r.mu.Unlock()
 	if in == nil {
-		return nil, fmt.Errorf("content of message %v: %w", msg, ErrNotFound)
+		return fmt.Errorf("content of message %v: %w", msg, ErrNotFound)
 	}
-	var err error
-	if in.content == nil {
-		in.content, err = newContent()
+	in.writing.Lock()
+	defer in.writing.Unlock()
+	if in.ended {
+		return fmt.Errorf("content of message %v: %w", msg, ErrNotFound)
 	}
-	return in.content, err
+	if in.from != nil {
+		if err := r.room(); err != nil {
+			return err
+		}
+	}
+	return r.store.Append(msg, piece)
+}
+
+// end waits for a write under way, and lets no other come.
+func (in *incoming) end() {
+	in.writing.Lock()
+	defer in.writing.Unlock()
+	in.ended = true
 }
 
 func newMessageID() envelope.MessageID {
@@ -154,25 +169,24 @@ func (in *incoming) add(ev envelope.Envelope, life time.Duration) {
 	in.evs = append(in.evs, ev)
 }
 
-// commit stores a message that takes the place of reported, with a small
-// content unless there is a file, and returns its
-// envelopes when it is on disk. Whatever comes of it, the message is no
-// longer open.
-func (r *reception) commit(msg envelope.MessageID, small []byte, reported []envelope.ID) ([]envelope.Envelope, error) {
+// commit stores a message that takes the place of reported, with the rest of
+// its content, and returns its envelopes when it is on disk. Whatever comes of
+// it, the message is no longer open.
+func (r *reception) commit(msg envelope.MessageID, rest []byte, reported []envelope.ID) ([]envelope.Envelope, error) {
 	in := r.leave(msg)
 	if in == nil {
 		return nil, fmt.Errorf("commit message %v: %w", msg, ErrNotFound)
 	}
-	defer closeFile(in.content)
-	if len(in.evs) == 0 && in.from == nil {
-		return nil, errNoRecipient
-	}
 	if len(in.evs) == 0 {
+		r.store.Discard(msg)
+		if in.from == nil {
+			return nil, errNoRecipient
+		}
 		return nil, fmt.Errorf("commit message %v: no envelope", msg)
 	}
 	began := time.Now()
 	r.announce(in.evs)
-	err := r.store.Commit(&Message{ID: msg, Content: in.content, Small: small, Envelopes: in.evs, Reported: reported})
+	err := r.store.Commit(&Message{ID: msg, Content: rest, Envelopes: in.evs, Reported: reported})
 	if err != nil {
 		r.retract(in.evs)
 		return in.evs, err
@@ -189,16 +203,19 @@ func (r *reception) commit(msg envelope.MessageID, small []byte, reported []enve
 // leave takes a message out of the reception; nil if it is not there.
 func (r *reception) leave(msg envelope.MessageID) *incoming {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	in := r.open[msg]
 	delete(r.open, msg)
+	r.mu.Unlock()
+	if in != nil {
+		in.end()
+	}
 	return in
 }
 
 // rollback forgets a message.
 func (r *reception) rollback(msg envelope.MessageID) {
-	if in := r.leave(msg); in != nil {
-		closeFile(in.content)
+	if r.leave(msg) != nil {
+		r.store.Discard(msg)
 	}
 }
 
@@ -206,11 +223,14 @@ func (r *reception) rollback(msg envelope.MessageID) {
 // gone.
 func (r *reception) abandon(from *client) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	var left []envelope.MessageID
 	for id, in := range r.open {
 		if in.from == from {
-			closeFile(in.content)
-			delete(r.open, id)
+			left = append(left, id)
 		}
+	}
+	r.mu.Unlock()
+	for _, id := range left {
+		r.rollback(id)
 	}
 }

@@ -60,6 +60,14 @@ func (w *spaceWatch) check() error {
 	return nil
 }
 
+// now is check of this very moment, not of the last look.
+func (w *spaceWatch) now() error {
+	if w.store != nil {
+		w.look()
+	}
+	return w.check()
+}
+
 // state returns whether the disk is full, and a channel that is closed when
 // that changes.
 func (w *spaceWatch) state() (full bool, changed <-chan struct{}) {

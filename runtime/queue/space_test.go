@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -220,6 +222,72 @@ func TestFullDisk(t *testing.T) {
 	}
 	if err := commit(); err != nil {
 		t.Errorf("with room again: %v", err)
+	}
+}
+
+// TestUploads brings large messages: what they have on the disk before their
+// commit is nothing that anybody could read with queue encryption, goes with
+// those who gave them up, and is not let to fill the disk.
+func TestUploads(t *testing.T) {
+	d := newSmallDisk(1000 << 20)
+	a := diskAgent(t, d)
+	rec, err := newRecorder(false, true, testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	*a.store.(*pebbleStore).rec = *rec
+	s := &a.store.(*pebbleStore).spool
+	files := func() []string {
+		names, err := d.List(s.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	from, other := new(client), new(client)
+	piece := bytes.Repeat([]byte("confidential "), blockSize/4)
+	upload := func(c *client) envelope.MessageID {
+		in, err := a.reception.create(c)
+		if err == nil {
+			err = a.reception.write(in.id, piece)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in.id
+	}
+
+	left, kept := upload(from), upload(other)
+	for _, name := range files() {
+		f, err := d.Open(d.PathJoin(s.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(f)
+		if err != nil || len(b) < blockSize || bytes.Contains(b, []byte("confidential")) {
+			t.Errorf("%d bytes on the disk before the commit, perhaps to be read: %v", len(b), err)
+		}
+		f.Close()
+	}
+	a.reception.abandon(from)
+	if got := files(); len(got) != 1 || got[0] != kept.String() {
+		t.Errorf("files %v after a client went, want that of %v", got, kept)
+	}
+	if err := a.reception.write(left, piece); !errors.Is(err, ErrNotFound) {
+		t.Errorf("more of what was given up: %v", err)
+	}
+
+	for range 1000 << 20 / len(piece) {
+		if err = a.reception.write(kept, piece); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, ErrFull) || d.left() < minFree {
+		t.Errorf("%v, with %d MB left", err, d.left()>>20)
+	}
+	a.reception.rollback(kept)
+	if got := files(); len(got) != 0 {
+		t.Errorf("files %v of what was given up", got)
 	}
 }
 

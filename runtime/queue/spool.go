@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -14,12 +15,30 @@ import (
 )
 
 // A spool keeps the content of large messages, a file each. A file that no
-// record of the store names is the rest of a commit that did not end, and is
+// record of the store names is of a message that was never committed, and is
 // removed at the next start.
 type spool struct {
 	fs  vfs.FS
 	dir string
 	rec *recorder
+
+	mu   sync.Mutex
+	open map[envelope.MessageID]*spoolFile // of messages that are not committed
+}
+
+// A spoolFile takes the content of a message that is not committed. Nobody but
+// the store has its descriptor, so that nobody changes it afterwards, and with
+// queue encryption only sealed blocks are written.
+type spoolFile struct {
+	s    *spool
+	id   envelope.MessageID
+	file vfs.File
+
+	mu     sync.Mutex
+	block  []byte // not full yet
+	blocks int    // that were written
+	size   int64  // of the content, without block
+	record []byte // kept for its memory
 }
 
 // diskCategory marks what the spool writes in the statistics of its file
@@ -32,27 +51,80 @@ const blockSize = 64 << 10
 
 func (s *spool) path(id envelope.MessageID) string { return s.fs.PathJoin(s.dir, id.String()) }
 
-// store copies content into the file of id and returns when the file and its
-// name are on disk.
-func (s *spool) store(id envelope.MessageID, content *os.File, size int64) (err error) {
-	name := s.path(id)
-	f, err := s.fs.Create(name, diskCategory)
+// add adds to the content of id, in a file which the first piece creates.
+func (s *spool) add(id envelope.MessageID, piece []byte) error {
+	f, err := s.get(id)
 	if err != nil {
 		return err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.add(piece)
+}
+
+func (s *spool) get(id envelope.MessageID) (*spoolFile, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.open[id]; f != nil {
+		return f, nil
+	}
+	file, err := s.fs.Create(s.path(id), diskCategory)
+	if err != nil {
+		return nil, err
+	}
+	f := &spoolFile{s: s, id: id, file: file, block: make([]byte, 0, blockSize)}
+	s.open[id] = f
+	return f, nil
+}
+
+// take hands over the file of id; nil if there is none.
+func (s *spool) take(id envelope.MessageID) *spoolFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.open[id]
+	delete(s.open, id)
+	return f
+}
+
+func (s *spool) discard(id envelope.MessageID) {
+	if f := s.take(id); f != nil {
+		f.remove() // if that fails, the next start does it
+	}
+}
+
+// finish adds the last piece, and returns the size of the content when the
+// file and its name are on disk. After an error there is no file.
+func (f *spoolFile) finish(last []byte) (size int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.fs.Remove(name))
+			err = errors.Join(err, f.remove())
 		}
 	}()
-	err = s.copyIn(id, f, io.NewSectionReader(content, 0, size))
-	if err == nil {
-		err = f.Sync()
+	if err := f.add(last); err != nil {
+		return 0, err
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	if err := f.flush(); err != nil {
+		return 0, err
 	}
-	return syncDir(s.fs, s.dir)
+	if err := f.file.Sync(); err != nil {
+		return 0, err
+	}
+	err = f.file.Close()
+	f.file = nil
+	if err != nil {
+		return 0, err
+	}
+	return f.size, syncDir(f.s.fs, f.s.dir)
+}
+
+func (f *spoolFile) remove() error {
+	var err error
+	if f.file != nil {
+		err = f.file.Close()
+	}
+	return errors.Join(err, f.s.fs.Remove(f.s.path(f.id)))
 }
 
 // syncDir returns when the names in a directory are on disk.
@@ -64,28 +136,39 @@ func syncDir(fs vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// copyIn writes r to w block by block: as it is, or each block as a record
-// with its length before it.
-func (s *spool) copyIn(id envelope.MessageID, w io.Writer, r io.Reader) error {
-	block := make([]byte, blockSize)
-	var out []byte
-	for n := 0; ; n++ {
-		k, err := io.ReadFull(r, block)
-		if k == 0 || err != nil && err != io.ErrUnexpectedEOF {
-			if err == io.EOF {
-				err = nil
+// add adds to the content, block by block.
+func (f *spoolFile) add(piece []byte) error {
+	for len(piece) > 0 {
+		n := min(len(piece), blockSize-len(f.block))
+		f.block = append(f.block, piece[:n]...)
+		piece = piece[n:]
+		if len(f.block) == blockSize {
+			if err := f.flush(); err != nil {
+				return err
 			}
-			return err
-		}
-		out = append(out[:0], block[:k]...)
-		if !s.rec.plain() {
-			out = s.rec.append(out[:4], blockName(id, n), block[:k])
-			binary.LittleEndian.PutUint32(out, uint32(len(out)-4))
-		}
-		if _, err := w.Write(out); err != nil {
-			return err
 		}
 	}
+	return nil
+}
+
+// flush writes the block: as it is, or as a record with its length before it.
+func (f *spoolFile) flush() error {
+	if len(f.block) == 0 {
+		return nil
+	}
+	out := f.block
+	if rec := f.s.rec; !rec.plain() {
+		f.record = rec.append(append(f.record[:0], 0, 0, 0, 0), blockName(f.id, f.blocks), f.block)
+		binary.LittleEndian.PutUint32(f.record, uint32(len(f.record)-4))
+		out = f.record
+	}
+	if _, err := f.file.Write(out); err != nil {
+		return err
+	}
+	f.size += int64(len(f.block))
+	f.blocks++
+	f.block = f.block[:0]
+	return nil
 }
 
 // blockName binds a block to its place: sealed blocks cannot change theirs.
@@ -93,8 +176,8 @@ func blockName(id envelope.MessageID, n int) []byte {
 	return binary.BigEndian.AppendUint32(contentKey(id), uint32(n))
 }
 
-// open returns the content of id, which is size bytes.
-func (s *spool) open(id envelope.MessageID, size int64, blocks bool) (*os.File, error) {
+// read returns the content of id, which is size bytes.
+func (s *spool) read(id envelope.MessageID, size int64, blocks bool) (*os.File, error) {
 	f, err := s.fs.Open(s.path(id))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, ErrDamaged)
@@ -108,7 +191,7 @@ func (s *spool) open(id envelope.MessageID, size int64, blocks bool) (*os.File, 
 		if err != nil {
 			return nil, err
 		}
-		return duplicateFd(fd, s.path(id))
+		return duplicate(fd, s.path(id))
 	}
 	return s.copyOut(id, f, size, blocks)
 }

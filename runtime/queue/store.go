@@ -16,8 +16,13 @@ import (
 type Store interface {
 	// Has reports whether anything of a message of this id is stored.
 	Has(id envelope.MessageID) (bool, error)
+	// Append adds to the content of a message that is not committed. It is
+	// for what is larger than maxInline, and may wait for the disk.
+	Append(id envelope.MessageID, piece []byte) error
+	// Discard forgets what was appended. So does a crash.
+	Discard(id envelope.MessageID)
 	// Commit stores a message, all of it or nothing, and returns when it is
-	// on disk. It has taken a copy of the content then.
+	// on disk. After an error nothing of it is left.
 	Commit(m *Message) error
 	// Apply changes envelopes, all of them or none, and returns when that
 	// is on disk; mere removals may get there a little later, but not after
@@ -62,8 +67,7 @@ var ErrDamaged = errors.New("damaged record")
 // A Message is what Commit stores.
 type Message struct {
 	ID        envelope.MessageID
-	Content   *os.File // read by position; stays the caller's
-	Small     []byte   // instead of Content, if that is nil
+	Content   []byte // of at most maxInline, behind what was appended
 	Envelopes []envelope.Envelope
 
 	// Reported are the envelopes that a report stands for: they go in the

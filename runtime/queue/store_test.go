@@ -34,19 +34,19 @@ func testEnvelope(msg envelope.MessageID, n int, domain string) envelope.Envelop
 	}
 }
 
-func fileOf(t testing.TB, content string) *os.File {
-	t.Helper()
-	f, err := contentFile([]byte(content))
-	if err != nil {
-		t.Fatal(err)
+// commit stores a message whose content comes as the reception brings it.
+func commit(s Store, msg envelope.MessageID, content string, evs ...envelope.Envelope) error {
+	c := contentBuffer{next: func(piece []byte) error { return s.Append(msg, piece) }}
+	if _, err := io.WriteString(&c, content); err != nil {
+		s.Discard(msg)
+		return err
 	}
-	t.Cleanup(func() { f.Close() })
-	return f
+	return s.Commit(&Message{ID: msg, Content: c.rest, Envelopes: evs})
 }
 
 func mustCommit(t testing.TB, s Store, msg envelope.MessageID, content string, evs ...envelope.Envelope) {
 	t.Helper()
-	if err := s.Commit(&Message{ID: msg, Content: fileOf(t, content), Envelopes: evs}); err != nil {
+	if err := commit(s, msg, content, evs...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -121,7 +121,7 @@ func TestStore(t *testing.T) {
 	tests := map[string]func(t *testing.T, s Store){
 		"content": testContent, "envelopes": testEnvelopes, "walk": testWalk,
 		"last envelope": testLastEnvelope, "suspended": testSuspended, "report": testReport,
-		"snapshot": testContentIsTaken, "settings": testSettings,
+		"pieces": testPieces, "discard": testDiscard, "settings": testSettings,
 	}
 	for store, open := range stores {
 		for name, test := range tests {
@@ -152,20 +152,45 @@ func testContent(t *testing.T, s Store) {
 	}
 }
 
-// testContentIsTaken checks that who still holds the descriptor changes
-// nothing after the commit.
-func testContentIsTaken(t *testing.T, s Store) {
-	for n, size := range []int{100, maxInline + 100} {
-		msg := envelope.MessageID(n + 1)
-		f := fileOf(t, strings.Repeat("a", size))
-		if err := s.Commit(&Message{ID: msg, Content: f, Envelopes: []envelope.Envelope{testEnvelope(msg, 1, "a.example")}}); err != nil {
+// testPieces brings a content in pieces of any size, in memory that is used
+// again: who has called the store changes nothing afterwards.
+func testPieces(t *testing.T, s Store) {
+	var want strings.Builder
+	memory := make([]byte, 3*blockSize)
+	fill := func(n int, c byte) []byte {
+		piece := memory[:n]
+		for i := range piece {
+			piece[i] = c
+		}
+		want.Write(piece)
+		return piece
+	}
+	for i, n := range []int{1, blockSize - 1, blockSize, 0, 7, 3 * blockSize} {
+		if err := s.Append(1, fill(n, 'a'+byte(i))); err != nil {
 			t.Fatal(err)
 		}
-		f.WriteAt([]byte("forged"), 0)
-		f.Truncate(6)
-		if got := contentIn(t, s, msg); got != strings.Repeat("a", size) {
-			t.Errorf("content of %d bytes was changed after its commit", size)
-		}
+	}
+	last := fill(100, 'z')
+	if err := s.Commit(&Message{ID: 1, Content: last, Envelopes: []envelope.Envelope{testEnvelope(1, 1, "a.example")}}); err != nil {
+		t.Fatal(err)
+	}
+	fill(len(memory), '!')
+	if got := contentIn(t, s, 1); got != want.String()[:len(got)] || len(got) != want.Len()-len(memory) {
+		t.Errorf("content of %d bytes came back as %d bytes, or others", want.Len()-len(memory), len(got))
+	}
+}
+
+// testDiscard checks that what was given up is not in the message that has its
+// id next.
+func testDiscard(t *testing.T, s Store) {
+	if err := s.Append(1, []byte("given up")); err != nil {
+		t.Fatal(err)
+	}
+	s.Discard(1)
+	s.Discard(2) // nothing was begun
+	mustCommit(t, s, 1, "other", testEnvelope(1, 1, "a.example"))
+	if got := contentIn(t, s, 1); got != "other" {
+		t.Errorf("content %q", got)
 	}
 }
 
@@ -267,7 +292,7 @@ func testReport(t *testing.T, s Store) {
 	a := testEnvelope(1, 1, "a.example")
 	mustCommit(t, s, 1, "one", a)
 	r := testEnvelope(2, 1, "example.org")
-	err := s.Commit(&Message{ID: 2, Content: fileOf(t, "report"), Envelopes: []envelope.Envelope{r}, Reported: []envelope.ID{a.ID}})
+	err := s.Commit(&Message{ID: 2, Content: []byte("report"), Envelopes: []envelope.Envelope{r}, Reported: []envelope.ID{a.ID}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -446,7 +471,7 @@ func TestSpoolSweep(t *testing.T) {
 	dir := t.TempDir()
 	s := openTest(t, StoreConfig{Dir: dir})
 	mustCommit(t, s, 1, strings.Repeat("x", maxInline+1), testEnvelope(1, 1, "a.example"))
-	if err := s.spool.store(2, fileOf(t, "rest"), 4); err != nil {
+	if err := s.Append(2, []byte("never committed")); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()

@@ -86,17 +86,14 @@ func (a *agent) takeOver(q *Import, f *os.File) (*Imported, error) {
 	if err := a.reception.space(); err != nil {
 		return nil, err
 	}
-	content, err := newContent()
-	if err != nil {
-		return nil, err
-	}
-	defer content.Close()
-	if _, err := io.Copy(content, io.NewSectionReader(f, at, 1<<62)); err != nil {
+	content := contentBuffer{next: func(piece []byte) error { return a.store.Append(got.ID, piece) }}
+	if _, err := io.Copy(&content, io.NewSectionReader(f, at, 1<<62)); err != nil {
+		a.store.Discard(got.ID)
 		return nil, fmt.Errorf("content: %w", err)
 	}
 	began := time.Now()
 	a.scheduler.announce(evs)
-	if err := a.store.Commit(&Message{ID: got.ID, Content: content, Envelopes: evs}); err != nil {
+	if err := a.store.Commit(&Message{ID: got.ID, Content: content.rest, Envelopes: evs}); err != nil {
 		a.scheduler.retract(evs)
 		return nil, err
 	}

@@ -50,7 +50,6 @@ func TestUpdate(t *testing.T) {
 				return 0, err
 			}
 			io.WriteString(f, "hello\n")
-			f.Close()
 			_, err = mfa.Submit(ctx, msg, []envelope.Envelope{ev})
 			return msg, err
 		}

@@ -331,9 +331,9 @@ func (s *session) createMessage() bool {
 	if s.tx.id != 0 {
 		return true
 	}
-	id, file, err := s.srv.queue.Create(s.ctx)
+	id, content, err := s.srv.queue.Create(s.ctx)
 	switch {
-	case err != nil && strings.HasPrefix(err.Error(), "452"): // it has just become full
+	case isFull(err): // just now
 		s.refuse(replyFull)
 		return false
 	case err != nil:
@@ -341,10 +341,13 @@ func (s *session) createMessage() bool {
 		s.end(replyTemporary)
 		return false
 	}
-	s.tx.id, s.tx.file = id, file
+	s.tx.id, s.tx.content = id, content
 	s.happened("tx-begin", id.String())
 	return true
 }
+
+// isFull reports whether the queue refuses for want of room on its disk.
+func isFull(err error) bool { return err != nil && strings.HasPrefix(err.Error(), replyFull[:3]) }
 
 // resolve asks mfa what becomes of a recipient and passes its answer on.
 func (s *session) resolve(r mfa.Rcpt) {

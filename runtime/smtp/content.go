@@ -12,10 +12,9 @@ import (
 // writers are what message content is gathered in before it is written.
 var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
 
-// A content is the file of a message while lines are written to it, by way of
-// the programs if they want to see them, and behind the fields that we add.
+// A content takes the lines of a message to the queue, by way of the programs
+// if they want to see them, and behind the fields that we add.
 type content struct {
-	file   io.WriteCloser
 	stored counter
 	w      *bufio.Writer
 	to     sink
@@ -25,9 +24,8 @@ type content struct {
 
 // openContent begins the content of s.tx.
 func (s *session) openContent() *content {
-	c := &content{file: s.tx.file, w: writers.Get().(*bufio.Writer)}
-	s.tx.file = nil // c closes it
-	c.stored.w = c.file
+	c := &content{w: writers.Get().(*bufio.Writer)}
+	c.stored.w = s.tx.content
 	c.w.Reset(&c.stored)
 	h := rfc5322.NewWriter(c.w, s.completion())
 	if s.at.masquerade && s.holdsToSenders() && !s.tx.sender.IsNull() {
@@ -73,17 +71,10 @@ func (c *content) Close() error {
 	if err := c.to.Close(); err != nil {
 		return err
 	}
-	if err := c.w.Flush(); err != nil {
-		return contentError{err}
-	}
-	err := c.file.Close()
-	if c.file = nil; err != nil {
-		return contentError{err}
-	}
-	return nil
+	return c.w.Flush()
 }
 
-// size returns how many bytes are in the file.
+// size returns how many bytes the queue has got.
 func (c *content) size() int64 { return c.stored.n }
 
 // release lets go of what c holds; it may be called again.
@@ -91,10 +82,6 @@ func (c *content) release() {
 	if c.detour != nil {
 		c.detour.end()
 		c.detour = nil
-	}
-	if c.file != nil {
-		c.file.Close()
-		c.file = nil
 	}
 	if c.w != nil {
 		c.w.Reset(nil)

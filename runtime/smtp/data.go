@@ -117,6 +117,7 @@ func (s *session) copy(h sink) error {
 // refuseContent answers a message that was not stored.
 func (s *session) refuseContent(err error) {
 	s.rollback()
+	var stored contentError
 	switch {
 	case errors.Is(err, errTooBig):
 		messageTooBig.Inc()
@@ -140,10 +141,14 @@ func (s *session) refuseContent(err error) {
 	case errors.Is(err, rfc5321.ErrLineLength):
 		s.reached(limitLine)
 		s.badInput(replyLineTooLong)
-	case errors.As(err, new(contentError)):
+	case errors.As(err, &stored):
 		messageFailed.Inc()
 		s.warn("smtp: store message", err)
-		s.refuse(replyTemporary)
+		if isFull(stored.err) {
+			s.refuse(replyFull)
+		} else {
+			s.refuse(replyTemporary)
+		}
 	default:
 		s.lost(err)
 	}

@@ -35,14 +35,14 @@ type fakeQueue struct {
 	open        map[envelope.MessageID]bool
 	committed   []envelope.MessageID
 	rolledBack  int
-	readOnly    bool // the descriptor cannot be written
+	writeErr    error
 	inCommit    chan struct{}
 	leaveCommit chan struct{}
 }
 
 func (q *fakeQueue) path(id envelope.MessageID) string { return filepath.Join(q.dir, id.String()) }
 
-func (q *fakeQueue) Create(context.Context) (envelope.MessageID, io.WriteCloser, error) {
+func (q *fakeQueue) Create(context.Context) (envelope.MessageID, io.Writer, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.createErr != nil {
@@ -51,12 +51,16 @@ func (q *fakeQueue) Create(context.Context) (envelope.MessageID, io.WriteCloser,
 	q.last++
 	q.open[q.last] = true
 	f, err := os.Create(q.path(q.last))
-	if q.readOnly {
+	if q.writeErr != nil {
 		f.Close()
-		f, err = os.Open(q.path(q.last))
+		return q.last, brokenWriter{q.writeErr}, err
 	}
 	return q.last, f, err
 }
+
+type brokenWriter struct{ err error }
+
+func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
 
 func (q *fakeQueue) Commit(_ context.Context, id envelope.MessageID) error {
 	if q.inCommit != nil {

@@ -26,7 +26,7 @@ import (
 // *lka.Client give it, and fakes in tests.
 type (
 	store interface {
-		Create(ctx context.Context) (envelope.MessageID, io.WriteCloser, error)
+		Create(ctx context.Context) (envelope.MessageID, io.Writer, error)
 		Commit(ctx context.Context, msg envelope.MessageID) error
 		Rollback(ctx context.Context, msg envelope.MessageID)
 	}

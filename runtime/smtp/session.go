@@ -78,7 +78,7 @@ type message struct {
 	envID    string
 	spam     bool               // a filter marked it
 	id       envelope.MessageID // 0 before the first RCPT
-	file     io.WriteCloser     // takes the content
+	content  io.Writer
 	accepted []acceptance
 	chunks   *chunks // after the first BDAT
 }
@@ -324,9 +324,6 @@ func (s *session) close() {
 // rollback forgets the transaction and what the queue holds of it.
 func (s *session) rollback() {
 	s.tx.chunks.release()
-	if s.tx.file != nil {
-		s.tx.file.Close()
-	}
 	if s.tx.id != 0 {
 		s.srv.queue.Rollback(s.ctx, s.tx.id)
 		s.happened("tx-rollback", s.tx.id.String())

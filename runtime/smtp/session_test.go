@@ -414,8 +414,15 @@ func TestQueueFailures(t *testing.T) {
 		r.settled()
 	})
 	t.Run("write", func(t *testing.T) {
-		r := newRig(t, func(r *rig, _ *compile.Listener) { r.queue.readOnly = true })
+		r := newRig(t, func(r *rig, _ *compile.Listener) { r.queue.writeErr = errors.New("disk") })
 		r.run(upToData + "C: .\nS: 421 4.3.0 Temporary Error\nC: NOOP\nS: 250")
+		r.settled()
+	})
+	t.Run("full since RCPT", func(t *testing.T) {
+		r := newRig(t, func(r *rig, _ *compile.Listener) {
+			r.queue.writeErr = errors.New("452 4.3.1 insufficient system storage")
+		})
+		r.run(upToData + "C: .\nS: 452 4.3.1\nC: NOOP\nS: 250")
 		r.settled()
 	})
 	t.Run("commit", func(t *testing.T) {
