@@ -58,7 +58,7 @@ func Main(ctx context.Context, c Config) error {
 	defer cancel()
 	a := &agent{
 		log: c.Log, level: c.Level, tell: c.TellLevel, version: c.Version, pid: cmp.Or(c.PID, os.Getpid()),
-		started: time.Now(), users: make(map[uint32]int), restored: make(chan struct{}),
+		started: time.Now(), users: make(map[uint32]int),
 	}
 	defer a.running.Wait()
 	run := func(conn imsg.Conn, gone func()) *imsg.Peer {
@@ -81,18 +81,7 @@ func Main(ctx context.Context, c Config) error {
 		}
 		f.smtp, f.lka = smtp.NewClient(run(u.SMTP, gone)), lka.NewClient(run(u.LKA, gone))
 		f.mfa = mfa.NewClient(run(u.MFA, gone))
-		toMTA := run(u.MTA, gone)
-		f.mta = mta.NewClient(toMTA)
-		restore := func() { a.keepPaused(ctx, f.mta) }
-		toMTA.OnLoss(func() { a.running.Go(restore) }) // it has forgotten
-		if a.front.Load() == nil {
-			a.running.Go(func() { // the queue may be long in coming
-				defer close(a.restored)
-				restore()
-			})
-		} else {
-			a.keepPausedSoon(ctx, f.mta)
-		}
+		f.mta = mta.NewClient(run(u.MTA, gone))
 		a.front.Store(f)
 		a.names.Store(&u.RuleNames)
 		a.exporter = a.export(ctx, u.Metrics)
@@ -126,16 +115,15 @@ type front struct {
 
 // An agent answers local programs.
 type agent struct {
-	log      *slog.Logger
-	level    *slog.LevelVar
-	tell     func(slog.Level)
-	version  string
-	pid      int
-	front    atomic.Pointer[front]
-	queue    *queue.Client
-	restored chan struct{} // closed once mta knows what is paused
-	parent   *parent.Client
-	started  time.Time
+	log     *slog.Logger
+	level   *slog.LevelVar
+	tell    func(slog.Level)
+	version string
+	pid     int
+	front   atomic.Pointer[front]
+	queue   *queue.Client
+	parent  *parent.Client
+	started time.Time
 
 	running  sync.WaitGroup
 	names    atomic.Pointer[[]mfa.RuleName]

@@ -34,6 +34,7 @@ type rig struct {
 	level             slog.LevelVar
 	smtp, mfa         *queue.Client // as these components have it
 	updates           chan Update
+	queueUpdates      chan queue.Update
 	service           fakeService
 }
 
@@ -101,6 +102,8 @@ func newRig(t *testing.T) *rig {
 		Store: queue.NewMemoryStore(func(ev *envelope.Envelope) queue.Destination { return queue.Destination{Type: ev.Type} }),
 	}
 	r.smtp, r.mfa = queueClient(&q.SMTP), queueClient(&q.MFA)
+	r.queueUpdates = make(chan queue.Update)
+	q.Updates = r.queueUpdates
 	r.updates, r.service.stopped = make(chan Update), make(chan struct{})
 	c := Config{
 		Log: log, Submission: listen(r.submission), Admin: listen(r.admin), Level: &r.level, Version: "smtpd test", Updates: r.updates,
@@ -108,7 +111,7 @@ func newRig(t *testing.T) *rig {
 	p := parent.Config{Log: log, Service: &r.service}
 	c.Parent, p.Control = imsg.Pipe()
 	c.LKA, _ = imsg.Pipe()
-	c.MTA = startMTA(t)
+	c.MTA, q.MTA = startMTA(t)
 	c.MFA = startMFA(t)
 	c.Queue, q.Control = imsg.Pipe()
 	s := smtp.Config{Rules: rules, Log: log}
@@ -355,7 +358,7 @@ func TestUpdate(t *testing.T) {
 	s := smtp.Config{Rules: &compile.Ruleset{Socket: compile.Socket{Hostname: "second.example"}}, Log: slog.New(slog.DiscardHandler)}
 	u.SMTP, s.Control = imsg.Pipe()
 	u.LKA, _ = imsg.Pipe()
-	u.MTA = startMTA(t)
+	u.MTA, _ = startMTA(t)
 	u.MFA, _ = imsg.Pipe()
 	s.Queue = refusing(t)
 	s.MFA, _ = imsg.Pipe()

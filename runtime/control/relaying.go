@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
-	"time"
 
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/mta"
@@ -16,11 +14,6 @@ func (a *agent) relaying(ctx context.Context, r *request) error {
 	var o mta.Order
 	if err := o.Parse(r.Data); err != nil {
 		return err
-	}
-	select {
-	case <-a.restored:
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 	answer, err := a.front.Load().mta.Do(ctx, o)
 	if err == nil && answer.Changed && (o.Verb == mta.Pause || o.Verb == mta.Resume) {
@@ -39,17 +32,6 @@ func (a *agent) relaying(ctx context.Context, r *request) error {
 	return r.answered(imsg.AppendBool(imsg.AppendString(nil, ""), answer.Changed), nil)
 }
 
-// handOverTime bounds how long a reload waits for an mta to be told what is
-// paused.
-const handOverTime = 2 * time.Second
-
-// keepPausedSoon is keepPaused for a reload.
-func (a *agent) keepPausedSoon(ctx context.Context, now *mta.Client) {
-	ctx, cancel := context.WithTimeout(ctx, handOverTime)
-	defer cancel()
-	a.keepPaused(ctx, now)
-}
-
 // rememberPaused has the queue keep what mta was told to stop.
 func (a *agent) rememberPaused(ctx context.Context) error {
 	answer, err := a.front.Load().mta.Do(ctx, mta.Order{Verb: mta.ShowPaused})
@@ -57,21 +39,6 @@ func (a *agent) rememberPaused(ctx context.Context) error {
 		return err
 	}
 	return a.queue.KeepPausedRoutes(ctx, answer.Text)
-}
-
-// keepPaused has an mta that has come stop the mail that those before it had
-// been told to stop.
-func (a *agent) keepPaused(ctx context.Context, now *mta.Client) {
-	text, err := a.queue.PausedRoutes(ctx)
-	var source, domain string
-	for line := range strings.Lines(text) {
-		if n, _ := fmt.Sscanf(line, "%s -> %s\n", &source, &domain); n == 2 && err == nil {
-			_, err = now.Do(ctx, mta.Order{Verb: mta.Pause, Source: source, Domain: domain})
-		}
-	}
-	if err != nil && ctx.Err() != context.Canceled {
-		a.log.Warn("control: mail that was paused may be sent again", "error", err)
-	}
 }
 
 // Relaying has mta carry out an order. It writes to w what there is to see, and

@@ -10,16 +10,17 @@ import (
 	"smtpd/compile"
 	"smtpd/runtime/imsg"
 	"smtpd/runtime/mta"
+	"smtpd/runtime/queue"
 	"smtpd/runtime/smtp"
 )
 
-// startMTA runs mta with nothing to do, and returns control's end of its link.
-func startMTA(t *testing.T) imsg.Conn {
+// startMTA runs mta with nothing to do, and returns the ends of its links that
+// control and the queue have.
+func startMTA(t *testing.T) (control, queue imsg.Conn) {
 	c := mta.Config{Rules: &compile.Ruleset{ServerName: "mx.example"}, Log: slog.New(slog.DiscardHandler)}
-	var queue, ours imsg.Conn
 	c.Queue, queue = imsg.Pipe()
 	c.LKA, _ = imsg.Pipe()
-	c.Control, ours = imsg.Pipe()
+	c.Control, control = imsg.Pipe()
 	done := make(chan error)
 	go func() { done <- mta.Main(t.Context(), c) }()
 	t.Cleanup(func() {
@@ -28,7 +29,7 @@ func startMTA(t *testing.T) imsg.Conn {
 			t.Error(err)
 		}
 	})
-	return ours
+	return control, queue
 }
 
 // TestRelaying gives mta an order, shows what it says, and brings another mta:
@@ -55,7 +56,9 @@ func TestRelaying(t *testing.T) {
 	s := smtp.Config{Rules: &compile.Ruleset{}, Log: slog.New(slog.DiscardHandler)}
 	u.SMTP, s.Control = imsg.Pipe()
 	u.LKA, _ = imsg.Pipe()
-	u.MTA = startMTA(t)
+	q := queue.Update{Rules: &compile.Ruleset{}, Done: func() {}}
+	u.MTA, q.MTA = startMTA(t)
+	r.queueUpdates <- q
 	u.MFA, _ = imsg.Pipe()
 	inForce := make(chan struct{})
 	u.Done = func() { close(inForce) }

@@ -65,6 +65,7 @@ func Main(ctx context.Context, c Config) error {
 	}
 	lookups := imsg.NewPeer(c.LKA, nil)
 	a.tables = lka.NewClient(lookups)
+	a.restoring.Add(1)
 	tasks := imsg.NewPeer(c.Queue, queue.DelivererHandler(a))
 	a.queue = queue.NewClient(tasks)
 	if c.MFA != nil {
@@ -77,6 +78,10 @@ func Main(ctx context.Context, c Config) error {
 		control := imsg.NewPeer(c.Control, a.orders)
 		a.work.Go(func() { control.Run(work) })
 	}
+	a.work.Go(func() {
+		defer a.restoring.Done()
+		a.restorePauses(work)
+	})
 	kept := a.reports.open(c.Reports, a.log)
 	a.work.Go(func() { a.reports.run(work, kept, a.log) })
 
@@ -127,7 +132,10 @@ type agent struct {
 	routes  routes
 	reports reports
 	pauses  pauses
-	stats   hostStats
+
+	restoring sync.WaitGroup // of pauses; nothing is sent and nobody is obeyed before
+
+	stats hostStats
 
 	deferred deferred
 
@@ -141,6 +149,7 @@ type (
 	messages interface {
 		Open(ctx context.Context, msg envelope.MessageID) (*os.File, error)
 		Hurry(ctx context.Context, l []envelope.ID) error
+		PausedRoutes(ctx context.Context) (string, error)
 	}
 	tables interface {
 		Lookup(ctx context.Context, t compile.TableID, s engine.Service, key string) (string, bool, error)
@@ -184,6 +193,7 @@ func (a *agent) Deliver(ctx context.Context, batch []envelope.Envelope) ([]queue
 	if len(batch) == 0 {
 		return nil, nil
 	}
+	a.restoring.Wait()
 	action, ok := a.actions[batch[0].Action]
 	if !ok || action.Method != compile.Relay {
 		f := &failure{status: "4.3.5", text: fmt.Sprintf("action %q is not configured to relay any more", batch[0].Action)}

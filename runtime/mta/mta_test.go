@@ -53,6 +53,7 @@ type world struct {
 	sts     lka.STS
 	hurried chan []envelope.ID
 	err     error
+	paused  chan string // what was paused before
 
 	mu           sync.Mutex
 	log          bytes.Buffer
@@ -87,6 +88,8 @@ func (w *world) Hurry(_ context.Context, l []envelope.ID) error {
 	w.hurried <- l
 	return nil
 }
+
+func (w *world) PausedRoutes(context.Context) (string, error) { return <-w.paused, nil }
 
 func (w *world) Lookup(_ context.Context, _ compile.TableID, _ engine.Service, key string) (string, bool, error) {
 	v, ok := w.lookup[key]
@@ -147,7 +150,7 @@ func testRules() *compile.Ruleset {
 func newTestAgent(t testing.TB, rs *compile.Ruleset, port uint16, changes ...func(*Config)) (*agent, *world) {
 	t.Helper()
 	w := &world{
-		t: t, hurried: make(chan []envelope.ID, 10), content: "Subject: hello\n\n.dot\ntext\n",
+		t: t, hurried: make(chan []envelope.ID, 10), paused: make(chan string), content: "Subject: hello\n\n.dot\ntext\n",
 		mx: map[string][]lka.MX{"remote.example": {mx("mx.remote.example", 10, "127.0.0.1")}},
 	}
 	ctx, cancel := context.WithCancel(t.Context())

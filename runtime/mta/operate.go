@@ -32,6 +32,7 @@ func (a *agent) orders(_ context.Context, m imsg.Message) (imsg.Message, error) 
 	if err := o.Parse(m.Data); err != nil {
 		return imsg.Message{}, err
 	}
+	a.restoring.Wait()
 	answer, err := a.carryOut(o)
 	if err != nil {
 		return imsg.Message{}, err
@@ -104,6 +105,35 @@ type pauses struct {
 	paused map[pauseKey]bool
 }
 
+// restorePauses asks the queue for what those who were mta before had been told
+// to stop. While the queue cannot be asked it hands out nothing either.
+func (a *agent) restorePauses(ctx context.Context) {
+	text, err := a.queue.PausedRoutes(ctx)
+	for err != nil && !errors.As(err, new(imsg.RemoteError)) {
+		select {
+		case <-time.After(time.Second):
+			text, err = a.queue.PausedRoutes(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+	if err != nil {
+		a.log.Warn("mta: mail that was paused is sent again", "error", err)
+	}
+	for line := range strings.Lines(text) {
+		source, domain, _ := strings.Cut(strings.TrimSuffix(line, "\n"), pausedArrow)
+		key, err := pauseKeyOf(Order{Source: source, Domain: domain})
+		if err != nil {
+			a.log.Warn("mta: mail that was paused is sent again", "route", strings.TrimSpace(line), "error", err)
+			continue
+		}
+		a.pauses.set(key, true)
+	}
+}
+
+// pausedArrow parts source and domain of a pause.
+const pausedArrow = " -> "
+
 func (p *pauses) set(key pauseKey, on bool) (changed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,7 +164,7 @@ func (p *pauses) show(b *bytes.Buffer) {
 		if key.source.IsValid() {
 			source = key.source
 		}
-		lines = append(lines, fmt.Sprintf("%s -> %s\n", source, key.domain))
+		lines = append(lines, fmt.Sprintf("%s%s%s\n", source, pausedArrow, key.domain))
 	}
 	slices.Sort(lines)
 	b.WriteString(strings.Join(lines, ""))

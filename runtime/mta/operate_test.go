@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"smtpd/runtime/imsg"
 	"smtpd/runtime/queue"
 )
 
@@ -104,6 +105,42 @@ func TestPause(t *testing.T) {
 		if _, err := a.carryOut(bad); err == nil {
 			t.Errorf("%+v was carried out", bad)
 		}
+	}
+}
+
+// TestPausedBefore hands out mail and gives an order before mta knows what was
+// paused when it last ran: both wait for that.
+func TestPausedBefore(t *testing.T) {
+	a, w := newTestAgent(t, testRules(), new(remote).start(t, "127.0.0.1:0", nil))
+	a.restoring.Add(1)
+	go func() {
+		defer a.restoring.Done()
+		a.restorePauses(t.Context())
+	}()
+	results, shown := make(chan []queue.Result), make(chan imsg.Message)
+	go func() {
+		l, err := a.Deliver(t.Context(), batch("remote.example", "alice"))
+		if err != nil {
+			t.Error(err)
+		}
+		results <- l
+	}()
+	go func() {
+		o := Order{Verb: ShowPaused}
+		m, err := a.orders(t.Context(), imsg.Message{Type: msgOrder, Data: o.Append(nil)})
+		if err != nil {
+			t.Error(err)
+		}
+		shown <- m
+	}()
+	w.paused <- "0.0.0.0 -> remote.example\nnonsense\n::1 -> other.example\n"
+	wantOne(t, <-results, queue.TempFail, "4.3.2", "All routes to destination blocked")
+	var answer Answer
+	if err := answer.parse((<-shown).Data); err != nil || answer.Text != "0.0.0.0 -> remote.example\n::1 -> other.example\n" {
+		t.Errorf("%q, %v", answer.Text, err)
+	}
+	if !strings.Contains(w.logged(), `mail that was paused is sent again" route=nonsense`) {
+		t.Errorf("what cannot be read is not logged:\n%s", w.logged())
 	}
 }
 

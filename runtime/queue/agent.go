@@ -387,6 +387,9 @@ func (a *agent) serveAgents(_ context.Context, m imsg.Message) (imsg.Message, er
 	case msgOpen:
 	case msgHurry:
 		return imsg.Message{}, a.hurry(m.Data)
+	case msgKept:
+		text, err := a.pauses.keptRoutes()
+		return imsg.Message{Data: imsg.AppendString(nil, text)}, err
 	default:
 		return imsg.Message{}, errUnknown(m.Type)
 	}

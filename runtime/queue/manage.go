@@ -421,10 +421,6 @@ func (a *agent) serveControl(ctx context.Context, m imsg.Message) (imsg.Message,
 			return imsg.Message{}, err
 		}
 		return imsg.Message{}, a.pauses.keepRoutes(text)
-	case msgKept:
-		closeFile(m.File)
-		text, err := a.pauses.keptRoutes()
-		return imsg.Message{Data: imsg.AppendString(nil, text)}, err
 	case msgPauseSMTP:
 		closeFile(m.File)
 		r := imsg.NewReader(m.Data)

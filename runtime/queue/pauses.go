@@ -84,7 +84,7 @@ func (p *pauses) get() pauseSet {
 // shows it.
 const routesSetting = "paused routes"
 
-// keepRoutes keeps a text for control; keptRoutes gives it back.
+// keepRoutes keeps a text of control; keptRoutes gives it to mta.
 func (p *pauses) keepRoutes(text string) error {
 	if p.store == nil {
 		return nil

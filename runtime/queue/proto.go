@@ -27,7 +27,7 @@ const (
 	msgWaitSpace                    // smtp
 	msgContent                      // smtp
 	msgKeep                         // control
-	msgKept                         // control
+	msgKept                         // mta
 	msgWithdraw                     // mfa: the envelopes of a message that is not committed
 )
 
