@@ -105,7 +105,12 @@ func openPebble(c StoreConfig) (*pebbleStore, error) {
 			return nil, err
 		}
 	}
-	o := pebbleOptions(orderedFS{c.fs}, pebbleLogger{c.Log, fatal})
+	failed := new(failure)
+	o := pebbleOptions(orderedFS{c.fs, failed}, pebbleLogger{c.Log, fatal})
+	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) {
+		failed.happened()
+		c.Log.Error("queue: store cannot be tidied up", "error", err)
+	}}
 	if c.tune != nil {
 		c.tune(o)
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -333,4 +334,33 @@ func TestNoReserve(t *testing.T) {
 	if _, err := w.wait(ctx, false); err == nil {
 		t.Error("who waits for a full disk is told of one")
 	}
+}
+
+// TestTidyingPause checks that the store waits before it tries again what it
+// could not do in the background, and that nothing else waits with it.
+func TestTidyingPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := orderedFS{vfs.NewMem(), new(failure)}
+		took := func(name string) time.Duration {
+			began := time.Now()
+			f, err := fs.Create(name, diskCategory)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			return time.Since(began)
+		}
+		for _, want := range []struct {
+			fail bool
+			name string
+			took time.Duration
+		}{{false, "1.sst", 0}, {true, "2.log", 0}, {false, "3.sst", retryPause}, {false, "4.sst", 0}, {true, "5.sst", retryPause}} {
+			if want.fail {
+				fs.failed.happened()
+			}
+			if got := took(want.name); got != want.took {
+				t.Errorf("%s took %v, want %v", want.name, got, want.took)
+			}
+		}
+	})
 }
