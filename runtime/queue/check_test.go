@@ -3,6 +3,7 @@ package queue
 import (
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -176,5 +177,55 @@ func TestCheckHolds(t *testing.T) {
 	a.store = NewMemoryStore(byDomain)
 	if _, err := a.check(""); err == nil {
 		t.Error("a store in memory was checked")
+	}
+}
+
+// TestDamagedTable damages a file of the store in the middle: what is in there
+// is an error for who asks for it, and the service goes on.
+func TestDamagedTable(t *testing.T) {
+	c := StoreConfig{Dir: t.TempDir(), Fatal: func(err error) { t.Errorf("the process ends: %v", err) }}
+	s := openTest(t, c)
+	const messages = 200
+	for n := range envelope.MessageID(messages) {
+		mustCommit(t, s, n+1, strings.Repeat("x", 4096), testEnvelope(n+1, 1, "a.example"))
+	}
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	tables, err := filepath.Glob(filepath.Join(c.Dir, "store", "*.sst"))
+	if err != nil || len(tables) != 1 {
+		t.Fatalf("tables %q, %v", tables, err)
+	}
+	b, err := os.ReadFile(tables[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := len(b) / 3; i < len(b)/3+64; i++ {
+		b[i] ^= 0xff
+	}
+	if err := os.WriteFile(tables[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	s = openTest(t, c)
+	failed := 0
+	for n := range envelope.MessageID(messages) {
+		f, err := s.Open(n + 1)
+		if err != nil {
+			failed++
+			continue
+		}
+		f.Close()
+	}
+	if failed == 0 || failed == messages {
+		t.Errorf("%d of %d messages cannot be read", failed, messages)
+	}
+	if found := checkAll(t, s); !slices.ContainsFunc(found, func(f Finding) bool { return strings.Contains(f.What, "cannot be read") }) {
+		t.Errorf("found %+v", found)
+	}
+	mustCommit(t, s, 1000, "new", testEnvelope(1000, 1, "a.example"))
+	if got := contentIn(t, s, 1000); got != "new" {
+		t.Errorf("content %q", got)
 	}
 }

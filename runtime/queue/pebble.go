@@ -107,10 +107,17 @@ func openPebble(c StoreConfig) (*pebbleStore, error) {
 	}
 	failed := new(failure)
 	o := pebbleOptions(orderedFS{c.fs, failed}, pebbleLogger{c.Log, fatal})
-	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) {
-		failed.happened()
-		c.Log.Error("queue: store cannot be tidied up", "error", err)
-	}}
+	o.EventListener = &pebble.EventListener{
+		BackgroundError: func(err error) {
+			failed.happened()
+			c.Log.Error("queue: store cannot be tidied up", "error", err)
+		},
+		// Without this the process would end, and end again after each start:
+		// who asked for the record gets an error anyway.
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			c.Log.Error("queue: a file of the store is damaged, run smtpctl queue check", "file", info.Path, "error", info.Details)
+		},
+	}
 	if c.tune != nil {
 		c.tune(o)
 	}
