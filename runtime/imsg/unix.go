@@ -18,7 +18,8 @@ type unixConn struct {
 	wmu  sync.Mutex
 	wbuf []byte
 
-	rbuf  []byte // unread bytes
+	room  []byte // that what is read comes into
+	rbuf  []byte // the unread bytes of it
 	oob   []byte
 	files []*os.File // received and not yet claimed by a frame
 }
@@ -88,7 +89,7 @@ func (u *unixConn) Recv() (Frame, error) {
 		return Frame{}, err
 	}
 	f.Data = append([]byte(nil), u.rbuf[HeaderSize:HeaderSize+n]...)
-	u.rbuf = u.rbuf[:copy(u.rbuf, u.rbuf[HeaderSize+n:])]
+	u.rbuf = u.rbuf[HeaderSize+n:]
 	if file {
 		if len(u.files) == 0 {
 			return Frame{}, fmt.Errorf("no descriptor came with it: %w", ErrFrame)
@@ -119,8 +120,11 @@ func (u *unixConn) fill(n int) error {
 
 func (u *unixConn) read(n int) error {
 	for len(u.rbuf) < n {
-		if cap(u.rbuf)-len(u.rbuf) < MaxSize {
-			u.rbuf = append(make([]byte, 0, 4*MaxSize), u.rbuf...)
+		if u.room == nil {
+			u.room = make([]byte, 4*MaxSize)
+		}
+		if len(u.rbuf) == 0 || cap(u.rbuf)-len(u.rbuf) < MaxSize {
+			u.rbuf = u.room[:copy(u.room, u.rbuf)]
 		}
 		m, oobn, flags, _, err := u.c.ReadMsgUnix(u.rbuf[len(u.rbuf):cap(u.rbuf)], u.oob)
 		if oobn > 0 {
