@@ -56,7 +56,8 @@ type Peer struct {
 	rounds  int   // goes up with each connection of a Link, and with its end
 
 	out     []Frame
-	flushed sync.Cond // signals out and err to the writer
+	to      Conn // nil while there is none
+	writing bool // somebody empties out
 }
 
 type result struct {
@@ -73,9 +74,7 @@ func NewPeer(c Conn, h Handler) *Peer {
 			return Message{}, fmt.Errorf("no requests of type %d here", m.Type)
 		}
 	}
-	p := &Peer{conn: c, handler: h, waiting: make(map[uint32]chan result)}
-	p.flushed.L = &p.mu
-	return p
+	return &Peer{conn: c, handler: h, waiting: make(map[uint32]chan result)}
 }
 
 // OnLoss has f called each time that a connection has ended and the handlers
@@ -103,7 +102,9 @@ func (p *Peer) converse(ctx context.Context, conn Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	wg.Go(func() { p.write(conn) })
+	p.mu.Lock()
+	p.to = conn
+	p.write()
 	err := p.read(ctx, conn, &wg)
 	if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 		err = nil
@@ -143,31 +144,29 @@ func (p *Peer) failLocked(why, err error) {
 	for _, f := range p.out {
 		closeFile(f.File)
 	}
-	p.out = nil
-	p.flushed.Broadcast()
+	p.out, p.to = nil, nil
 }
 
-// write sends what has gathered; while it is in the system call the next
-// batch gathers.
-func (p *Peer) write(conn Conn) {
-	for {
-		p.mu.Lock()
-		for len(p.out) == 0 && p.err == nil {
-			p.flushed.Wait()
-		}
-		if p.err != nil {
-			p.mu.Unlock()
-			return
-		}
-		batch := p.out
+// write sends what has gathered, unless somebody does; while that one is in the
+// system call the next batch gathers. A goroutine that does nothing else would
+// have to be woken for each frame of a quiet conversation. The caller has
+// locked p.mu, and write unlocks it.
+func (p *Peer) write() {
+	defer p.mu.Unlock()
+	if p.writing {
+		return
+	}
+	p.writing = true
+	for len(p.out) > 0 && p.to != nil {
+		batch, conn := p.out, p.to
 		p.out = nil
 		p.mu.Unlock()
-
 		if conn.Send(batch...) != nil {
 			conn.Close() // read notices and ends the rest
-			return
 		}
+		p.mu.Lock()
 	}
+	p.writing = false
 }
 
 func (p *Peer) read(ctx context.Context, conn Conn, wg *sync.WaitGroup) error {
@@ -294,8 +293,8 @@ var pid = uint32(os.Getpid())
 // send queues the frames of m for the writer.
 func (p *Peer) send(m Message, flags, id uint32) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.err != nil {
+		p.mu.Unlock()
 		closeFile(m.File)
 		return
 	}
@@ -305,5 +304,5 @@ func (p *Peer) send(m Message, flags, id uint32) {
 		m.Data = m.Data[MaxData:]
 	}
 	p.out = append(p.out, Frame{Type: typ, ID: id, PID: pid, Data: m.Data, File: m.File})
-	p.flushed.Signal()
+	p.write()
 }
