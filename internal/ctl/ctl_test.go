@@ -46,6 +46,9 @@ func TestFind(t *testing.T) {
 		{"show queue 0a1b2c3d more", "", nil},
 		{"", "", nil},
 		{"nothing", "", nil},
+		{"profile imsg", "", nil},
+		{"untrace all", "", nil},
+		{"spf w -4", "spf walk -4", nil},
 	} {
 		got, names, possible := find(strings.Fields(c.args))
 		switch {
