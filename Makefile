@@ -40,13 +40,15 @@ web-test:
 	internal/web/browser/test.sh
 
 # Long runs: the daemon is killed under load and attacked, everything is fuzzed longer, and
-# what smtpd -n says is compared with an OpenSMTPD that is installed.
+# what smtpd -n says is compared with an OpenSMTPD that is installed; the
+# package is installed where Debian's tools are.
 soak:
 	bench/kill.sh 60000 200
 	QUEUE_KILLS=200 go test ./runtime/queue -run TestKill -count=1 -v -timeout 1h
 	bench/attack.sh
 	[ "$$(id -u)" != 0 ] || bench/chaos.sh
 	$(MAKE) web-test
+	! command -v dpkg-deb >/dev/null || $(MAKE) package-test
 	$(MAKE) fuzz FUZZTIME=5m
 	[ "$$(id -u)" != 0 ] || go test ./cmd/smtpd -run TestDeliveries -original.deliveries
 	go test ./compile -run TestAgainstOriginal -timeout 2h -original.runs 50000 -original.seed $$(date +%s)
@@ -78,6 +80,11 @@ install: build
 		install -d $$section && install -m 644 $$page $$section || exit 1; \
 	done
 	install -m 644 docs/*.md README.md COMPATIBILITY.md CHANGES.md LICENSE $(DESTDIR)$(DOCDIR)
+	# Asking PAM is opt-in: it is installed if "make pam" was run before.
+	if [ -e bin/smtpd-pam ]; then \
+		install -d $(DESTDIR)$(SYSCONFDIR)/pam.d && install -m 755 bin/smtpd-pam $(DESTDIR)$(SBINDIR) && \
+		{ [ -e $(DESTDIR)$(SYSCONFDIR)/pam.d/smtpd ] || install -m 644 contrib/pam.d/smtpd $(DESTDIR)$(SYSCONFDIR)/pam.d; }; \
+	fi
 	install -m 644 contrib/systemd/smtpd.socket $(DESTDIR)$(UNITDIR)
 	sed 's|/usr/sbin/|$(SBINDIR)/|g; s|/etc/smtpd.conf|$(SYSCONFDIR)/smtpd.conf|g' contrib/systemd/smtpd.service >$(DESTDIR)$(UNITDIR)/smtpd.service
 	install -m 644 contrib/systemd/smtpd.sysusers $(DESTDIR)$(SYSUSERS)/smtpd.conf

@@ -33,6 +33,7 @@ func (s *session) takeProxyHeader() bool {
 		s.state, s.reason = closing, "proxy"
 		return false
 	}
+	s.log("smtp", slog.String("event", "proxy"), slog.String("address", s.addressText()))
 	if claimed.IsValid() {
 		s.addr = claimed
 	}

@@ -108,8 +108,13 @@ func TestProxy(t *testing.T) {
 	r.dialProxied(proxyHeader(0, 0x00), "S: 220\nC: HELO a\nS: 250 mx.example Hello a [127.0.0.1]\n")
 	r.dialProxied("PROXY TCP4 192.0.2.9 192.0.2.1 1 25\r\n", "closed\n")
 	r.stop()
-	if want := `event=closed address=127.0.0.1 reason="protocol error (invalid signature)"`; !strings.Contains(r.logs.String(), want) {
-		t.Errorf("no %q in the log:\n%s", want, r.logs)
+	for _, want := range []string{
+		`event=closed address=127.0.0.1 reason="protocol error (invalid signature)"`,
+		`msg=smtp session=0000000000000001 event=proxy address=127.0.0.1`,
+	} {
+		if !strings.Contains(r.logs.String(), want) {
+			t.Errorf("no %q in the log:\n%s", want, r.logs)
+		}
 	}
 }
 
