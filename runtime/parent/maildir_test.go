@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -212,4 +213,38 @@ func BenchmarkMaildir(b *testing.B) {
 			wg.Wait()
 		})
 	}
+}
+
+// BenchmarkMaildirLimit measures what the disk allows BenchmarkMaildir: new
+// files of as many bytes, written and synced by as many at a time, without the
+// name of any made durable.
+func BenchmarkMaildirLimit(b *testing.B) {
+	dir := b.TempDir()
+	content := []byte(strings.Repeat("0123456789abcde\n", 256))
+	work := make(chan int)
+	var wg sync.WaitGroup
+	for range 7 {
+		wg.Go(func() {
+			for i := range work {
+				f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(i)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+				if err == nil {
+					_, err = f.Write(content)
+				}
+				if err == nil {
+					err = f.Sync()
+				}
+				if err != nil {
+					b.Error(err)
+				}
+				f.Close()
+			}
+		})
+	}
+	i := 0
+	for b.Loop() {
+		work <- i
+		i++
+	}
+	close(work)
+	wg.Wait()
 }
