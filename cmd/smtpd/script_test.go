@@ -53,9 +53,9 @@ func TestMain(m *testing.M) {
 // own, and all in one, which is the only way without root.
 func TestScript(t *testing.T) {
 	if os.Geteuid() == 0 {
-		t.Run("processes", func(t *testing.T) { runScripts(t, nil) })
+		t.Run("processes", func(t *testing.T) { runScripts(t, scripts, nil) })
 	}
-	t.Run("one", func(t *testing.T) { runScripts(t, []string{"--one-process"}) })
+	t.Run("one", func(t *testing.T) { runScripts(t, scripts, []string{"--one-process"}) })
 }
 
 // TestScriptsRunToTheEnd checks that no script has the command stop, which
@@ -77,10 +77,13 @@ func TestScriptsRunToTheEnd(t *testing.T) {
 	}
 }
 
-// runScripts runs every script, with more arguments for each daemon.
-func runScripts(t *testing.T, args []string) {
+// scripts is where the scripts are.
+var scripts = filepath.Join("..", "..", "testdata", "script")
+
+// runScripts runs every script of a folder, with more arguments for each daemon.
+func runScripts(t *testing.T, dir string, args []string) {
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("..", "..", "testdata", "script"),
+		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			a, err := proc.Choose("")
 			if err != nil {
