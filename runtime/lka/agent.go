@@ -189,6 +189,9 @@ func (a *agent) handle(ctx context.Context, m imsg.Message) (appender, error) {
 		if q.Table == 0 {
 			q.Table = a.named(q.Key)
 		}
+		if q.Table == 0 {
+			return nil, fmt.Errorf("there is no table %s", q.Key)
+		}
 		return valueAnswer{Found: true}, a.update(ctx, q.Table)
 	}
 	return a.answerTable(ctx, m.Type, q)
