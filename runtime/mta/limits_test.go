@@ -114,7 +114,9 @@ func TestRoutes(t *testing.T) {
 	if s := rs.begin(key, now); s != routeBusy {
 		t.Errorf("before the first session is ready: %d, want busy", s)
 	}
-	rs.ready(key)
+	if rs.ready(key) {
+		t.Error("the first session is one after a failure")
+	}
 	if s := rs.begin(key, now); s != routeOpen || !rs.good(key) {
 		t.Errorf("after it: %d, want open", s)
 	}
@@ -144,7 +146,9 @@ func TestRoutes(t *testing.T) {
 			t.Fatalf("disabled for %v", got)
 		}
 	}
-	rs.ready(key)
+	if !rs.ready(key) || rs.ready(key) {
+		t.Error("the first session after a failure is none, or the second is one")
+	}
 	now = now.Add(routeCap)
 	fail(routeBase)
 }

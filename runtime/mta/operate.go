@@ -65,6 +65,7 @@ func (a *agent) carryOut(o Order) (Answer, error) {
 		key, changed := a.routes.enable(o.Number, time.Now())
 		if changed {
 			a.book.open(key)
+			a.enabled(key)
 		}
 		return Answer{Changed: changed}, nil
 	default:

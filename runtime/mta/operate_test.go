@@ -70,6 +70,9 @@ func TestShow(t *testing.T) {
 	if !order(t, a, Order{Verb: ResumeRoute, Number: 2}).Changed || order(t, a, Order{Verb: ResumeRoute, Number: 2}).Changed {
 		t.Error("a disabled route was not resumed, or twice")
 	}
+	if want := `"smtp-out: Enabling route" source=127.0.0.5 host=127.0.0.9`; strings.Count(w.logged(), want) != 1 {
+		t.Errorf("no line %q, or more", want)
+	}
 	wantLines(t, order(t, a, Order{Verb: ShowRoutes}).Text, `1\..*\n2\..* N--- nconn=0 nerror=1 penalty=1 timeout=-\n`)
 
 	var r TLSReport

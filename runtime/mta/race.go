@@ -196,6 +196,11 @@ func (a *agent) disable(s *session, err error) {
 	a.book.open(key)
 }
 
+// enabled logs that a route is used again.
+func (a *agent) enabled(key routeKey) {
+	a.log.Info("smtp-out: Enabling route", "source", sourceText(key.source), "host", key.host.String())
+}
+
 // ready says all that comes before the first message on a session that has just
 // connected. If the host fails at TLS that nobody needs it is called again, to
 // do without.
@@ -212,7 +217,9 @@ func (a *agent) ready(ctx context.Context, s *session) (*session, error) {
 	case err == nil:
 		connections.WithLabelValues("ready").Inc()
 		sessionsOpen.Inc()
-		a.routes.ready(s.route())
+		if a.routes.ready(s.route()) {
+			a.enabled(s.route())
+		}
 		a.book.open(s.route())
 		return s, nil
 	case ctx.Err() != nil:

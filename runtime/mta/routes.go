@@ -84,13 +84,18 @@ func (rs *routes) begin(key routeKey, now time.Time) routeState {
 	return routeOpen
 }
 
-// ready says that a session over the route is ready.
-func (rs *routes) ready(key routeKey) {
+// ready says that a session over the route is ready, and reports whether the
+// one before it was not.
+func (rs *routes) ready(key routeKey) (again bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if r := rs.routes[key]; r != nil {
-		r.valid, r.trying, r.failures = true, false, 0
+	r := rs.routes[key]
+	if r == nil {
+		return false
 	}
+	again = r.failures > 0
+	r.valid, r.trying, r.failures = true, false, 0
+	return again
 }
 
 // failed disables the route for a time that grows with each failure, and
