@@ -22,10 +22,7 @@ func TestFirstHour(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "first_hour.txtar"), txtar.Format(hourScript(t, string(page), dir)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-o", dir, "../smtpd-check")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	buildChecker(t, dir)
 	runScripts(t, dir, nil)
 }
 
@@ -95,4 +92,12 @@ func hourCommand(line string, seen map[string]int, running map[string]bool) stri
 		not = "! "
 	}
 	return not + "exec sh -c '" + strings.ReplaceAll(command, "'", "''") + "'\n"
+}
+
+// buildChecker puts smtpd-check, which is a program of its own, into a folder.
+func buildChecker(t *testing.T, dir string) {
+	t.Helper()
+	if out, err := exec.Command("go", "build", "-o", dir, "../smtpd-check").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -45,10 +44,7 @@ func TestShownCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-o", dir, "../smtpd-check")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	buildChecker(t, dir)
 	var script strings.Builder
 	fmt.Fprintf(&script, "env PATH=$PATH%c%s\n%s", filepath.ListSeparator, dir, ar.Comment)
 	elsewhere := maps.Clone(shownElsewhere)

@@ -243,6 +243,35 @@ func fill(t *testing.T, s Store, total int, now time.Time) {
 	wg.Wait()
 }
 
+// A benchQueue is the component at work, with an agent that does nothing.
+type benchQueue struct {
+	smtp, mfa *Client
+	drain     func() // waits for as many deliveries as there are rounds
+}
+
+func startQueue(b *testing.B) *benchQueue {
+	b.Helper()
+	ctx, cancel := context.WithCancel(b.Context())
+	c := Config{Rules: testRules(), Dir: benchDir(b)}
+	counts := make(chan int, b.N)
+	q := &benchQueue{smtp: connectTo(ctx, &c.SMTP, nil), mfa: connectTo(ctx, &c.MFA, nil)}
+	connectTo(ctx, &c.MTA, DelivererHandler(countingDeliverer(counts)))
+	done := make(chan error, 1)
+	go func() { done <- Main(ctx, c) }()
+	q.drain = func() {
+		for range b.N {
+			<-counts
+		}
+	}
+	b.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	return q
+}
+
 // BenchmarkQueue measures a mail's whole way through the component and its
 // frames, from Create until an agent that does nothing has delivered it:
 // what sessions that send one mail after the other see, and what is left to
@@ -250,13 +279,8 @@ func fill(t *testing.T, s Store, total int, now time.Time) {
 func BenchmarkQueue(b *testing.B) {
 	for _, sessions := range []int{1, 10, 50} {
 		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) {
-			ctx, cancel := context.WithCancel(b.Context())
-			c := Config{Rules: testRules(), Dir: benchDir(b)}
-			counts := make(chan int, b.N)
-			smtp, mfa := connectTo(ctx, &c.SMTP, nil), connectTo(ctx, &c.MFA, nil)
-			connectTo(ctx, &c.MTA, DelivererHandler(countingDeliverer(counts)))
-			done := make(chan error, 1)
-			go func() { done <- Main(ctx, c) }()
+			q := startQueue(b)
+			ctx, smtp, mfa := b.Context(), q.smtp, q.mfa
 			content := strings.Repeat("0123456789abcde\n", 256)
 			measure(b, sessions, func(n int64) {
 				msg, f, err := smtp.Create(ctx)
@@ -271,14 +295,8 @@ func BenchmarkQueue(b *testing.B) {
 					b.Error(err)
 				}
 			})
-			for range b.N {
-				<-counts
-			}
+			q.drain()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "accepted/s")
-			cancel()
-			if err := <-done; err != nil {
-				b.Error(err)
-			}
 		})
 	}
 }
@@ -359,13 +377,8 @@ func call(b *testing.B, p *imsg.Peer, m imsg.Message) imsg.Message {
 func BenchmarkUpload(b *testing.B) {
 	for _, size := range []int{1 << 20, 30 << 20} {
 		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
-			ctx, cancel := context.WithCancel(b.Context())
-			c := Config{Rules: testRules(), Dir: benchDir(b)}
-			counts := make(chan int, b.N)
-			smtp, mfa := connectTo(ctx, &c.SMTP, nil), connectTo(ctx, &c.MFA, nil)
-			connectTo(ctx, &c.MTA, DelivererHandler(countingDeliverer(counts)))
-			done := make(chan error, 1)
-			go func() { done <- Main(ctx, c) }()
+			q := startQueue(b)
+			ctx, smtp, mfa := b.Context(), q.smtp, q.mfa
 			piece := make([]byte, 32<<10)
 			measure(b, 4, func(n int64) {
 				msg, f, err := smtp.Create(ctx)
@@ -384,14 +397,8 @@ func BenchmarkUpload(b *testing.B) {
 					b.Error(err)
 				}
 			})
-			for range b.N {
-				<-counts
-			}
+			q.drain()
 			b.ReportMetric(float64(b.N)*float64(size>>20)/b.Elapsed().Seconds(), "MB/s")
-			cancel()
-			if err := <-done; err != nil {
-				b.Error(err)
-			}
 		})
 	}
 }
